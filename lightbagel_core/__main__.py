@@ -1,0 +1,231 @@
+"""The command line: lightbagel generate | edit | describe | info."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .model import LightBagel
+
+EXIT_USAGE = 2
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT in pixels, such as 1024x768, not {text!r}") from None
+
+
+def _interval(text: str) -> tuple[float, float]:
+    lo, _, hi = text.partition(",")
+    try:
+        return float(lo), float(hi)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"an interval is LO,HI between 0 and 1, such as 0.7,1, not {text!r}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightbagel", description="One model that draws, edits and describes pictures."
+    )
+    parser.add_argument("--version", action="version", version=f"lightbagel {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", default="nano", help='"nano" (default, built in) or a checkpoint folder')
+    model.add_argument("--device", help="cpu, cuda, mps …; default: the accelerator that is there")
+    model.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on the CPU")
+
+    draw = argparse.ArgumentParser(add_help=False)
+    draw.add_argument("-o", "--output", type=Path, required=True, help="the .png to write; with --count: name-1.png …")
+    draw.add_argument("--negative", default="", metavar="PROMPT", help="what to keep away from")
+    draw.add_argument("--size", type=_size, metavar="WxH", help="output size in pixels")
+    draw.add_argument("--seed", type=int, default=0)
+    draw.add_argument("--count", type=int, default=1, help="pictures to make at once")
+    draw.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
+    draw.add_argument("--solver", choices=("unipc", "euler", "dpm++"))
+    draw.add_argument("--text-guidance", type=float, help="1 or less: off")
+    draw.add_argument("--guidance-interval", type=_interval, default=(0.0, 1.0), metavar="LO,HI")
+    draw.add_argument("--renorm", choices=("none", "global", "channel", "text_channel"), default="none")
+    draw.add_argument("--renorm-min", type=float, default=0.0)
+    draw.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    generate = commands.add_parser("generate", parents=[model, draw], help="draw a picture of a prompt")
+    generate.add_argument("prompt")
+    edit = commands.add_parser("edit", parents=[model, draw], help="change a picture by an instruction")
+    edit.add_argument("images", nargs="+", metavar="IMAGE", help="one or more source images")
+    edit.add_argument("instruction")
+    edit.add_argument("--image-guidance", type=float, help="above 1: dual guidance")
+    describe = commands.add_parser("describe", parents=[model], help="describe a picture or answer a question")
+    describe.add_argument("image")
+    describe.add_argument("question", nargs="?")
+    describe.add_argument("--max-new-tokens", type=int, default=128)
+    commands.add_parser("info", parents=[model], help="what the model is made of")
+    return parser
+
+
+def _open(args: argparse.Namespace) -> LightBagel:
+    import torch
+    import transformers
+
+    from .model import LightBagel
+
+    transformers.logging.set_verbosity_error()
+    try:
+        device = torch.device(args.device) if args.device else None
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
+    return LightBagel.from_pretrained(args.model, device, getattr(torch, args.dtype) if args.dtype else None)
+
+
+def _outputs(args: argparse.Namespace) -> list[Path]:
+    """The files to write; refuses early what could not be written after minutes of work."""
+    path: Path = args.output
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path} must end in .png: the settings are kept in the PNG's text")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}; create it first")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    if args.count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(args.count)]
+
+
+def write_png(picture: Image, path: Path, settings: dict[str, Any]) -> None:
+    """Writes a PNG with its settings as JSON in the text chunk "lightbagel", whole or not at all.
+
+    Raises:
+        ValueError: it could not be written, for instance because the disk is full.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("lightbagel", json.dumps(settings))
+    partial: str | None = None
+    try:
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        with os.fdopen(handle, "wb") as file:
+            picture.save(file, "PNG", pnginfo=text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, path)
+    except OSError as error:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
+        raise ValueError(f"could not write {path}: {error.strerror or error}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _draw(args: argparse.Namespace) -> None:
+    outputs = _outputs(args)
+    settings: dict[str, Any] = {
+        "negative_prompt": args.negative,
+        "steps": args.steps,
+        "text_guidance": args.text_guidance,
+        "guidance_interval": args.guidance_interval,
+        "renorm": args.renorm,
+        "renorm_min": args.renorm_min,
+        "solver": args.solver,
+        "seed": args.seed,
+        "num_images": args.count,
+    }
+    sources = []
+    if args.command == "edit":
+        from .images import open_image
+
+        sources = [open_image(path) for path in args.images]
+        settings["image_guidance"] = args.image_guidance
+    model = _open(args)
+    if args.size is not None:
+        size = model.size(*args.size)
+        if size != args.size:
+            print(f"size {args.size[0]}x{args.size[1]} rounded to {size[0]}x{size[1]}", file=sys.stderr)
+        settings |= {"width": size[0], "height": size[1]}
+    started = time.monotonic()
+    if args.command == "edit":
+        pictures = model.edit(sources, args.instruction, progress=not args.quiet, **settings)
+    else:
+        pictures = model.generate(args.prompt, progress=not args.quiet, **settings)
+    seconds = time.monotonic() - started
+    default = model.config.defaults
+    for key in ("steps", "text_guidance", "image_guidance", "solver"):
+        if key in settings and settings[key] is None:
+            settings[key] = getattr(default, key)
+    named = {"prompt": args.prompt} if args.command == "generate" else {"instruction": args.instruction}
+    record = {"command": args.command, **named, **settings, "model": model.config.name, "version": __version__}
+    for index, (picture, path) in enumerate(zip(pictures, outputs, strict=True)):
+        write_png(picture, path, {**record, "index": index})
+    print(f"{', '.join(map(str, outputs))} ({pictures[0].width}x{pictures[0].height}, {seconds:.1f} s)")
+
+
+def _describe(args: argparse.Namespace) -> None:
+    from .images import open_image
+
+    if args.max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
+    picture = open_image(args.image)
+    question = {} if args.question is None else {"question": args.question}
+    print(_open(args).describe(picture, max_new_tokens=args.max_new_tokens, **question))
+
+
+def _info(args: argparse.Namespace) -> None:
+    model = _open(args)
+    parts = {
+        "understanding (Qwen2.5-VL)": model.und,
+        "generation (Wan DiT)": model.gen,
+        "fusion": model.fusion,
+        "VAE": model.vae,
+    }
+    print(f"{model.config.name} on {model.device}")
+    for name, part in parts.items():
+        count = sum(p.numel() for p in part.parameters())
+        dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in part.parameters()})
+        print(f"  {name:<28}{count / 1e6:>10.2f} M  {', '.join(dtypes)}")
+    default = model.config.defaults
+    print(
+        f"  default {default.width}x{default.height}, {default.steps} steps of {default.solver}, "
+        f"shift {default.shift:g}, text guidance {default.text_guidance:g}"
+    )
+    for key, value in model.config.metadata.items():
+        print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; 0 when done, 2 for anything the caller can mend, 130 when interrupted."""
+    args = _parser().parse_args(argv)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    try:
+        {"generate": _draw, "edit": _draw, "describe": _describe, "info": _info}[args.command](args)
+    except ValueError as error:
+        print(f"lightbagel: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("lightbagel: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The checkpoint folder: config.json, one safetensors file per part, the tokenizer. Nothing else is ever read.
+
+    config.json   understanding.safetensors   generation.safetensors   fusion.safetensors   vae.safetensors
+    tokenizer.json   tokenizer_config.json   chat_template.jinja
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+)
+
+from .config import LightBagelConfig
+from .fusion import FusionStack
+from .generation import Generation
+from .understanding import Understanding
+
+NANO = Path(__file__).parent / "nano"
+PARTS = ("understanding", "generation", "fusion", "vae")
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Modules built inside get parameters without memory, and real buffers (rotary tables are not in the files)."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(module, name, None if param is None else nn.Parameter(param.to("meta"), param.requires_grad))
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def build_parts(config: LightBagelConfig) -> dict[str, nn.Module]:
+    """The bare modules of a model by part name, as their config describes them; with the weights their makers draw."""
+    return {
+        "understanding": Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config.understanding)),
+        "generation": WanTransformer3DModel(**config.generation),
+        "fusion": FusionStack(config.fusion),
+        "vae": AutoencoderKLWan(**config.vae),
+    }
+
+
+def read_config(folder: Path) -> LightBagelConfig:
+    """Raises ValueError when the folder holds no readable LightBagel config."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no checkpoint folder {folder}")
+    try:
+        data = json.loads((folder / "config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no config.json; it is not a LightBagel checkpoint folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{folder / 'config.json'} is not a LightBagel config")
+    return LightBagelConfig.from_dict(data)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:8])
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def fill(module: nn.Module, file: Path, device: torch.device, dtype: torch.dtype) -> None:
+    """Loads a file into a module built on meta, tensor by tensor from the memory map.
+
+    Raises:
+        ValueError: the file is missing or damaged, or its tensors are not exactly the module's, by name and shape.
+    """
+    if not file.is_file():
+        raise ValueError(f"the checkpoint lacks {file.name} (looked in {file.parent})")
+    wanted = module.state_dict()
+    try:
+        with safe_open(file, "pt") as tensors:
+            names = set(tensors.keys())
+            shapes = {n: tuple(tensors.get_slice(n).get_shape()) for n in names & set(wanted)}
+            problems = {
+                "missing": sorted(set(wanted) - names),
+                "unexpected": sorted(names - set(wanted)),
+                "wrong shape": [
+                    f"{n} {list(shape)} instead of {list(wanted[n].shape)}"
+                    for n, shape in sorted(shapes.items())
+                    if shape != tuple(wanted[n].shape)
+                ],
+            }
+            found = "; ".join(f"{kind}: {_listed(list_)}" for kind, list_ in problems.items() if list_)
+            if found:
+                raise ValueError(f"{file} does not fit the config. {found}")
+            state = {n: tensors.get_tensor(n).to(device, dtype) for n in names}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is damaged or no safetensors file: {error}") from None
+    module.load_state_dict(state, assign=True)
+
+
+def load_parts(
+    folder: Path, device: torch.device, dtype: torch.dtype
+) -> tuple[LightBagelConfig, Understanding, Generation, FusionStack, AutoencoderKLWan]:
+    """All parts of a checkpoint folder on a device, in eval mode and without gradients.
+
+    What the model asks for in float32 (time embedding, modulation, head; the VAE) is float32 whatever `dtype` is.
+
+    Raises:
+        ValueError: anything missing, unexpected, damaged or of a wrong shape.
+    """
+    config = read_config(folder)
+    try:
+        with parameters_on_meta():
+            parts = build_parts(config)
+    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{folder / 'config.json'} describes no model that can be built: {error}") from error
+    for name, module in parts.items():
+        exact = name in ("generation", "vae")
+        fill(module, folder / f"{name}.safetensors", device, torch.float32 if exact else dtype)
+        module.to(device)  # the buffers
+        module.eval().requires_grad_(False)
+    if not (folder / "tokenizer.json").is_file():
+        raise ValueError(f"the checkpoint lacks tokenizer.json (looked in {folder})")
+    und = Understanding(
+        parts["understanding"],
+        AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        Qwen2VLImageProcessor(**config.processor),
+    )
+    gen = Generation(parts["generation"])
+    gen.cast(dtype)
+    return config, und, gen, parts["fusion"], parts["vae"]
+
+
+def save_parts(
+    folder: Path,
+    config: LightBagelConfig,
+    und: Understanding,
+    gen: Generation,
+    fusion: FusionStack,
+    vae: AutoencoderKLWan,
+    dtype: torch.dtype,
+) -> None:
+    """Writes a checkpoint folder; it appears whole under its name or not at all.
+
+    Raises:
+        ValueError: the folder exists and is not an empty folder or a checkpoint.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds other files; choose an empty or a new folder")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    modules: dict[str, nn.Module] = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
+    metadata: dict[str, Any] = {"format": "pt", "lightbagel_format": str(config.format_version)}
+    for name, module in modules.items():
+        state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in module.state_dict().items()}
+        save_file(state, partial / f"{name}.safetensors", metadata)
+    (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
+    und.tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

@@ -1,0 +1,89 @@
+"""Multimodal self-attention between the frozen VLM and the DiT: the part LightBagel adds (paper section 3.1).
+
+What is special about it:
+- und and gen tokens have projections of their own but share one attention, one query norm and one key norm;
+- M-RoPE with Qwen's theta over the sample's one position stream;
+- no timestep, no gate: plain RMSNorm in, a zero-initialised linear out, so at the start the DiT is untouched;
+- with the VLM frozen, und tokens are only listened to: the und query and und output projections of the authors'
+  checkpoints are dead weight and do not exist here.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import FusionConfig
+
+Rotary = tuple[Tensor, Tensor]
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm computed in float32 whatever the weights' and the input's dtype; returns the input's dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.weight is not None
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).type_as(x)
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Applies rotary tables [B, N, D] to x [B, H, N, D] in float32, rotate-half convention."""
+    cos, sin = (table[:, None] for table in rotary)
+    low, high = x.float().chunk(2, dim=-1)
+    return (x.float() * cos + torch.cat([-high, low], dim=-1) * sin).type_as(x)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(D) + mask) v; q [B, H, Q, D], k and v [B, H, K, D], mask bool broadcastable to [B, H, Q, K]."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class MultimodalSelfAttention(nn.Module):
+    """One fusion layer."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        inner = config.heads * config.head_dim
+        self.heads = config.heads
+        self.und_norm = RMSNorm(config.und_dim, config.eps)
+        self.gen_norm = RMSNorm(config.gen_dim, config.eps)
+        self.und_k = nn.Linear(config.und_dim, inner)
+        self.und_v = nn.Linear(config.und_dim, inner)
+        self.gen_q = nn.Linear(config.gen_dim, inner)
+        self.gen_k = nn.Linear(config.gen_dim, inner)
+        self.gen_v = nn.Linear(config.gen_dim, inner)
+        self.q_norm = RMSNorm(config.head_dim, config.eps)
+        self.k_norm = RMSNorm(config.head_dim, config.eps)
+        self.gen_out = nn.Linear(inner, config.gen_dim, bias=False)
+        nn.init.zeros_(self.gen_out.weight)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
+
+    def und_key_value(self, u: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, U, D] of und states [B, U, und_dim]."""
+        u = self.und_norm(u)
+        k = self._heads(self.und_k(u))
+        return rotate(self.k_norm(k), rotary).type_as(k), self._heads(self.und_v(u))
+
+    def gen_query_key_value(self, g: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, N, D] of gen states [B, N, gen_dim]."""
+        g = self.gen_norm(g)
+        q, k, v = (self._heads(project(g)) for project in (self.gen_q, self.gen_k, self.gen_v))
+        return rotate(self.q_norm(q), rotary), rotate(self.k_norm(k), rotary), v
+
+    def update(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """What attention adds to the gen stream, [B, N, gen_dim]."""
+        return self.gen_out(rearrange(attention(q, k, v, mask), "b h n d -> b n (h d)"))
+
+
+class FusionStack(nn.Module):
+    """All fusion layers and the learned context: everything LightBagel trains besides the DiT itself."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(MultimodalSelfAttention(config) for _ in range(config.layers))
+        self.context = nn.Parameter(torch.randn(config.context_len, config.context_dim) * 0.02)

@@ -1,0 +1,293 @@
+"""LightBagel: draws pictures from prompts, edits them by instruction, describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from . import fused, images
+from . import vae as vae_module
+from .checkpoint import NANO, load_parts, save_parts
+from .config import LightBagelConfig
+from .flow import Guidance, Renorm, combine
+from .fused import CleanImage, Context, Part
+from .fusion import FusionStack
+from .generation import Generation
+from .sampling import SolverName, Stopped, make_solver, sample
+from .understanding import Understanding, VitImage
+
+OnStep = Callable[[int, int, Tensor], bool | None]
+DESCRIBE = "Describe the image"
+
+
+def default_device() -> torch.device:
+    """The accelerator that is there, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+class LightBagel:
+    """A whole model, ready to use.
+
+    High level: `generate`, `edit`, `describe`. Low level, for samplers of one's own: make parts with `text`, `vit` and
+    `clean`, hand them to `encode`, then call `velocity` as often as wanted, and `decode` the result.
+    """
+
+    def __init__(
+        self,
+        config: LightBagelConfig,
+        und: Understanding,
+        gen: Generation,
+        fusion: FusionStack,
+        vae: AutoencoderKLWan,
+    ) -> None:
+        self.config, self.und, self.gen, self.fusion = config, und, gen, fusion
+        self.vae = vae_module.use_single_frames(vae)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = "nano", device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> LightBagel:
+        """Opens a model.
+
+        Args:
+            name: "nano", the one that ships with the package, or a checkpoint folder.
+            device: default: the accelerator that is there, else the CPU.
+            dtype: default: float32 on the CPU, bfloat16 elsewhere.
+
+        Raises:
+            ValueError: the folder is no complete checkpoint; the message names what is wrong.
+        """
+        device = torch.device(device) if device is not None else default_device()
+        if dtype is None:
+            dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        return cls(*load_parts(NANO if str(name) == "nano" else Path(name), device, dtype))
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Writes a checkpoint folder that `from_pretrained` opens."""
+        save_parts(Path(folder), self.config, self.und, self.gen, self.fusion, self.vae, dtype)
+
+    # --- low level ---------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.fusion.context.device
+
+    @property
+    def pixels_per_token(self) -> int:
+        """Pixels along one side of a DiT token."""
+        return self.config.vae_image.stride
+
+    def text(self, prompt: str) -> list[int]:
+        """A text segment. Raises ValueError for words outside a closed vocabulary (the nano's)."""
+        return self.und.text_ids(prompt)
+
+    @torch.no_grad()
+    def vit(self, image: Image.Image) -> VitImage:
+        """A source image as the VLM sees it."""
+        return self.und.vit_images([images.resized(images.to_rgb(image), self.config.vit_image)])[0]
+
+    @torch.no_grad()
+    def clean(self, image: Image.Image) -> CleanImage:
+        """A source image as the DiT sees it."""
+        pixels = images.to_pixels(images.resized(images.to_rgb(image), self.config.vae_image))
+        return CleanImage(vae_module.encode(self.vae, pixels[None].to(self.device))[0])
+
+    @torch.no_grad()
+    def encode(self, samples: Sequence[Sequence[Part]], width: int, height: int) -> Context:
+        """All that is constant over a run: the context of each sample for a target of width x height pixels."""
+        stride = self.pixels_per_token
+        return fused.encode(self.und, self.gen, self.fusion, samples, (height // stride, width // stride))
+
+    @torch.no_grad()
+    def velocity(self, latents: Tensor, t: float | Tensor, context: Context) -> Tensor:
+        """Velocity (noise - picture) at flow time t in 0..1; latents and result float32 [B, C, h, w]."""
+        times = torch.as_tensor(t, dtype=torch.float32, device=self.device).expand(len(latents))
+        return fused.velocity(self.gen, self.fusion, latents, times, context)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Pictures of normalised latents [B, C, h, w]."""
+        return [images.from_pixels(pixels) for pixels in vae_module.decode(self.vae, latents)]
+
+    def noise(self, count: int, width: int, height: int, seed: int | torch.Generator) -> Tensor:
+        """Float32 noise [count, C, h, w], drawn on the CPU so that a seed means the same on every device."""
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        per_token = self.pixels_per_token // self.gen.patch
+        shape = (count, self.config.vae["z_dim"], height // per_token, width // per_token)
+        return torch.randn(shape, generator=generator, device=generator.device).to(self.device)
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """An asked-for size as the model can draw it: each side to the nearest multiple of a token's pixels."""
+        largest = self.pixels_per_token * int(self.gen.dit.config.rope_max_seq_len)
+        return images.round_size(width, height, self.pixels_per_token, largest)
+
+    # --- high level --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _run(
+        self,
+        branches: dict[str, list[Part]],
+        guidance: Guidance,
+        size: tuple[int, int],
+        count: int,
+        seed: int | torch.Generator,
+        steps: int | None,
+        solver: SolverName | None,
+        on_step: OnStep | None,
+        progress: bool,
+    ) -> list[Image.Image]:
+        if count < 1:
+            raise ValueError(f"the number of images must be at least 1, not {count}")
+        default = self.config.defaults
+        schedule = make_solver(
+            solver or default.solver,  # type: ignore[arg-type]
+            default.steps if steps is None else steps,
+            default.shift,
+            self.device,
+        )
+        names = guidance.branches
+        context = self.encode([branches[name] for name in names], *size)
+        guided = context.rows([i for i in range(len(names)) for _ in range(count)])
+        plain = context.rows([0] * count)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            if not guidance.active(t):
+                return self.velocity(x, t, plain)
+            together = self.velocity(x.repeat(len(names), 1, 1, 1), t, guided)
+            return combine(list(together.chunk(len(names))), guidance, self.gen.patch)
+
+        with tqdm(total=len(schedule.timesteps), disable=not progress, unit="step") as bar:
+
+            def step(done: int, total: int, latents: Tensor) -> bool | None:
+                bar.update()
+                return on_step(done, total, latents) if on_step is not None else None
+
+            latents = sample(velocity, self.noise(count, *size, seed), schedule, step)
+        return self.decode(latents)
+
+    def generate(
+        self,
+        prompt: str,
+        negative_prompt: str = "",
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        steps: int | None = None,
+        text_guidance: float | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        renorm: Renorm = "none",
+        renorm_min: float = 0.0,
+        solver: SolverName | None = None,
+        seed: int | torch.Generator = 0,
+        num_images: int = 1,
+        on_step: OnStep | None = None,
+        progress: bool = True,
+    ) -> list[Image.Image]:
+        """Draws pictures of a prompt.
+
+        Args:
+            width, height: pixels; rounded to what the model can draw (see `size`). Default: the model's own.
+            steps, text_guidance, solver: default: the model's own. A text guidance of 1 or less switches guidance off.
+            seed: a number or a torch.Generator; the same one gives the same picture on one device.
+            on_step: called after each step with (done, all, latents); returning False stops the run.
+
+        Raises:
+            ValueError: a setting outside its range, an empty prompt, an unknown word (nano).
+            Stopped: `on_step` asked to stop.
+        """
+        if not prompt.strip():
+            raise ValueError("generate needs a prompt: say what to draw")
+        default = self.config.defaults
+        text_scale = default.text_guidance if text_guidance is None else text_guidance
+        guidance = Guidance(text_scale, 1.0, guidance_interval, renorm, renorm_min)
+        size = self.size(width or default.width, height or default.height)
+        branches: dict[str, list[Part]] = {"full": [self.text(prompt)], "negative": [self.text(negative_prompt)]}
+        return self._run(branches, guidance, size, num_images, seed, steps, solver, on_step, progress)
+
+    def edit(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        instruction: str,
+        negative_prompt: str = "",
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        steps: int | None = None,
+        text_guidance: float | None = None,
+        image_guidance: float | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        renorm: Renorm = "none",
+        renorm_min: float = 0.0,
+        solver: SolverName | None = None,
+        seed: int | torch.Generator = 0,
+        num_images: int = 1,
+        source_tokens: tuple[str, ...] = ("vae", "vit"),
+        on_step: OnStep | None = None,
+        progress: bool = True,
+    ) -> list[Image.Image]:
+        """Edits one picture by an instruction, or makes one from several sources. Size: the first source's, by the VAE rule.
+
+        Args:
+            image_guidance: above 1 adds the image step of dual guidance. Default: the model's own.
+            source_tokens: which kinds of source token are used; both is the paper's double fusion, one an ablation.
+
+        Raises:
+            ValueError, Stopped: as `generate`.
+        """
+        sources = [image] if isinstance(image, Image.Image) else list(image)
+        if not sources:
+            raise ValueError("edit needs at least one source image")
+        if not instruction.strip():
+            raise ValueError("edit needs an instruction: say what to change")
+        if not source_tokens or not set(source_tokens) <= {"vae", "vit"}:
+            raise ValueError(f"source_tokens must name 'vae', 'vit' or both, not {source_tokens}")
+        default = self.config.defaults
+        guidance = Guidance(
+            default.text_guidance if text_guidance is None else text_guidance,
+            default.image_guidance if image_guidance is None else image_guidance,
+            guidance_interval,
+            renorm,
+            renorm_min,
+        )
+        natural = images.size_by_rule(*sources[0].size, self.config.vae_image)
+        size = self.size(width or natural[0], height or natural[1])
+        pictures: list[Part] = []
+        for source in sources:
+            pictures += [self.clean(source)] if "vae" in source_tokens else []
+            pictures += [self.vit(source)] if "vit" in source_tokens else []
+        text, negative = self.text(instruction), self.text(negative_prompt)
+        branches: dict[str, list[Part]] = {
+            "full": [*pictures, text],
+            "negative": [*pictures, negative],
+            "no_image": [text],
+        }
+        return self._run(branches, guidance, size, num_images, seed, steps, solver, on_step, progress)
+
+    def describe(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        question: str = DESCRIBE,
+        max_new_tokens: int = 128,
+    ) -> str:
+        """Answers a question about one or several pictures; the VLM alone, as its makers ship it.
+
+        Raises:
+            ValueError: no picture, an empty question, an unknown word (nano).
+        """
+        pictures = [image] if isinstance(image, Image.Image) else list(image)
+        if not pictures:
+            raise ValueError("describe needs at least one image")
+        if not question.strip():
+            raise ValueError("describe needs a question; leave it out for a description")
+        return self.und.describe([images.to_rgb(p) for p in pictures], question, max_new_tokens)
+
+
+__all__ = ["LightBagel", "Stopped", "default_device"]

@@ -1,0 +1,195 @@
+"""Stage 3: DiT, fusion stack and learned context by flow matching, with VLM and VAE frozen (paper section 3.3).
+
+Times are drawn as the paper draws them; whole source segments are dropped independently. What the frozen parts give (und
+states, latents) does not change, so it is computed once for a pool of samples, and the pool is renewed chunk by chunk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import Tensor, nn
+
+from ..config import FusionConfig
+from ..flow import add_noise, training_time
+from ..fused import CleanImage, layout_of, prefix, und_states, velocity
+from ..fusion import FusionStack
+from ..generation import Generation
+from ..sequence import Layout
+from ..understanding import Understanding
+from ..vae import encode
+from .loop import Recipe, Training
+from .vae import to_pixels
+from .vlm import GRID, PATCH, vit_picture
+from .world import Scene, random_edit, random_prompt, render
+
+CONFIG = {
+    "patch_size": [1, PATCH, PATCH],
+    "num_attention_heads": 2,
+    "attention_head_dim": 128,
+    "in_channels": 48,
+    "out_channels": 48,
+    "text_dim": 256,
+    "freq_dim": 256,
+    "ffn_dim": 512,
+    "num_layers": 7,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+    "rope_max_seq_len": 64,
+}
+RECIPE = Recipe(steps=9000, lr=1.4e-3, warmup=300)
+BATCH = 64
+EDITS = 0.55  # share of samples that are edits
+DROP_TEXT, DROP_CLEAN, DROP_VIT = 0.1, 0.1, 0.3  # the paper drops 0.5 of ViT segments; edits here lean on them more
+CHUNK, CHUNKS, RENEW = 512, 24, 60  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
+
+
+def fusion_config(und: Understanding) -> FusionConfig:
+    text = und.vlm.config.text_config
+    rope = getattr(text, "rope_parameters", None) or {**text.rope_scaling, "rope_theta": text.rope_theta}
+    return FusionConfig(
+        layers=CONFIG["num_layers"] - 1,
+        und_layers=und.depth,
+        und_dim=text.hidden_size,
+        gen_dim=CONFIG["num_attention_heads"] * CONFIG["attention_head_dim"],
+        heads=CONFIG["num_attention_heads"],
+        head_dim=CONFIG["attention_head_dim"],
+        rope_theta=float(rope["rope_theta"]),
+        mrope_section=(16, 24, 24),
+        context_len=8,
+        context_dim=CONFIG["text_dim"],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One training sample with everything frozen already computed."""
+
+    layout: Layout
+    states: Tensor  # [depth, U, hidden], bfloat16
+    clean: list[Tensor]  # the source's latents [48, 8, 8], if kept
+    target: Tensor  # latents [48, 8, 8]
+
+
+def draw(rng: np.random.Generator) -> tuple[Scene | None, str, Scene]:
+    """(source or None, prompt or instruction, target)."""
+    if rng.random() < EDITS:
+        return random_edit(rng)
+    prompt, scene = random_prompt(rng)
+    return None, prompt, scene
+
+
+@torch.no_grad()
+def make_chunk(und: Understanding, vae: AutoencoderKLWan, seed: int, number: int) -> list[Sample]:
+    """Chunk `number` of the endless supply of samples that `seed` gives."""
+    rng = np.random.default_rng([seed, 7, number])
+    drawn = [draw(rng) for _ in range(CHUNK)]
+    pictures = [render(s) for _, _, s in drawn] + [render(s) for s, _, _ in drawn if s is not None]
+    pixels = to_pixels(np.stack(pictures)).to(und.device)
+    latents = torch.cat([encode(vae, part) for part in pixels.split(32)])
+    targets, sources = latents[:CHUNK], iter(latents[CHUNK:])
+    vit = iter(und.vit_images([vit_picture(s) for s, _, _ in drawn if s is not None]))
+    parts_of = []
+    for source, text, _ in drawn:
+        parts: list = []
+        if source is not None:
+            clean, seen = CleanImage(next(sources)), next(vit)
+            parts += [clean] * (rng.random() >= DROP_CLEAN) + [seen] * (rng.random() >= DROP_VIT)
+        if rng.random() >= DROP_TEXT:
+            parts.append(und.text_ids(text))
+        elif rng.random() < 0.5:  # half of the dropped texts become the empty prompt, which guidance asks for
+            parts.append(und.text_ids(""))
+        parts_of.append(parts)
+    layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in parts_of]
+    samples = []
+    for start in range(0, CHUNK, 64):
+        part = slice(start, start + 64)
+        states = torch.stack(und_states(und, parts_of[part], layouts[part]), dim=1).bfloat16()
+        for layout, parts, row, target in zip(layouts[part], parts_of[part], states, targets[part], strict=True):
+            kept = row[:, : int(layout.und.sum())].clone()
+            samples.append(Sample(layout, kept, [p.latents for p in parts if isinstance(p, CleanImage)], target))
+    return samples
+
+
+class Pool:
+    """The latest chunks of the supply; which ones depends on the step alone, so a resumed run sees the same."""
+
+    def __init__(self, und: Understanding, vae: AutoencoderKLWan, seed: int) -> None:
+        self.und, self.vae, self.seed = und, vae, seed
+        self.chunks: deque[list[Sample]] = deque(maxlen=CHUNKS)
+        self.newest = -1
+
+    def batch(self, rng: np.random.Generator, step: int, size: int) -> list[Sample]:
+        newest = CHUNKS - 1 + step // RENEW
+        first = max(self.newest + 1, newest - CHUNKS + 1)
+        for number in range(first, newest + 1):
+            self.chunks.append(make_chunk(self.und, self.vae, self.seed, number))
+        self.newest = newest
+        picks = rng.integers(0, CHUNK * len(self.chunks), size)
+        return [self.chunks[int(i) // CHUNK][int(i) % CHUNK] for i in picks]
+
+
+def loss(
+    gen: Generation, fusion: FusionStack, samples: list[Sample], generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean squared error of the velocity on the noised tokens (paper eq. 3)."""
+    device = fusion.context.device
+    width = max(s.states.shape[1] for s in samples)
+    states = torch.stack([F.pad(s.states, (0, 0, 0, width - s.states.shape[1])) for s in samples], dim=1)
+    context = prefix(gen, fusion, [s.layout for s in samples], states.float().to(device), [s.clean for s in samples])
+    x = torch.stack([s.target for s in samples]).to(device)
+    noise = torch.randn(x.shape, generator=generator, device=device)
+    t = training_time(torch.randn(len(x), generator=generator, device=device))
+    error = (velocity(gen, fusion, add_noise(x, noise, t), t, context) - (noise - x)).square().mean((1, 2, 3))
+    edit = torch.tensor([bool(s.clean) for s in samples], device=device)
+    figures = {"draw": round(error[~edit].mean().item(), 4), "edit": round(error[edit].mean().item(), 4)}
+    return error.mean(), figures
+
+
+def build(und: Understanding) -> tuple[Generation, FusionStack]:
+    return Generation(WanTransformer3DModel(**CONFIG)), FusionStack(fusion_config(und))
+
+
+def train(
+    out: Path,
+    seed: int,
+    und: Understanding,
+    vae: AutoencoderKLWan,
+    accelerator: Accelerator,
+    recipe: Recipe = RECIPE,
+    compiled: bool = True,
+    until: int | None = None,
+) -> tuple[Generation, FusionStack, Training]:
+    torch.manual_seed(seed)
+    gen, fusion = build(und)
+    for block in gen.blocks:  # a Wan block starts with gates near zero; the nano is trained from scratch
+        torch.nn.init.normal_(block.scale_shift_table, std=0.02)
+    gen.to(accelerator.device)
+    fusion.to(accelerator.device)
+    training = Training("dit", nn.ModuleDict({"gen": gen, "fusion": fusion}), recipe, out, accelerator)
+    if compiled:
+        for block in gen.blocks:
+            block.compile(dynamic=True)
+        for layer in fusion.layers:
+            layer.gen_query_key_value = torch.compile(layer.gen_query_key_value, dynamic=True)
+    pool = Pool(und, vae, seed)
+
+    def step(rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        with torch.autocast(accelerator.device.type, enabled=False):
+            samples = pool.batch(rng, training.step, BATCH)
+        return loss(gen, fusion, samples, generator)
+
+    training.run(step, seed, until=until)
+    training.use_ema()
+    gen.eval().requires_grad_(False)
+    fusion.eval().requires_grad_(False)
+    return gen, fusion, training

@@ -1,0 +1,266 @@
+"""Stage 1: the nano's VLM, a small Qwen2.5-VL, taught to describe its world and to follow edit instructions.
+
+Besides the answers in chat form it learns from throw-away linear heads: one reads the merged ViT tokens, one reads the
+states of the drawing path (section 4's sequences, bidirectional images) at the target's start marker. They stand in for
+what a 7 B model knows already: that its states hold the scene a sentence speaks of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+)
+
+from ..fused import CleanImage, layout_of, und_states
+from ..understanding import Understanding
+from .loop import Recipe, Training
+from .world import (
+    BACKGROUNDS,
+    COLOURS,
+    DESCRIBE,
+    PLACES,
+    RADIUS,
+    SHAPES,
+    Scene,
+    caption,
+    random_edit,
+    random_prompt,
+    random_question,
+    random_scene,
+    render,
+    vocabulary,
+)
+
+SPECIALS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }} "
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
+)
+VIT_SIDE = 112  # pixels: 8 x 8 patches, 4 x 4 tokens after the merger
+RECIPE = Recipe(steps=1800, lr=1e-3, weight_decay=0.01, autocast=False)
+PATCH = 2  # latents per token side, as in Wan2.2
+GRID = 4  # tokens per side: both the ViT's merged grid and the DiT's token grid of a nano picture
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word, so that a word it does not know is known to be unknown."""
+    words = [*SPECIALS, "<unk>", *vocabulary()]
+    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    raw.normalizer = normalizers.Lowercase()
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left"
+    )
+    fast.add_special_tokens({"additional_special_tokens": SPECIALS[1:]})
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def config(tokens: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
+    ids = {name: tokens.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad")}
+    # theta is 10 where Qwen has 1e6: its slowest frequencies serve the width axis, and pictures here are 4 tokens wide.
+    return Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 64 * -(-len(tokens) // 64),
+            "hidden_size": 256,
+            "intermediate_size": 640,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 10.0,
+            "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
+            "bos_token_id": tokens.convert_tokens_to_ids("<|endoftext|>"),
+            "eos_token_id": tokens.eos_token_id,
+            "pad_token_id": tokens.pad_token_id,
+            "tie_word_embeddings": False,
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_heads": 4,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "out_hidden_size": 256,
+            "fullatt_block_indexes": [1, 3],
+        },
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=tokens.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokens.convert_tokens_to_ids("<|vision_end|>"),
+        tie_word_embeddings=False,
+    )
+
+
+def build() -> Understanding:
+    tokens = tokenizer()
+    processor = Qwen2VLImageProcessor(min_pixels=VIT_SIDE**2, max_pixels=VIT_SIDE**2)
+    return Understanding(Qwen2_5_VLForConditionalGeneration(config(tokens)), tokens, processor)
+
+
+def vit_picture(scene: Scene) -> Image.Image:
+    return Image.fromarray(render(scene)).resize((VIT_SIDE, VIT_SIDE), Image.Resampling.BICUBIC)
+
+
+# --- what the throw-away heads are asked: per place empty / shape, colour, size, and the background ------------------
+
+SLOTS = [len(SHAPES) + 1, len(COLOURS), len(RADIUS)]
+CODE = sum(SLOTS) * len(PLACES) + len(BACKGROUNDS)
+IGNORE = -100
+
+
+def scene_code(scene: Scene) -> list[int]:
+    """Class indices: for each place shape (0 is empty), colour, size; then the background."""
+    by_place = {t.place: t for t in scene.things}
+    code = []
+    for place in PLACES:
+        thing = by_place.get(place)
+        code += (
+            [SHAPES.index(thing.shape) + 1, COLOURS.index(thing.colour), list(RADIUS).index(thing.size)]
+            if thing
+            else [0, IGNORE, IGNORE]
+        )
+    return [*code, BACKGROUNDS.index(scene.background)]
+
+
+def code_loss(logits: Tensor, codes: Tensor) -> Tensor:
+    """Mean cross-entropy of scene codes; logits [B, CODE], codes int64 [B, 3 * places + 1]."""
+    parts = logits.float().split(SLOTS * len(PLACES) + [len(BACKGROUNDS)], dim=1)
+    losses = [F.cross_entropy(p, codes[:, i], ignore_index=IGNORE) for i, p in enumerate(parts)]
+    return torch.stack([torch.nan_to_num(x) for x in losses]).mean()
+
+
+class Heads(nn.Module):
+    """Linear readers of the scene: from all merged ViT tokens, and from a marker's state after each later layer."""
+
+    def __init__(self, hidden: int, depth: int) -> None:
+        super().__init__()
+        self.vit = nn.Linear(hidden * GRID * GRID, CODE)
+        self.layers = range(1, depth)
+        self.norms = nn.ModuleList(nn.RMSNorm(hidden) for _ in self.layers)
+        self.marker = nn.ModuleList(nn.Linear(hidden, CODE) for _ in self.layers)
+
+    def marker_loss(self, states: list[Tensor], at: Tensor, codes: Tensor) -> Tensor:
+        rows = torch.arange(len(at))
+        losses = [
+            code_loss(head(norm(states[i][rows, at])), codes)
+            for i, norm, head in zip(self.layers, self.norms, self.marker, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def chat_sample(rng: np.random.Generator) -> tuple[Scene, str, str]:
+    """(picture, question, answer)."""
+    roll = rng.random()
+    if roll < 0.5:
+        scene = random_scene(rng)
+        return scene, DESCRIBE, caption(scene)
+    if roll < 0.75:
+        scene = random_scene(rng)
+        return scene, *random_question(rng, scene)
+    source, instruction, target = random_edit(rng)
+    return source, instruction, caption(target)
+
+
+def pad_left(rows: list[list[int]], value: int) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[value] * (width - len(row)) + row for row in rows])
+
+
+def chat_loss(und: Understanding, rng: np.random.Generator, count: int) -> Tensor:
+    """Language-model loss on the answers' tokens alone; on whole sequences it learns nothing for long."""
+    tokens, scenes, rows, labels = und.tokenizer, [], [], []
+    pad = und.token_id("<|image_pad|>")
+    for _ in range(count):
+        scene, question, answer = chat_sample(rng)
+        scenes.append(scene)
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        text = tokens.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        text = text.replace("<|image_pad|>", "<|image_pad|>" * GRID * GRID)
+        ask = tokens(text, add_special_tokens=False)["input_ids"]
+        reply = tokens(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        rows.append(ask + reply)
+        labels.append([IGNORE] * len(ask) + reply)
+    batch = und.processor(images=[vit_picture(s) for s in scenes], do_resize=False, return_tensors="pt")
+    ids = pad_left(rows, tokens.pad_token_id).to(und.device)
+    output = und.vlm(
+        input_ids=ids,
+        attention_mask=(ids != tokens.pad_token_id).long(),
+        labels=pad_left(labels, IGNORE).to(und.device),
+        mm_token_type_ids=(ids == pad).int(),
+        pixel_values=batch["pixel_values"].to(und.device),
+        image_grid_thw=batch["image_grid_thw"].to(und.device),
+    )
+    return output.loss
+
+
+def drawing_sample(rng: np.random.Generator, und: Understanding) -> tuple[list, Scene | None, Scene]:
+    """(parts, "clean" and "vit" standing for the source's tokens; source or None; target) of one drawing sequence."""
+    if rng.random() < 0.35:
+        prompt, target = random_prompt(rng)
+        return [und.text_ids(prompt)], None, target
+    source, instruction, target = random_edit(rng)
+    parts = ["clean", "vit", und.text_ids(instruction)]
+    return parts[1:] if rng.random() < 0.15 else parts, source, target
+
+
+def loss(
+    und: Understanding, heads: Heads, rng: np.random.Generator, count: int = 24
+) -> tuple[Tensor, dict[str, float]]:
+    answers = chat_loss(und, rng, count)
+    drawn = [drawing_sample(rng, und) for _ in range(count)]
+    pictures = [s for _, s, _ in drawn if s is not None]
+    images = und.vit_images([vit_picture(s) for s in pictures])
+    codes = torch.tensor([scene_code(s) for s in pictures], device=und.device)
+    seen = code_loss(heads.vit(torch.stack([image.features.flatten() for image in images])), codes)
+    supply = iter(images)
+    unread = CleanImage(torch.empty(48, PATCH * GRID, PATCH * GRID))  # only its markers pass through the VLM
+    named = {"vit": lambda: next(supply), "clean": lambda: unread}
+    samples = [[named[p]() if isinstance(p, str) else p for p in parts] for parts, _, _ in drawn]
+    layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in samples]
+    states = und_states(und, samples, layouts)
+    at = torch.tensor([int(layout.und.sum()) - 2 for layout in layouts], device=und.device)
+    told = heads.marker_loss(states, at, torch.tensor([scene_code(t) for _, _, t in drawn], device=und.device))
+    figures = {"answers": round(answers.item(), 4), "vit": round(seen.item(), 4), "marker": round(told.item(), 4)}
+    return answers + 0.5 * seen + 1.0 * told, figures
+
+
+def train(out: Path, seed: int, accelerator: Accelerator, recipe: Recipe = RECIPE) -> tuple[Understanding, Training]:
+    torch.manual_seed(seed)
+    und = build().to(accelerator.device)
+    heads = Heads(und.vlm.config.text_config.hidden_size, und.depth).to(accelerator.device)
+    training = Training("vlm", nn.ModuleDict({"und": und, "heads": heads}), recipe, out, accelerator)
+    training.run(lambda rng, generator: loss(und, heads, rng), seed)
+    training.use_ema()
+    return und.eval().requires_grad_(False), training

@@ -1,0 +1,168 @@
+"""The understanding branch: transformers' Qwen2.5-VL exactly as it ships, read layer by layer.
+
+For drawing it runs once per prompt: `und_states` gives what the fusion reads after every decoder layer. Image tokens see
+each other both ways there (the layout's mask); for describing, the stock model with its own chat template and causal
+attention is used untouched.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessor
+
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+VISION_START, VISION_END, IMAGE_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
+
+
+@dataclass(frozen=True, eq=False)
+class VitImage:
+    """ViT tokens of one image after the merger, [rows*cols, hidden], row by row."""
+
+    features: Tensor
+    rows: int
+    cols: int
+
+
+class Understanding(nn.Module):
+    """A Qwen2.5-VL with its tokenizer and image processor.
+
+    Args:
+        vlm: the stock model.
+        tokenizer: its tokenizer, with a chat template.
+        processor: its image processor; its pixel bounds hold for `describe`.
+    """
+
+    def __init__(
+        self,
+        vlm: Qwen2_5_VLForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        processor: Qwen2VLImageProcessor,
+    ) -> None:
+        super().__init__()
+        self.vlm, self.tokenizer, self.processor = vlm, tokenizer, processor
+
+    @property
+    def device(self) -> torch.device:
+        return self.vlm.get_input_embeddings().weight.device
+
+    @property
+    def depth(self) -> int:
+        return len(self.vlm.model.language_model.layers)
+
+    def token_id(self, token: str) -> int:
+        return int(self.tokenizer.convert_tokens_to_ids(token))
+
+    def words_to_ids(self, text: str) -> list[int]:
+        """Token ids of plain text.
+
+        Raises:
+            ValueError: the tokenizer has a closed vocabulary (the nano's) and the text a word outside it.
+        """
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown in ids:
+            vocabulary = self.tokenizer.get_vocab()
+            words = [w.strip(".,?!;:\"'()") or w for w in text.lower().split()]
+            strange = sorted({w for w in words if w not in vocabulary}) or [text]
+            known = ", ".join(sorted(w for w in vocabulary if w.isalpha()))
+            raise ValueError(f"this model does not know: {', '.join(strange)}. The words it knows: {known}")
+        return ids
+
+    def text_ids(self, text: str) -> list[int]:
+        """`<|im_start|>` tokens `<|im_end|>`: a text segment of the generation path; no chat template."""
+        return [self.token_id(IM_START), *self.words_to_ids(text), self.token_id(IM_END)]
+
+    def _pixel_values(self, images: Sequence[Image.Image | np.ndarray], **options: Any) -> tuple[Tensor, Tensor]:
+        batch = self.processor(images=list(images), return_tensors="pt", **options)
+        return batch["pixel_values"].to(self.device, self.vlm.dtype), batch["image_grid_thw"].to(self.device)
+
+    def vit_images(self, images: Sequence[Image.Image | np.ndarray]) -> list[VitImage]:
+        """ViT tokens of RGB images whose sides are already multiples of patch x merge (28 in Qwen2.5-VL)."""
+        pixels, grid = self._pixel_values(images, do_resize=False)
+        merge = self.processor.merge_size
+        output = self.vlm.model.get_image_features(pixels, grid)
+        features = getattr(output, "pooler_output", output)  # transformers 4.57 gives the tuple itself
+        return [
+            VitImage(feature, int(h) // merge, int(w) // merge)
+            for feature, (_, h, w) in zip(features, grid.tolist(), strict=True)
+        ]
+
+    def und_embeddings(self, parts: Sequence[Sequence[int] | VitImage | None]) -> Tensor:
+        """Input embeddings of all und tokens of a sample, [U, hidden].
+
+        Args:
+            parts: one per segment: token ids for text, a `VitImage`, or None for a VAE image (its two markers only).
+        """
+        ids: list[int] = []
+        features: list[tuple[int, Tensor]] = []
+        for part in parts:
+            if part is None or isinstance(part, VitImage):
+                ids.append(self.token_id(VISION_START))
+                if isinstance(part, VitImage):
+                    features.append((len(ids), part.features))
+                    ids += [self.token_id(IMAGE_PAD)] * len(part.features)
+                ids.append(self.token_id(VISION_END))
+            else:
+                ids += part
+        embeddings = self.vlm.get_input_embeddings()(torch.tensor(ids, device=self.device))
+        for at, feature in features:
+            embeddings = torch.cat([embeddings[:at], feature.to(embeddings.dtype), embeddings[at + len(feature) :]])
+        return embeddings
+
+    def und_states(self, embeddings: Tensor, positions: Tensor, visible: Tensor) -> list[Tensor]:
+        """States after each decoder layer, without the final norm: depth x [B, U, hidden].
+
+        Args:
+            embeddings: [B, U, hidden].
+            positions: int64 [3, B, U].
+            visible: bool [B, U, U], the layout's mask restricted to und tokens.
+        """
+        language = self.vlm.model.language_model
+        minus_inf = torch.finfo(embeddings.dtype).min
+        mask = torch.zeros_like(visible, dtype=embeddings.dtype).masked_fill(~visible, minus_inf)[:, None]
+        rotary = language.rotary_emb(embeddings, positions)
+        states, hidden = [], embeddings
+        for layer in language.layers:
+            output = layer(hidden, attention_mask=mask, position_embeddings=rotary)
+            hidden = output[0] if isinstance(output, tuple) else output  # a tuple in transformers 4.57
+            states.append(hidden)
+        return states
+
+    def chat_inputs(self, images: Sequence[Image.Image], question: str) -> dict[str, Tensor]:
+        """Inputs of the stock model for one user turn of images and a question, in its own chat template.
+
+        Images must be RGB. Batch size 1; `pixel_values` and `image_grid_thw` are absent without images.
+        """
+        self.words_to_ids(question)
+        content = [{"type": "image"} for _ in images] + [{"type": "text", "text": question}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        inputs: dict[str, Tensor] = {}
+        if images:
+            pixels, grid = self._pixel_values(images)
+            inputs |= {"pixel_values": pixels, "image_grid_thw": grid}
+            pieces = text.split(IMAGE_PAD)
+            counts = [int(n) // self.processor.merge_size**2 for n in grid.prod(-1)]
+            text = pieces[0] + "".join(IMAGE_PAD * n + piece for n, piece in zip(counts, pieces[1:], strict=True))
+        ids = torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]], device=self.device)
+        inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if "mm_token_type_ids" in inspect.signature(self.vlm.forward).parameters:  # transformers 5
+            inputs["mm_token_type_ids"] = (ids == self.token_id(IMAGE_PAD)).int()
+        return inputs
+
+    @torch.no_grad()
+    def describe(self, images: Sequence[Image.Image], question: str, max_new_tokens: int = 128) -> str:
+        """The stock model's greedy answer to a question about RGB images."""
+        inputs = self.chat_inputs(images, question)
+        output = self.vlm.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        answer = output[0, inputs["input_ids"].shape[1] :]
+        return str(self.tokenizer.decode(answer, skip_special_tokens=True)).strip()

@@ -1,0 +1,148 @@
+"""The core against the oracle, the stock libraries, and the claims the design makes about itself."""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+import torch
+from conftest import make_tiny
+from PIL import Image
+
+WIDTH, HEIGHT = 96, 64
+
+
+def picture(index: int, width: int = 96, height: int = 96) -> Image.Image:
+    generator = torch.Generator().manual_seed(index)
+    pixels = torch.randint(0, 256, (height, width, 3), generator=generator, dtype=torch.uint8)
+    return Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def latents(seed: int = 0) -> torch.Tensor:
+    return torch.randn(1, 48, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(seed))
+
+
+def samples(model) -> dict[str, list]:
+    words = model.text("a red circle")
+    one = [model.clean(picture(1)), model.vit(picture(1)), model.text("make the circle blue")]
+    three = []
+    for i, size in ((1, (96, 96)), (2, (128, 64)), (3, (64, 96))):
+        three += [model.clean(picture(i, *size)), model.vit(picture(i, *size))]
+    return {
+        "text to image": [words],
+        "negative": [model.text("")],
+        "dropped text": [],
+        "edit": one,
+        "edit, negative": [*one[:2], model.text("")],
+        "edit, no image": [one[2]],
+        "edit, vae only": [one[0], one[2]],
+        "edit, vit only": [one[1], one[2]],
+        "three sources": [*three, model.text("replace the square with a star")],
+        "three sources, negative": [*three, model.text("")],
+    }
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.mark.parametrize("name", list(samples(make_tiny())))
+def test_velocity_matches_the_oracle(tiny, name):
+    parts = samples(tiny)[name]
+    x = latents()
+    ours = tiny.velocity(x, 0.7, tiny.encode([parts], WIDTH, HEIGHT))
+    assert relative(ours, oracle.velocity(tiny, parts, x, 0.7)) < 1e-5
+
+
+def test_a_batch_of_unequal_samples_matches_the_oracle(tiny):
+    every = samples(tiny)
+    x = torch.cat([latents(i) for i in range(len(every))])
+    ours = tiny.velocity(x, 0.4, tiny.encode(list(every.values()), WIDTH, HEIGHT))
+    for i, parts in enumerate(every.values()):
+        assert relative(ours[i : i + 1], oracle.velocity(tiny, parts, x[i : i + 1], 0.4)) < 1e-5
+
+
+def test_rows_of_a_context_are_its_samples(tiny):
+    every = samples(tiny)
+    context = tiny.encode([every["edit"], every["negative"]], WIDTH, HEIGHT)
+    x = torch.cat([latents(0), latents(1), latents(2)])
+    ours = tiny.velocity(x, 0.5, context.rows([1, 0, 1]))
+    for i, name in enumerate(("negative", "edit", "negative")):
+        assert relative(ours[i : i + 1], oracle.velocity(tiny, every[name], x[i : i + 1], 0.5)) < 1e-5
+
+
+def test_fusion_depth_reads_later_und_layers(tiny):
+    deep = make_tiny(depth=1.0)
+    assert [deep.fusion.config.und_layer(i) for i in range(3)] == [1, 1, 1]
+    assert [tiny.fusion.config.und_layer(i) for i in range(3)] == [0, 1, 1]
+    parts = [tiny.text("a red circle")]
+    a, b = (m.velocity(latents(), 0.7, m.encode([parts], WIDTH, HEIGHT)) for m in (tiny, deep))
+    assert relative(a, b) > 1e-3
+
+
+def test_zero_output_projection_is_the_plain_wan_transformer_bit_for_bit():
+    model = make_tiny()
+    for layer in model.fusion.layers:
+        torch.nn.init.zeros_(layer.gen_out.weight)
+    x = latents()
+    ours = model.velocity(x, 0.6, model.encode([samples(model)["edit"]], WIDTH, HEIGHT))
+    plain = model.gen.dit(x[:, :, None], torch.tensor([0.6]) * 1000, model.fusion.context[None]).sample[:, :, 0]
+    assert torch.equal(ours, plain)
+
+
+def test_und_states_are_the_stock_models_on_text_and_ignore_the_gen_stream(tiny):
+    from lightbagel_core.fused import layout_of, und_states
+
+    ids = tiny.text("a red circle left of a blue square")
+    states = und_states(tiny.und, [[ids]], [layout_of([ids], 2, (2, 3))])
+    stock = tiny.und.vlm.model.language_model
+    seen: list[torch.Tensor] = []
+    hooks = [layer.register_forward_hook(lambda m, a, out: seen.append(out)) for layer in stock.layers]
+    stock(input_ids=torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    for ours, theirs in zip(states, seen, strict=True):
+        theirs = theirs[0] if isinstance(theirs, tuple) else theirs
+        torch.testing.assert_close(ours[:, : len(ids)], theirs, rtol=1e-5, atol=1e-5)
+
+    parts = samples(tiny)["edit"]
+    before = und_states(tiny.und, [parts], [layout_of(parts, 2, (2, 3))])
+    parts[0].latents.mul_(-3)
+    after = und_states(tiny.und, [parts], [layout_of(parts, 2, (2, 3))])
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_source_latents_reach_the_velocity(tiny):
+    a, b = samples(tiny)["edit"], samples(tiny)["edit"]
+    b[0].latents.add_(0.1)
+    one, two = (tiny.velocity(latents(), 0.7, tiny.encode([p], WIDTH, HEIGHT)) for p in (a, b))
+    assert relative(one, two) > 1e-4
+
+
+def test_the_vlm_and_clean_images_run_once_per_run_and_the_dit_once_per_step(tiny, monkeypatch):
+    calls = {"vlm": 0, "dit": 0}
+    first_und, first_dit = tiny.und.vlm.model.language_model.layers[0], tiny.gen.blocks[0]
+    hooks = [
+        first_und.register_forward_hook(lambda *_: calls.__setitem__("vlm", calls["vlm"] + 1)),
+        first_dit.register_forward_hook(lambda *_: calls.__setitem__("dit", calls["dit"] + 1)),
+    ]
+    tiny.edit(picture(1), "make the circle blue", steps=5, image_guidance=2, progress=False, width=96, height=96)
+    for hook in hooks:
+        hook.remove()
+    assert calls == {"vlm": 1, "dit": 1 + 5}
+
+
+def test_describe_is_the_stock_model_token_for_token(tiny):
+    image = picture(4, 112, 84)
+    question = "what colour is the circle?"
+    prompt = f"<|im_start|>user <|vision_start|>{'<|image_pad|>' * 12}<|vision_end|>{question}<|im_end|><|im_start|>assistant "
+    ids = tiny.und.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    batch = tiny.und.processor(images=[image], return_tensors="pt")
+    extra = {}
+    if "mm_token_type_ids" in tiny.und.chat_inputs([image], question):
+        extra["mm_token_type_ids"] = (ids == tiny.und.token_id("<|image_pad|>")).int()
+    expected = tiny.und.vlm.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, **batch, **extra
+    )[0, ids.shape[1] :]
+    words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
+    assert tiny.describe(image, question, max_new_tokens=12) == words
+    assert words
