@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 Renorm = Literal["none", "global", "channel", "text_channel"]
@@ -71,7 +72,8 @@ class Guidance:
 
 
 def _renormed(guided: Tensor, target: Tensor, dims: tuple[int, ...], minimum: float) -> Tensor:
-    ratio = target.norm(dim=dims, keepdim=True) / (guided.norm(dim=dims, keepdim=True) + 1e-8)
+    norm = torch.linalg.vector_norm
+    ratio = norm(target, dim=dims, keepdim=True) / (norm(guided, dim=dims, keepdim=True) + 1e-8)
     return guided * ratio.clamp(minimum, 1.0)
 
 

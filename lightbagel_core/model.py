@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -118,7 +118,15 @@ class LightBagel:
         return [images.from_pixels(pixels) for pixels in vae_module.decode(self.vae, latents)]
 
     def noise(self, count: int, width: int, height: int, seed: int | torch.Generator) -> Tensor:
-        """Float32 noise [count, C, h, w], drawn on the CPU so that a seed means the same on every device."""
+        """Float32 noise [count, C, h, w], drawn on the CPU so that a seed means the same on every device.
+
+        Raises:
+            ValueError: a count below 1, or a seed outside what torch takes.
+        """
+        if count < 1:
+            raise ValueError(f"the number of images must be at least 1, not {count}")
+        if isinstance(seed, int) and not -(2**63) <= seed < 2**64:
+            raise ValueError(f"the seed must lie between -2^63 and 2^64 - 1, not {seed}")
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
         per_token = self.pixels_per_token // self.gen.patch
         shape = (count, self.config.vae["z_dim"], height // per_token, width // per_token)
@@ -132,31 +140,38 @@ class LightBagel:
     # --- high level --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _run(
+    def draw(
         self,
-        branches: dict[str, list[Part]],
+        branches: Mapping[str, Sequence[Sequence[Part]]],
+        noise: Tensor,
         guidance: Guidance,
-        size: tuple[int, int],
-        count: int,
-        seed: int | torch.Generator,
-        steps: int | None,
-        solver: SolverName | None,
-        on_step: OnStep | None,
-        progress: bool,
+        *,
+        steps: int | None = None,
+        solver: SolverName | None = None,
+        on_step: OnStep | None = None,
+        progress: bool = True,
     ) -> list[Image.Image]:
-        if count < 1:
-            raise ValueError(f"the number of images must be at least 1, not {count}")
+        """Draws a batch of samples: one guided run from noise to pictures.
+
+        Args:
+            branches: the parts of each of B samples, for every branch that `guidance` names.
+            noise: [B * k, C, h, w], k pictures for each sample in turn (see `noise`).
+            steps, solver, on_step, progress: as in `generate`.
+        """
         default = self.config.defaults
         schedule = make_solver(
-            solver or default.solver,  # type: ignore[arg-type]
+            solver or default.solver,
             default.steps if steps is None else steps,
             default.shift,
             self.device,
         )
         names = guidance.branches
-        context = self.encode([branches[name] for name in names], *size)
-        guided = context.rows([i for i in range(len(names)) for _ in range(count)])
-        plain = context.rows([0] * count)
+        height, width = (side * self.pixels_per_token // self.gen.patch for side in noise.shape[-2:])
+        count = len(branches["full"])
+        context = self.encode([parts for name in names for parts in branches[name]], width, height)
+        repeat = [i for i in range(count) for _ in range(len(noise) // count)]
+        plain = context.rows(repeat)
+        guided = context.rows([branch * count + i for branch in range(len(names)) for i in repeat])
 
         def velocity(x: Tensor, t: float) -> Tensor:
             if not guidance.active(t):
@@ -170,7 +185,7 @@ class LightBagel:
                 bar.update()
                 return on_step(done, total, latents) if on_step is not None else None
 
-            latents = sample(velocity, self.noise(count, *size, seed), schedule, step)
+            latents = sample(velocity, noise, schedule, step)
         return self.decode(latents)
 
     def generate(
@@ -209,8 +224,12 @@ class LightBagel:
         text_scale = default.text_guidance if text_guidance is None else text_guidance
         guidance = Guidance(text_scale, 1.0, guidance_interval, renorm, renorm_min)
         size = self.size(width or default.width, height or default.height)
-        branches: dict[str, list[Part]] = {"full": [self.text(prompt)], "negative": [self.text(negative_prompt)]}
-        return self._run(branches, guidance, size, num_images, seed, steps, solver, on_step, progress)
+        branches: dict[str, list[list[Part]]] = {
+            "full": [[self.text(prompt)]],
+            "negative": [[self.text(negative_prompt)]],
+        }
+        noise = self.noise(num_images, *size, seed)
+        return self.draw(branches, noise, guidance, steps=steps, solver=solver, on_step=on_step, progress=progress)
 
     def edit(
         self,
@@ -264,12 +283,13 @@ class LightBagel:
             pictures += [self.clean(source)] if "vae" in source_tokens else []
             pictures += [self.vit(source)] if "vit" in source_tokens else []
         text, negative = self.text(instruction), self.text(negative_prompt)
-        branches: dict[str, list[Part]] = {
-            "full": [*pictures, text],
-            "negative": [*pictures, negative],
-            "no_image": [text],
+        branches: dict[str, list[list[Part]]] = {
+            "full": [[*pictures, text]],
+            "negative": [[*pictures, negative]],
+            "no_image": [[text]],
         }
-        return self._run(branches, guidance, size, num_images, seed, steps, solver, on_step, progress)
+        noise = self.noise(num_images, *size, seed)
+        return self.draw(branches, noise, guidance, steps=steps, solver=solver, on_step=on_step, progress=progress)
 
     def describe(
         self,

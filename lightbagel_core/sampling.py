@@ -37,11 +37,14 @@ def make_solver(name: SolverName, steps: int, shift: float, device: torch.device
         )
     elif name == "euler":
         scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
-        scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
-        return scheduler
     else:
         raise ValueError(f"solver must be one of {', '.join(get_args(SolverName))}, not {name!r}")
-    scheduler.set_timesteps(steps, device=device)
+    if name == "euler":
+        scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
+    # Else the first step looks its index up by its whole-number timestep, which many steps make ambiguous.
+    scheduler.set_begin_index(0)
     return scheduler
 
 

@@ -131,6 +131,6 @@ def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]
         raise ValueError(f"mrope_section {list(section)} sums to {sum(section)}, head_dim {head_dim} needs {head_dim // 2}")
     exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     row = torch.repeat_interleave(torch.arange(3), torch.tensor(section)).to(positions.device)
-    angle = positions.float().movedim(0, -1)[..., row] * theta**-exponent
+    angle = positions.float().movedim(0, -1)[..., row] * (1.0 / theta**exponent)
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos(), angle.sin()

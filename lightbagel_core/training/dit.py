@@ -46,11 +46,11 @@ CONFIG = {
     "eps": 1e-6,
     "rope_max_seq_len": 64,
 }
-RECIPE = Recipe(steps=9000, lr=1.4e-3, warmup=300)
+RECIPE = Recipe(steps=13000, lr=1.4e-3, warmup=300)
 BATCH = 64
 EDITS = 0.55  # share of samples that are edits
 DROP_TEXT, DROP_CLEAN, DROP_VIT = 0.1, 0.1, 0.3  # the paper drops 0.5 of ViT segments; edits here lean on them more
-CHUNK, CHUNKS, RENEW = 512, 24, 60  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
+CHUNK, CHUNKS, RENEW = 512, 16, 200  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
 
 
 def fusion_config(und: Understanding) -> FusionConfig:
@@ -165,9 +165,8 @@ def train(
     und: Understanding,
     vae: AutoencoderKLWan,
     accelerator: Accelerator,
-    recipe: Recipe = RECIPE,
-    compiled: bool = True,
-    until: int | None = None,
+    recipe: Recipe,
+    compiled: bool,
 ) -> tuple[Generation, FusionStack, Training]:
     torch.manual_seed(seed)
     gen, fusion = build(und)
@@ -180,7 +179,8 @@ def train(
         for block in gen.blocks:
             block.compile(dynamic=True)
         for layer in fusion.layers:
-            layer.gen_query_key_value = torch.compile(layer.gen_query_key_value, dynamic=True)
+            for name in ("gen_query_key_value", "und_key_value", "update"):
+                setattr(layer, name, torch.compile(getattr(layer, name), dynamic=True))
     pool = Pool(und, vae, seed)
 
     def step(rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -188,7 +188,7 @@ def train(
             samples = pool.batch(rng, training.step, BATCH)
         return loss(gen, fusion, samples, generator)
 
-    training.run(step, seed, until=until)
+    training.run(step, seed)
     training.use_ema()
     gen.eval().requires_grad_(False)
     fusion.eval().requires_grad_(False)

@@ -74,8 +74,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision="bf16")
-    und, vlm_stage = vlm.train(args.out, args.seed, accelerator)
-    autoencoder, vae_stage = vae.train(args.out, args.seed, accelerator)
+    und, vlm_stage = vlm.train(args.out, args.seed, accelerator, vlm.RECIPE)
+    autoencoder, vae_stage = vae.train(args.out, args.seed, accelerator, vae.RECIPE)
     # On a CPU the fused attention's backward is several times slower than plain matrix products at these lengths.
     attention = nullcontext() if accelerator.device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
     with attention:

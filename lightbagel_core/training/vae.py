@@ -91,7 +91,7 @@ def set_statistics(vae: AutoencoderKLWan, seed: int, count: int = 512) -> None:
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
 
 
-def train(out: Path, seed: int, accelerator: Accelerator, recipe: Recipe = RECIPE) -> tuple[AutoencoderKLWan, Training]:
+def train(out: Path, seed: int, accelerator: Accelerator, recipe: Recipe) -> tuple[AutoencoderKLWan, Training]:
     torch.manual_seed(seed)
     vae = use_single_frames(AutoencoderKLWan(**CONFIG)).to(accelerator.device)
     training = Training("vae", vae, recipe, out, accelerator)

@@ -1,0 +1,195 @@
+"""Scores a nano on fresh scenes and sentences with the rule checker: python -m lightbagel_core.training.evaluate
+
+No sample is chosen: scenes, sentences and noise all follow from the seeds given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import vae as vae_module
+from ..flow import Guidance
+from ..fused import Part
+from ..model import DESCRIBE, LightBagel
+from .checker import read_scene, same_spot
+from .vae import to_pixels
+from .world import SIZE, Scene, caption, random_edit, random_prompt, random_scene, render
+
+BATCH = 50
+
+
+def fresh(seed: int) -> np.random.Generator:
+    """A generator no training stage uses."""
+    return np.random.default_rng([seed, 2**31])
+
+
+def picture(scene: Scene) -> Image.Image:
+    return Image.fromarray(render(scene))
+
+
+def read(image: Image.Image) -> Scene | None:
+    return read_scene(np.asarray(image))
+
+
+def agrees(prompt: str, wanted: Scene, seen: Scene | None) -> bool:
+    """Whether a picture shows what its prompt says; what the prompt leaves open is free.
+
+    A size the prompt does not name may come out either way; a pair without places may stand in any opposite places.
+    """
+    if seen is None or seen.background != wanted.background or len(seen.things) != len(wanted.things):
+        return False
+    free_places = len(wanted.things) == 2 and not any(
+        word in prompt for word in ("left", "right", "top", "bottom", "above", "below", "centre")
+    )
+    left = list(seen.things)
+    for thing in wanted.things:
+        sized = f"{thing.size} {thing.colour} {thing.shape}" in prompt
+        for other in left:
+            same = (other.shape, other.colour) == (thing.shape, thing.colour)
+            if same and (not sized or other.size == thing.size) and (free_places or other.place == thing.place):
+                left.remove(other)
+                break
+        else:
+            return False
+    return True
+
+
+def edited(words: str, wanted: Scene, seen: Scene | None) -> bool:
+    """Whether an edit was done and all else left as it was, centres to two pixels; an unnamed new size is free."""
+    if seen is None:
+        return False
+    if words.startswith("add") and " small " not in words and " large " not in words:
+        place = next(p for p in ("left", "right", "top", "bottom", "centre") if p in words)
+        sizes = {t.place: t.size for t in seen.things}
+        things = [t if t.place != place else type(t)(t.shape, t.colour, sizes.get(place, t.size), t.place, t.dx, t.dy)
+                  for t in wanted.things]  # fmt: skip
+        wanted = Scene(wanted.background, tuple(things))
+    if words.startswith("add"):  # where in its place a new thing stands is free, all others must not move
+        spots = {t.place: t for t in seen.things}
+        new = next(p for p in ("left", "right", "top", "bottom", "centre") if p in words)
+        things = [type(t)(t.shape, t.colour, t.size, t.place, spots[t.place].dx, spots[t.place].dy)
+                  if t.place == new and t.place in spots else t for t in wanted.things]  # fmt: skip
+        wanted = Scene(wanted.background, tuple(things))
+    return same_spot(wanted, seen)
+
+
+def describe_score(model: LightBagel, count: int, seed: int) -> float:
+    rng = fresh(seed)
+    scenes = [random_scene(rng) for _ in range(count)]
+    return float(np.mean([model.describe(picture(s), DESCRIBE) == caption(s) for s in scenes]))
+
+
+def vae_score(model: LightBagel, count: int, seed: int) -> float:
+    rng = fresh(seed)
+    scenes = [random_scene(rng) for _ in range(count)]
+    right = []
+    for start in range(0, count, BATCH):
+        part = scenes[start : start + BATCH]
+        pixels = to_pixels(np.stack([render(s) for s in part])).to(model.device)
+        pictures = model.decode(vae_module.encode(model.vae, pixels))
+        right += [(seen := read(p)) is not None and same_spot(s, seen) for s, p in zip(part, pictures, strict=True)]
+    return float(np.mean(right))
+
+
+def _drawn(
+    model: LightBagel, full: Sequence[list[Part]], negative: Sequence[list[Part]], seed: int, guidance: Guidance
+) -> list[Image.Image]:
+    noise = model.noise(len(full), SIZE, SIZE, seed)
+    return model.draw({"full": full, "negative": negative}, noise, guidance, progress=False)
+
+
+def generate_score(model: LightBagel, count: int, seed: int, guidance: Guidance) -> tuple[float, list]:
+    """(share of pictures with everything the prompt says, [(prompt, picture, right)])."""
+    rng = fresh(seed)
+    drawn = [random_prompt(rng) for _ in range(count)]
+    rows = []
+    for start in range(0, count, BATCH):
+        part = drawn[start : start + BATCH]
+        full: list[list[Part]] = [[model.text(prompt)] for prompt, _ in part]
+        pictures = _drawn(model, full, [[model.text("")]] * len(part), seed * 1000 + start, guidance)
+        rows += [(p, image, agrees(p, s, read(image))) for (p, s), image in zip(part, pictures, strict=True)]
+    return float(np.mean([right for *_, right in rows])), rows
+
+
+def edit_score(
+    model: LightBagel, count: int, seed: int, guidance: Guidance, tokens: tuple[str, ...] = ("vae", "vit")
+) -> tuple[float, list]:
+    """(share of edits done with all else unchanged, [(instruction, source, picture, right)])."""
+    rng = fresh(seed)
+    drawn = [random_edit(rng) for _ in range(count)]
+    rows = []
+    for start in range(0, count, BATCH):
+        part = drawn[start : start + BATCH]
+        full: list[list[Part]] = []
+        negative: list[list[Part]] = []
+        for source, words, _ in part:
+            image = picture(source)
+            parts: list[Part] = [model.clean(image)] if "vae" in tokens else []
+            parts += [model.vit(image)] if "vit" in tokens else []
+            full.append([*parts, model.text(words)])
+            negative.append([*parts, model.text("")])
+        pictures = _drawn(model, full, negative, seed * 1000 + start, guidance)
+        rows += [
+            (words, picture(source), image, edited(words, target, read(image)))
+            for (source, words, target), image in zip(part, pictures, strict=True)
+        ]
+    return float(np.mean([right for *_, right in rows])), rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--count", type=int, default=200, help="samples per seed and task")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12])
+    parser.add_argument("--guidance", type=float, default=None)
+    parser.add_argument("--sheet", type=Path, help="write a picture of the first results here")
+    args = parser.parse_args()
+    model = LightBagel.from_pretrained(args.model)
+    guidance = Guidance(model.config.defaults.text_guidance if args.guidance is None else args.guidance)
+    scores: dict[str, list[float]] = {}
+    for seed in args.seeds:
+        generated, drawn = generate_score(model, args.count, seed, guidance)
+        both, changed = edit_score(model, args.count, seed, guidance)
+        row = {
+            "describe": describe_score(model, args.count, seed),
+            "vae": vae_score(model, args.count, seed),
+            "generate": generated,
+            "edit": both,
+            "edit, vae only": edit_score(model, args.count, seed, guidance, ("vae",))[0],
+            "edit, vit only": edit_score(model, args.count, seed, guidance, ("vit",))[0],
+        }
+        for name, value in row.items():
+            scores.setdefault(name, []).append(value)
+        kinds = {k: [r for w, *_, r in changed if w.startswith(k)] for k in ("make", "replace", "remove", "add", "change")}
+        print(json.dumps({"seed": seed, **row, **{k: round(float(np.mean(v)), 3) for k, v in kinds.items() if v}}), flush=True)
+        if args.sheet and seed == args.seeds[0]:
+            write_sheet(args.sheet, drawn[:32], changed[:16])
+    total = args.count * len(args.seeds)
+    for name, values in scores.items():
+        print(f"{name:<16}{np.mean(values):7.3f}   n = {total}")
+
+
+def write_sheet(path: Path, drawn: list, changed: list) -> None:
+    """Pictures in rows of eight: generated ones, then source and edit side by side; a red bar marks a wrong one."""
+    tiles = [(image, right) for _, image, right in drawn]
+    for _, source, image, right in changed:
+        tiles += [(source, True), (image, right)]
+    sheet = Image.new("RGB", (8 * (SIZE + 4), -(-len(tiles) // 8) * (SIZE + 8)), "white")
+    for i, (image, right) in enumerate(tiles):
+        x, y = i % 8 * (SIZE + 4), i // 8 * (SIZE + 8)
+        sheet.paste(image, (x, y))
+        if not right:
+            sheet.paste("red", (x, y + SIZE, x + SIZE, y + SIZE + 4))
+    sheet.save(path)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

@@ -1,0 +1,128 @@
+"""Checkpoint folders: what is saved opens again, what is damaged says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import make_tiny
+from real_size import real_size
+from safetensors.torch import load_file, save_file
+
+from lightbagel_core.checkpoint import build_parts
+from lightbagel_core.config import LightBagelConfig
+from lightbagel_core.model import LightBagel
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_tiny().save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_round_trip(folder):
+    before, after = make_tiny(), LightBagel.from_pretrained(folder, "cpu")
+    assert after.config == LightBagelConfig.from_dict(json.loads(json.dumps(before.config.to_dict())))
+    a, b = (m.generate("a red circle", steps=2, progress=False, seed=3)[0] for m in (before, after))
+    assert a.tobytes() == b.tobytes()
+    assert before.describe(a, max_new_tokens=5) == after.describe(a, max_new_tokens=5)
+    assert not list(folder.parent.glob("*.partial"))
+
+
+def test_config_round_trips_through_json():
+    config = real_size()
+    assert LightBagelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_half_precision_keeps_what_the_model_asks_for_in_float32(folder):
+    model = LightBagel.from_pretrained(folder, "cpu", torch.bfloat16)
+    block = model.gen.blocks[0]
+    assert block.attn1.to_q.weight.dtype == block.ffn.net[0].proj.weight.dtype == torch.bfloat16
+    embedder = model.gen.dit.condition_embedder
+    for exact in (embedder.time_proj.weight, embedder.time_embedder.linear_1.weight, block.scale_shift_table):
+        assert exact.dtype == torch.float32
+    assert model.gen.dit.proj_out.weight.dtype == torch.float32
+    x = torch.randn(1, 48, 4, 6, generator=torch.Generator().manual_seed(0))
+    reference = LightBagel.from_pretrained(folder, "cpu")
+    half, full = (m.velocity(x, 0.7, m.encode([[m.text("a red circle")]], 96, 64)) for m in (model, reference))
+    assert half.dtype == torch.float32
+    assert (half - full).norm() / full.norm() < 0.03
+
+
+@pytest.mark.parametrize("part", ["understanding", "generation", "fusion", "vae"])
+def test_a_missing_or_cut_part_is_named(folder, part):
+    file = folder / f"{part}.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=rf"{part}\.safetensors is damaged"):
+        LightBagel.from_pretrained(folder, "cpu")
+    file.unlink()
+    with pytest.raises(ValueError, match=rf"lacks {part}\.safetensors"):
+        LightBagel.from_pretrained(folder, "cpu")
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_listed(folder):
+    file = folder / "fusion.safetensors"
+    tensors = load_file(file)
+    tensors["layers.9.surprise"] = torch.zeros(1)
+    tensors["layers.0.und_k.bias"] = torch.zeros(3)
+    del tensors["context"]
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match="does not fit") as caught:
+        LightBagel.from_pretrained(folder, "cpu")
+    for part in ("missing: context", "unexpected: layers.9.surprise", "layers.0.und_k.bias [3] instead of [64]"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no config.json"),
+        ("{", "damaged"),
+        ("[]", "not a LightBagel config"),
+        ("{}", "not a LightBagel config"),
+        ('{"format_version": 99}', "format 99"),
+    ],
+)
+def test_bad_configs(folder, text, message):
+    (folder / "config.json").unlink()
+    if text is not None:
+        (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        LightBagel.from_pretrained(folder, "cpu")
+
+
+def test_no_folder_and_no_tokenizer(folder, tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint folder"):
+        LightBagel.from_pretrained(tmp_path / "nowhere", "cpu")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"lacks tokenizer\.json"):
+        LightBagel.from_pretrained(folder, "cpu")
+
+
+def test_saving_never_overwrites_other_files(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="other files"):
+        make_tiny().save_pretrained(tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_the_real_model_has_its_published_size():
+    """Section 1's table: 8.3 B und, 5.0 B gen, 1.73 B fusion used of 2.37 B stored, 2.1 M context, 0.7 B VAE."""
+    config = real_size()
+    with torch.device("meta"):
+        parts = build_parts(config)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    assert count["understanding"] == 8_292_166_656  # Qwen2.5-VL-7B-Instruct
+    assert count["generation"] == pytest.approx(5.0e9, rel=0.01)
+    assert count["vae"] == pytest.approx(0.7e9, rel=0.02)
+    context = parts["fusion"].context.numel()
+    assert context == 512 * 4096
+    used = count["fusion"] - context
+    inner = config.fusion.heads * config.fusion.head_dim
+    dead = config.fusion.layers * 2 * (config.fusion.und_dim * inner) + config.fusion.layers * inner  # und q and und out
+    assert used == pytest.approx(1.73e9, rel=0.005)
+    assert used + dead == pytest.approx(2.37e9, rel=0.005)
+    assert len(parts["fusion"].layers) == 29
+    assert [config.fusion.und_layer(i) for i in (0, 26, 27, 28)] == [0, 26, 27, 27]

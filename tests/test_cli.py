@@ -1,0 +1,164 @@
+"""The command line as a person meets it: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from lightbagel_core.__main__ import main, write_png
+from lightbagel_core.checkpoint import NANO
+from lightbagel_core.training.world import Scene, Thing, render
+
+QUICK = ["--steps", "2", "--quiet", "--device", "cpu"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.png"
+    Image.fromarray(render(Scene("white", (Thing("circle", "red", "large", "centre"),)))).save(path)
+    return path
+
+
+def refused(capsys, argv: list[str]) -> str:
+    """The one line on stderr of a command that must exit with 2."""
+    try:
+        code = main(argv)
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    return err.strip().splitlines()[-1]
+
+
+def test_generate_writes_a_picture_with_its_settings(tmp_path, capsys):
+    out = tmp_path / "a.png"
+    assert main(["generate", "a red circle", "-o", str(out), "--seed", "7", *QUICK]) == 0
+    assert "a.png (128x128" in capsys.readouterr().out
+    with Image.open(out) as image:
+        assert image.size == (128, 128)
+        settings = json.loads(image.text["lightbagel"])
+    assert settings["prompt"] == "a red circle"
+    assert (settings["seed"], settings["steps"], settings["solver"], settings["model"]) == (7, 2, "unipc", "nano")
+    assert settings["text_guidance"] == 3.0
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_seed_reproduces_and_another_differs(tmp_path):
+    pictures = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert main(["generate", "a red circle", "-o", str(tmp_path / f"{name}.png"), "--seed", seed, *QUICK]) == 0
+        pictures.append(Image.open(tmp_path / f"{name}.png").tobytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_counted_pictures_are_numbered(tmp_path):
+    assert main(["generate", "a red circle", "-o", str(tmp_path / "a.png"), "--count", "2", *QUICK]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["a-1.png", "a-2.png"]
+
+
+def test_sizes_are_rounded_and_said(tmp_path, capsys):
+    out = tmp_path / "a.png"
+    assert main(["generate", "a red circle", "-o", str(out), "--size", "100x70", *QUICK]) == 0
+    assert "size 100x70 rounded to 96x64" in capsys.readouterr().err
+    assert Image.open(out).size == (96, 64)
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpm++"])
+def test_edit_with_everything_switched_on(tmp_path, source, solver):
+    out = tmp_path / "b.png"
+    options = ["--image-guidance", "1.5", "--text-guidance", "4", "--renorm", "text_channel", "--solver", solver]
+    options += ["--guidance-interval", "0.4,1", "--negative", "a green star"]
+    assert main(["edit", str(source), str(source), "make the circle blue", "-o", str(out), *options, *QUICK]) == 0
+    settings = json.loads(Image.open(out).text["lightbagel"])
+    assert settings["instruction"] == "make the circle blue"
+    assert settings["guidance_interval"] == [0.4, 1.0]
+
+
+def test_describe_and_info(source, capsys):
+    assert main(["describe", str(source), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "a large red circle in the centre on a white background\n"
+    assert main(["describe", str(source), "what colour is the circle?", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "red\n"
+    assert main(["info", "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert "nano on cpu" in text
+    assert "fusion" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["generate", " ", "-o", "OUT/a.png"], "needs a prompt"),
+        (["generate", "a purple circle", "-o", "OUT/a.png"], "does not know: purple. The words it knows: a, above"),
+        (["generate", "a red circle", "-o", "OUT/a.jpg"], "must end in .png"),
+        (["generate", "a red circle", "-o", "OUT/no/a.png"], "no folder"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--steps", "0"], "steps must be at least 1"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--text-guidance", "nan"], "must be a finite number"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--guidance-interval", "1,0"], "interval must satisfy"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--guidance-interval", "x"], "an interval is LO,HI"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--size", "0x64"], "each side must lie between"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--size", "30000x64"], "each side must lie between"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--size", "big"], "a size is WIDTHxHEIGHT"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--count", "0"], "at least 1"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--seed", "99999999999999999999"], "seed must lie between"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--device", "abacus"], "does not work here"),
+        (["generate", "a red circle", "-o", "OUT/a.png", "--model", "OUT/none"], "no checkpoint folder"),
+        (["edit", "SRC", "", "-o", "OUT/a.png"], "needs an instruction"),
+        (["edit", "OUT/none.png", "remove the circle", "-o", "OUT/a.png"], "no image file"),
+        (["edit", "SRC", "make the dog blue", "-o", "OUT/a.png"], "does not know: dog"),
+        (["describe", "OUT/none.png"], "no image file"),
+        (["describe", "SRC", "who is the president?"], "does not know: president, who"),
+        (["describe", "SRC", "", "--max-new-tokens", "5"], "needs a question"),
+        (["describe", "SRC", "--max-new-tokens", "0"], "at least 1"),
+        ([], "required"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, source, capsys, argv, message):
+    before = sorted(os.listdir(tmp_path))
+    argv = [a.replace("OUT", str(tmp_path)).replace("SRC", str(source)) for a in argv]
+    extra = ["--quiet"] if argv and argv[0] in ("generate", "edit") else []
+    assert message in refused(capsys, [*argv, *extra])
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in NANO.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(folder / "fusion.safetensors")
+    del tensors["context"]
+    save_file(tensors, folder / "fusion.safetensors")
+    assert "missing: context" in refused(capsys, ["info", "--model", str(folder)])
+    (folder / "vae.safetensors").unlink()
+    (folder / "fusion.safetensors").unlink()
+    assert "lacks fusion.safetensors" in refused(capsys, ["info", "--model", str(folder)])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full to stand for a full disk")
+def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
+    picture = Image.new("RGB", (64, 64))
+    target = tmp_path / "a.png"
+    write_png(picture, target, {"kept": True})
+    monkeypatch.setattr(os, "fdopen", lambda handle, mode: (os.close(handle), open("/dev/full", mode))[1])
+    with pytest.raises(ValueError, match="could not write .*No space left"):
+        write_png(picture, target, {})
+    assert os.listdir(tmp_path) == ["a.png"]
+    assert json.loads(Image.open(target).text["lightbagel"]) == {"kept": True}
+
+
+def test_the_module_runs_and_help_needs_no_torch():
+    code = "import sys; from lightbagel_core.__main__ import _parser; _parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "lightbagel_core", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("lightbagel 0.")

@@ -1,0 +1,103 @@
+"""The trainer: resumes to the same weights, and one command leads from nothing to a checkpoint that opens."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from lightbagel_core.flow import training_time
+from lightbagel_core.model import LightBagel
+from lightbagel_core.training import dit, nano, vae, vlm
+from lightbagel_core.training.loop import Recipe, Training, learning_rate
+
+
+def toy(out, steps: int, until: int | None = None) -> nn.Linear:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    training = Training("toy", model, Recipe(steps, 1e-2, warmup=2, autocast=False), out, Accelerator(cpu=True))
+
+    def loss(rng: np.random.Generator, generator: torch.Generator):
+        x = torch.randn(8, 4, generator=generator) + float(rng.random())
+        return (model(x) - x[:, :2]).square().mean(), {}
+
+    training.run(loss, seed=3, until=until)
+    training.use_ema()
+    return model
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    unbroken = toy(tmp_path / "a", 30)
+    toy(tmp_path / "b", 30, until=11)
+    resumed = toy(tmp_path / "b", 30)
+    assert torch.equal(unbroken.weight, resumed.weight)
+
+
+def test_learning_rate_warms_up_and_ends_low():
+    recipe = Recipe(steps=1000, lr=1.0, warmup=100, final_lr=0.02)
+    assert learning_rate(recipe, 0) == pytest.approx(0.01, rel=0.01)
+    assert learning_rate(recipe, 500) == pytest.approx(0.51, rel=0.01)
+    assert learning_rate(recipe, 1000) == pytest.approx(0.02)
+
+
+def test_source_segments_are_dropped_at_the_stated_rates(monkeypatch):
+    monkeypatch.setattr(dit, "CHUNK", 96)
+    torch.manual_seed(0)
+    und = vlm.build().eval()
+    autoencoder = vae.use_single_frames(vae.AutoencoderKLWan(**vae.CONFIG)).eval()
+    samples = dit.make_chunk(und, autoencoder, seed=1, number=0)
+    again = dit.make_chunk(und, autoencoder, seed=1, number=0)
+    assert all(torch.equal(a.states, b.states) and torch.equal(a.target, b.target) for a, b in zip(samples, again, strict=True))
+    clean = np.mean([len(s.clean) for s in samples])
+    assert clean == pytest.approx(dit.EDITS * (1 - dit.DROP_CLEAN), abs=0.12)
+    for sample in samples:
+        assert sample.states.shape == (und.depth, int(sample.layout.und.sum()), 256)
+
+
+def test_the_loss_is_that_of_the_velocity_and_reaches_all_trained_parts(monkeypatch):
+    monkeypatch.setattr(dit, "CHUNK", 12)
+    torch.manual_seed(0)
+    und = vlm.build().eval().requires_grad_(False)
+    autoencoder = vae.use_single_frames(vae.AutoencoderKLWan(**vae.CONFIG)).eval().requires_grad_(False)
+    samples = dit.make_chunk(und, autoencoder, seed=1, number=0)
+    gen, fusion = dit.build(und)
+    monkeypatch.setattr(dit, "velocity", lambda *_: torch.zeros(12, 48, 8, 8))
+    value, _ = dit.loss(gen, fusion, samples, torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    x = torch.stack([s.target for s in samples])
+    noise = torch.randn(x.shape, generator=generator)
+    assert value.item() == pytest.approx((noise - x).square().mean().item(), rel=1e-5)
+    monkeypatch.undo()
+    for layer in fusion.layers:
+        nn.init.normal_(layer.gen_out.weight, std=0.1)
+    dit.loss(gen, fusion, samples, torch.Generator().manual_seed(5))[0].backward()
+    untouched = {n for n, p in [*gen.named_parameters(), *fusion.named_parameters()] if p.grad is None}
+    assert untouched == set()
+    assert fusion.context.grad.abs().sum() > 0
+    assert all(p.grad is None for p in [*und.parameters(), *autoencoder.parameters()])
+
+
+def test_training_times_come_from_the_flow_module():
+    assert dit.training_time is training_time
+
+
+def test_one_command_from_nothing_to_a_checkpoint(tmp_path, monkeypatch):
+    for module in (vlm, vae, dit):
+        monkeypatch.setattr(module, "RECIPE", replace(module.RECIPE, steps=1))
+    for name, value in (("CHUNK", 8), ("CHUNKS", 1), ("BATCH", 6)):
+        monkeypatch.setattr(dit, name, value)
+    monkeypatch.setattr(sys, "argv", ["nano", "--out", str(tmp_path), "--dit-steps", "1", "--no-compile"])
+    nano.main()
+    model = LightBagel.from_pretrained(tmp_path / "nano", "cpu")
+    assert model.config.metadata["stages"]["dit"]["steps"] == 1
+    assert model.config.metadata["seed"] == 1
+    assert model.generate("a red circle", steps=1, progress=False)[0].size == (128, 128)
+    size = sum(f.stat().st_size for f in (tmp_path / "nano").iterdir())
+    assert size < 32e6
