@@ -1,7 +1,7 @@
 """The checkpoint folder: config.json, one safetensors file per part, the tokenizer. Nothing else is ever read.
 
-    config.json   understanding.safetensors   generation.safetensors   fusion.safetensors   vae.safetensors
-    tokenizer.json   tokenizer_config.json   chat_template.jinja
+config.json   understanding.safetensors   generation.safetensors   fusion.safetensors   vae.safetensors
+tokenizer.json   tokenizer_config.json   chat_template.jinja
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def parameters_on_meta() -> Iterator[None]:
     def on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
         register(module, name, None if param is None else nn.Parameter(param.to("meta"), param.requires_grad))
 
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def build_parts(config: LightBagelConfig) -> dict[str, nn.Module]:
+def build_parts(config: LightBagelConfig) -> dict[str, Any]:
     """The bare modules of a model by part name, as their config describes them; with the weights their makers draw."""
     return {
         "understanding": Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config.understanding)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 FORMAT_VERSION = 1
 
@@ -62,7 +62,7 @@ class Defaults:
     shift: float = 4.0
     text_guidance: float = 3.0
     image_guidance: float = 1.0
-    solver: str = "unipc"
+    solver: Literal["unipc", "euler", "dpm++"] = "unipc"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class LightBagelConfig:
     def from_dict(cls, data: dict[str, Any]) -> LightBagelConfig:
         """Raises ValueError when a field is missing or unknown, or the format is newer than this code."""
         if data.get("format_version", 0) > FORMAT_VERSION:
-            raise ValueError(f"config.json has format {data['format_version']}, this version reads up to {FORMAT_VERSION}")
+            raise ValueError(
+                f"config.json has format {data['format_version']}, this version reads up to {FORMAT_VERSION}"
+            )
         try:
             data = dict(data)
             fusion = dict(data.pop("fusion"))

@@ -153,7 +153,9 @@ class _CleanPass:
             for i in members:
                 span[i] = range(start, start + tokens.shape[1])
                 start += tokens.shape[1]
-        per_sample = [[t for i, (owner, _) in enumerate(flat) if owner == b for t in span[i]] for b in range(len(images))]
+        per_sample = [
+            [t for i, (owner, _) in enumerate(flat) if owner == b for t in span[i]] for b in range(len(images))
+        ]
         width = max(map(len, per_sample))
         self.index = torch.tensor([row + [0] * (width - len(row)) for row in per_sample], device=learned.device)
         _, self.modulation = gen.time(torch.zeros(1, device=learned.device))
@@ -198,7 +200,8 @@ def prefix(
     sources = _CleanPass(gen, clean, learned) if any(clean) else None
     clean_mask, clean_valid = tables.clean_mask.to(device), tables.clean_valid.to(device)
     keys, values = [], []
-    for i, layer in enumerate(fusion.layers):
+    for i in range(config.layers):
+        layer = fusion[i]
         k, v = layer.und_key_value(states[config.und_layer(i)], und_rotary)
         if sources is not None:
             q, k_clean, v_clean = layer.gen_query_key_value(sources.block(i), clean_rotary)
@@ -240,8 +243,8 @@ def velocity(gen: Generation, fusion: FusionStack, latents: Tensor, t: Tensor, c
     learned = context.learned.expand(len(tokens), -1, -1)
     for i, block in enumerate(gen.blocks):
         tokens = block(tokens, learned, modulation, rotary)
-        if i < len(fusion.layers):
-            layer = fusion.layers[i]
+        if i < fusion.config.layers:
+            layer = fusion[i]
             q, k, v = layer.gen_query_key_value(tokens, context.rotary)
             k = torch.cat([context.keys[i], k.type_as(context.keys[i])], dim=2)
             v = torch.cat([context.values[i], v.type_as(context.values[i])], dim=2)

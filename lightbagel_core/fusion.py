@@ -36,7 +36,7 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(D) + mask) v; q [B, H, Q, D], k and v [B, H, K, D], mask bool broadcastable to [B, H, Q, K]."""
+    """softmax(q k^T / sqrt(D) + mask) v; q [B, H, Q, D], k and v [B, H, K, D], mask bool, like [B, H, Q, K]."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -87,3 +87,8 @@ class FusionStack(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(MultimodalSelfAttention(config) for _ in range(config.layers))
         self.context = nn.Parameter(torch.randn(config.context_len, config.context_dim) * 0.02)
+
+    def __getitem__(self, index: int) -> MultimodalSelfAttention:
+        layer = self.layers[index]
+        assert isinstance(layer, MultimodalSelfAttention)
+        return layer

@@ -56,7 +56,7 @@ class Generation(nn.Module):
         return temb, modulation.unflatten(1, (6, -1))
 
     def learned_context(self, context: Tensor) -> Tensor:
-        """Cross-attention states [1, L, dim] of the learned context [L, text_dim]; the same for every sample and step."""
+        """Cross-attention states [1, L, dim] of the learned context [L, text_dim]; one for all samples and steps."""
         return self.dit.condition_embedder.text_embedder(context[None])
 
     def head(self, tokens: Tensor, temb: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -64,7 +64,7 @@ def _on_stride(value: float, stride: int) -> int:
 
 
 def size_by_rule(width: int, height: int, rule: ImageRule) -> tuple[int, int]:
-    """(width, height) a picture gets: aspect kept, sides on the stride; where the two limits clash the long one wins."""
+    """(width, height) a picture gets: aspect kept, sides on the stride; where the limits clash the long one wins."""
     scale = max(min(rule.long / max(width, height), 1.0), rule.short / min(width, height))
     size = _on_stride(width * scale, rule.stride), _on_stride(height * scale, rule.stride)
     if max(size) > rule.long:

@@ -252,7 +252,9 @@ class LightBagel:
         on_step: OnStep | None = None,
         progress: bool = True,
     ) -> list[Image.Image]:
-        """Edits one picture by an instruction, or makes one from several sources. Size: the first source's, by the VAE rule.
+        """Edits a picture by an instruction, or makes one from several sources.
+
+        The size is the first source's, by the VAE rule, unless asked otherwise.
 
         Args:
             image_guidance: above 1 adds the image step of dual guidance. Default: the model's own.

@@ -25,7 +25,7 @@ class TextSegment:
 
 @dataclass(frozen=True)
 class ImageSegment:
-    """`<|vision_start|>` rows x cols tokens `<|vision_end|>`. `vit` tokens are und, `clean` and `noised` ones are gen."""
+    """`<|vision_start|>` rows x cols tokens `<|vision_end|>`. `vit` tokens are und, the other two gen."""
 
     kind: Literal["vit", "clean", "noised"]
     rows: int
@@ -128,7 +128,9 @@ def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]
         cos and sin, float32 [..., N, head_dim], for the rotate-half convention.
     """
     if sum(section) * 2 != head_dim:
-        raise ValueError(f"mrope_section {list(section)} sums to {sum(section)}, head_dim {head_dim} needs {head_dim // 2}")
+        raise ValueError(
+            f"mrope_section {list(section)} sums to {sum(section)}, head_dim {head_dim} needs {head_dim // 2}"
+        )
     exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     row = torch.repeat_interleave(torch.arange(3), torch.tensor(section)).to(positions.device)
     angle = positions.float().movedim(0, -1)[..., row] * (1.0 / theta**exponent)

@@ -1,8 +1,8 @@
 """The understanding branch: transformers' Qwen2.5-VL exactly as it ships, read layer by layer.
 
-For drawing it runs once per prompt: `und_states` gives what the fusion reads after every decoder layer. Image tokens see
-each other both ways there (the layout's mask); for describing, the stock model with its own chat template and causal
-attention is used untouched.
+For drawing it runs once per prompt: `und_states` gives what the fusion reads after every decoder layer. There, image
+tokens see each other both ways (the layout's mask); for describing, the stock model with its own chat template and
+causal attention is used untouched.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A slow, obvious implementation of the model's design, for comparison: one dense sequence, one mask, no cache.
 
-Every token of a sample stands in one list, in order; who sees whom is asked pair by pair; everything is computed anew for
-every velocity. Only the base libraries' own layers are shared with the core, nothing of the core's sequence or fusion.
+Every token of a sample stands in one list, in order; who sees whom is asked pair by pair; everything is computed anew
+for every velocity. Only the base libraries' own layers are shared with the core, not the sequence or the fusion.
 """
 
 from __future__ import annotations

@@ -121,7 +121,9 @@ def test_the_real_model_has_its_published_size():
     assert context == 512 * 4096
     used = count["fusion"] - context
     inner = config.fusion.heads * config.fusion.head_dim
-    dead = config.fusion.layers * 2 * (config.fusion.und_dim * inner) + config.fusion.layers * inner  # und q and und out
+    dead = (
+        config.fusion.layers * 2 * (config.fusion.und_dim * inner) + config.fusion.layers * inner
+    )  # und q and und out
     assert used == pytest.approx(1.73e9, rel=0.005)
     assert used + dead == pytest.approx(2.37e9, rel=0.005)
     assert len(parts["fusion"].layers) == 29

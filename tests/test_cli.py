@@ -148,8 +148,8 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     picture = Image.new("RGB", (64, 64))
     target = tmp_path / "a.png"
     write_png(picture, target, {"kept": True})
-    monkeypatch.setattr(os, "fdopen", lambda handle, mode: (os.close(handle), open("/dev/full", mode))[1])
-    with pytest.raises(ValueError, match="could not write .*No space left"):
+    monkeypatch.setattr(os, "fdopen", lambda handle, mode: (os.close(handle), open("/dev/full", mode))[1])  # noqa: SIM115
+    with pytest.raises(ValueError, match=r"could not write .*No space left"):
         write_png(picture, target, {})
     assert os.listdir(tmp_path) == ["a.png"]
     assert json.loads(Image.open(target).text["lightbagel"]) == {"kept": True}

@@ -68,7 +68,9 @@ def test_renorm_text_channel_acts_before_the_image_step():
     v, negative, no_image = three(2)
     text = combine([v, negative], Guidance(4, renorm="channel"), patch=2)
     expected = no_image + 2 * (text - no_image)
-    torch.testing.assert_close(combine([v, negative, no_image], Guidance(4, 2, renorm="text_channel"), patch=2), expected)
+    torch.testing.assert_close(
+        combine([v, negative, no_image], Guidance(4, 2, renorm="text_channel"), patch=2), expected
+    )
 
 
 def test_renorm_minimum_and_never_above_one():
@@ -109,7 +111,12 @@ def test_sigmas_are_the_shifted_schedule(name):
 
 @pytest.mark.parametrize(
     ("name", "steps", "tolerance"),
-    [("euler", 400, 0.008), ("unipc", 40, 0.004), ("dpm++", 40, 0.004), ("unipc", 320, 0.001)],  # 320: repeated timesteps
+    [
+        ("euler", 400, 0.008),
+        ("unipc", 40, 0.004),
+        ("dpm++", 40, 0.004),
+        ("unipc", 320, 0.001),
+    ],  # 320: repeated timesteps
 )
 def test_solvers_follow_a_flow_with_a_known_solution(name, steps, tolerance):
     """Data ~ N(m, s^2): the exact velocity is known, and noise z lands on m + s z."""

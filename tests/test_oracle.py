@@ -134,7 +134,8 @@ def test_the_vlm_and_clean_images_run_once_per_run_and_the_dit_once_per_step(tin
 def test_describe_is_the_stock_model_token_for_token(tiny):
     image = picture(4, 112, 84)
     question = "what colour is the circle?"
-    prompt = f"<|im_start|>user <|vision_start|>{'<|image_pad|>' * 12}<|vision_end|>{question}<|im_end|><|im_start|>assistant "
+    picture_tokens = f"<|vision_start|>{'<|image_pad|>' * 12}<|vision_end|>"
+    prompt = f"<|im_start|>user {picture_tokens}{question}<|im_end|><|im_start|>assistant "
     ids = tiny.und.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
     batch = tiny.und.processor(images=[image], return_tensors="pt")
     extra = {}

@@ -22,7 +22,9 @@ def test_positions_of_text_then_image():
 
 
 def test_positions_run_on_after_images():
-    layout = lay_out([ImageSegment("clean", 1, 1), ImageSegment("vit", 3, 1), TextSegment(2), ImageSegment("noised", 1, 1)])
+    layout = lay_out(
+        [ImageSegment("clean", 1, 1), ImageSegment("vit", 3, 1), TextSegment(2), ImageSegment("noised", 1, 1)]
+    )
     assert layout.positions[0].tolist() == [0, 1, 2, 3, 4, 4, 4, 7, 8, 9, 10, 11, 12]
     assert layout.positions[1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     assert layout.und.tolist() == [True, False, True] + [True] * 7 + [True, False, True]

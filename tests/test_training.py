@@ -54,7 +54,9 @@ def test_source_segments_are_dropped_at_the_stated_rates(monkeypatch):
     autoencoder = vae.use_single_frames(vae.AutoencoderKLWan(**vae.CONFIG)).eval()
     samples = dit.make_chunk(und, autoencoder, seed=1, number=0)
     again = dit.make_chunk(und, autoencoder, seed=1, number=0)
-    assert all(torch.equal(a.states, b.states) and torch.equal(a.target, b.target) for a, b in zip(samples, again, strict=True))
+    assert all(
+        torch.equal(a.states, b.states) and torch.equal(a.target, b.target) for a, b in zip(samples, again, strict=True)
+    )
     clean = np.mean([len(s.clean) for s in samples])
     assert clean == pytest.approx(dit.EDITS * (1 - dit.DROP_CLEAN), abs=0.12)
     for sample in samples:

@@ -40,7 +40,7 @@ def read_thing(picture: np.ndarray, blob: np.ndarray, background: np.ndarray) ->
     if not mask.any():
         return None
     ys, xs = np.nonzero(mask)
-    mx, my = int(round((xs.min() + xs.max()) / 2)), int(round((ys.min() + ys.max()) / 2))
+    mx, my = round((int(xs.min()) + int(xs.max())) / 2), round((int(ys.min()) + int(ys.max())) / 2)
     tries = [
         (overlap(mask, shape, size, mx + ox, my + oy), shape, size, mx + ox, my + oy)
         for shape, size in product(SHAPES, RADIUS)

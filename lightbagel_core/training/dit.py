@@ -1,7 +1,7 @@
 """Stage 3: DiT, fusion stack and learned context by flow matching, with VLM and VAE frozen (paper section 3.3).
 
-Times are drawn as the paper draws them; whole source segments are dropped independently. What the frozen parts give (und
-states, latents) does not change, so it is computed once for a pool of samples, and the pool is renewed chunk by chunk.
+Times are drawn as the paper draws them; whole source segments are dropped independently. What the frozen parts give
+(und states, latents) does not change: it is computed once for a pool of samples, which is renewed chunk by chunk.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ..config import FusionConfig
 from ..flow import add_noise, training_time
-from ..fused import CleanImage, layout_of, prefix, und_states, velocity
+from ..fused import CleanImage, Part, layout_of, prefix, und_states, velocity
 from ..fusion import FusionStack
 from ..generation import Generation
 from ..sequence import Layout
@@ -31,7 +32,7 @@ from .vae import to_pixels
 from .vlm import GRID, PATCH, vit_picture
 from .world import Scene, random_edit, random_prompt, render
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "patch_size": [1, PATCH, PATCH],
     "num_attention_heads": 2,
     "attention_head_dim": 128,
@@ -50,7 +51,7 @@ RECIPE = Recipe(steps=13000, lr=1.4e-3, warmup=300)
 BATCH = 64
 EDITS = 0.55  # share of samples that are edits
 DROP_TEXT, DROP_CLEAN, DROP_VIT = 0.1, 0.1, 0.3  # the paper drops 0.5 of ViT segments; edits here lean on them more
-CHUNK, CHUNKS, RENEW = 512, 16, 200  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
+CHUNK, CHUNKS, RENEW = 512, 16, 400  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
 
 
 def fusion_config(und: Understanding) -> FusionConfig:
@@ -98,9 +99,9 @@ def make_chunk(und: Understanding, vae: AutoencoderKLWan, seed: int, number: int
     latents = torch.cat([encode(vae, part) for part in pixels.split(32)])
     targets, sources = latents[:CHUNK], iter(latents[CHUNK:])
     vit = iter(und.vit_images([vit_picture(s) for s, _, _ in drawn if s is not None]))
-    parts_of = []
+    parts_of: list[list[Part]] = []
     for source, text, _ in drawn:
-        parts: list = []
+        parts: list[Part] = []
         if source is not None:
             clean, seen = CleanImage(next(sources)), next(vit)
             parts += [clean] * (rng.random() >= DROP_CLEAN) + [seen] * (rng.random() >= DROP_VIT)
@@ -145,7 +146,8 @@ def loss(
     device = fusion.context.device
     width = max(s.states.shape[1] for s in samples)
     states = torch.stack([F.pad(s.states, (0, 0, 0, width - s.states.shape[1])) for s in samples], dim=1)
-    context = prefix(gen, fusion, [s.layout for s in samples], states.float().to(device), [s.clean for s in samples])
+    by_layer = list(states.float().to(device))
+    context = prefix(gen, fusion, [s.layout for s in samples], by_layer, [s.clean for s in samples])
     x = torch.stack([s.target for s in samples]).to(device)
     noise = torch.randn(x.shape, generator=generator, device=device)
     t = training_time(torch.randn(len(x), generator=generator, device=device))
@@ -171,7 +173,7 @@ def train(
     torch.manual_seed(seed)
     gen, fusion = build(und)
     for block in gen.blocks:  # a Wan block starts with gates near zero; the nano is trained from scratch
-        torch.nn.init.normal_(block.scale_shift_table, std=0.02)
+        nn.init.normal_(block.scale_shift_table, std=0.02)  # type: ignore[arg-type]
     gen.to(accelerator.device)
     fusion.to(accelerator.device)
     training = Training("dit", nn.ModuleDict({"gen": gen, "fusion": fusion}), recipe, out, accelerator)

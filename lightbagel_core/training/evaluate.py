@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ def _drawn(
     return model.draw({"full": full, "negative": negative}, noise, guidance, progress=False)
 
 
-def generate_score(model: LightBagel, count: int, seed: int, guidance: Guidance) -> tuple[float, list]:
+def generate_score(model: LightBagel, count: int, seed: int, guidance: Guidance) -> tuple[float, list[Any]]:
     """(share of pictures with everything the prompt says, [(prompt, picture, right)])."""
     rng = fresh(seed)
     drawn = [random_prompt(rng) for _ in range(count)]
@@ -120,7 +121,7 @@ def generate_score(model: LightBagel, count: int, seed: int, guidance: Guidance)
 
 def edit_score(
     model: LightBagel, count: int, seed: int, guidance: Guidance, tokens: tuple[str, ...] = ("vae", "vit")
-) -> tuple[float, list]:
+) -> tuple[float, list[Any]]:
     """(share of edits done with all else unchanged, [(instruction, source, picture, right)])."""
     rng = fresh(seed)
     drawn = [random_edit(rng) for _ in range(count)]
@@ -167,8 +168,13 @@ def main() -> None:
         }
         for name, value in row.items():
             scores.setdefault(name, []).append(value)
-        kinds = {k: [r for w, *_, r in changed if w.startswith(k)] for k in ("make", "replace", "remove", "add", "change")}
-        print(json.dumps({"seed": seed, **row, **{k: round(float(np.mean(v)), 3) for k, v in kinds.items() if v}}), flush=True)
+        kinds = {
+            k: [r for w, *_, r in changed if w.startswith(k)] for k in ("make", "replace", "remove", "add", "change")
+        }
+        print(
+            json.dumps({"seed": seed, **row, **{k: round(float(np.mean(v)), 3) for k, v in kinds.items() if v}}),
+            flush=True,
+        )
         if args.sheet and seed == args.seeds[0]:
             write_sheet(args.sheet, drawn[:32], changed[:16])
     total = args.count * len(args.seeds)
@@ -176,7 +182,7 @@ def main() -> None:
         print(f"{name:<16}{np.mean(values):7.3f}   n = {total}")
 
 
-def write_sheet(path: Path, drawn: list, changed: list) -> None:
+def write_sheet(path: Path, drawn: list[Any], changed: list[Any]) -> None:
     """Pictures in rows of eight: generated ones, then source and edit side by side; a red bar marks a wrong one."""
     tiles = [(image, right) for _, image, right in drawn]
     for _, source, image, right in changed:

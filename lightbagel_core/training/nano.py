@@ -1,7 +1,7 @@
 """Trains the nano from nothing: python -m lightbagel_core.training.nano --out DIR
 
-Three stages, each resumable: the VLM, then frozen; the VAE, then frozen; then DiT, fusion stack and context. Running the
-same command again goes on where it stopped. The finished checkpoint lies in DIR/nano.
+Three stages, each resumable: the VLM, then frozen; the VAE, then frozen; then DiT, fusion stack and context. Running
+the same command again goes on where it stopped. The finished checkpoint lies in DIR/nano.
 """
 
 from __future__ import annotations
@@ -54,7 +54,15 @@ def nano_config(
     )
 
 
-def finish(out: Path, und: Understanding, gen: Generation, fusion: FusionStack, stages: dict[str, Training], vae: Any, seed: int) -> None:
+def finish(
+    out: Path,
+    und: Understanding,
+    gen: Generation,
+    fusion: FusionStack,
+    stages: dict[str, Training],
+    vae: Any,
+    seed: int,
+) -> None:
     record = {
         "seed": seed,
         "hardware": hardware(),

@@ -46,7 +46,7 @@ def to_pixels(pictures: np.ndarray) -> Tensor:
 
 def crops(rng: np.random.Generator, count: int) -> np.ndarray:
     """Crops of 48 pixels, most of them around a shape: on whole pictures plain background drowns the shapes."""
-    out = []
+    out: list[np.ndarray] = []
     while len(out) < count:
         scene = random_scene(rng)
         picture = render(scene)
@@ -67,12 +67,14 @@ def edge_weight(pixels: Tensor) -> Tensor:
     return 1 + 8 * range_.amax(1, keepdim=True).clamp(max=1)
 
 
-def loss(vae: AutoencoderKLWan, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, dict]:
+def loss(
+    vae: AutoencoderKLWan, rng: np.random.Generator, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
     whole = rng.random() < 0.1
     pixels = to_pixels(pictures(rng, 6) if whole else crops(rng, 40)).to(vae.device)
     mu = vae.quant_conv(vae.encoder(patchify(pixels[:, :, None], 2)))[:, :48].float()
-    # Noise on the latents, measured in each channel's own std: what the DiT draws is never exact, and a decoder that has
-    # only seen exact latents turns a small error into a wrong shape.
+    # Noise on the latents, measured in each channel's own std: what the DiT draws is never exact, and a decoder that
+    # has only seen exact latents turns a small error into a wrong shape.
     std = mu.detach().std((0, 2, 3, 4), keepdim=True)
     sigma = 0.4 * torch.rand((len(mu), 1, 1, 1, 1), generator=generator, device=mu.device)
     z = mu + sigma * std * torch.randn(mu.shape, generator=generator, device=mu.device)

@@ -8,6 +8,7 @@ what a 7 B model knows already: that its states hold the scene a sentence speaks
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from transformers import (
     Qwen2VLImageProcessor,
 )
 
-from ..fused import CleanImage, layout_of, und_states
+from ..fused import CleanImage, Part, layout_of, und_states
 from ..understanding import Understanding
 from .loop import Recipe, Training
 from .world import (
@@ -225,7 +226,7 @@ def chat_loss(und: Understanding, rng: np.random.Generator, count: int) -> Tenso
     return output.loss
 
 
-def drawing_sample(rng: np.random.Generator, und: Understanding) -> tuple[list, Scene | None, Scene]:
+def drawing_sample(rng: np.random.Generator, und: Understanding) -> tuple[list[Any], Scene | None, Scene]:
     """(parts, "clean" and "vit" standing for the source's tokens; source or None; target) of one drawing sequence."""
     if rng.random() < 0.35:
         prompt, target = random_prompt(rng)
@@ -246,8 +247,9 @@ def loss(
     seen = code_loss(heads.vit(torch.stack([image.features.flatten() for image in images])), codes)
     supply = iter(images)
     unread = CleanImage(torch.empty(48, PATCH * GRID, PATCH * GRID))  # only its markers pass through the VLM
-    named = {"vit": lambda: next(supply), "clean": lambda: unread}
-    samples = [[named[p]() if isinstance(p, str) else p for p in parts] for parts, _, _ in drawn]
+    samples: list[list[Part]] = [
+        [next(supply) if p == "vit" else unread if p == "clean" else p for p in parts] for parts, _, _ in drawn
+    ]
     layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in samples]
     states = und_states(und, samples, layouts)
     at = torch.tensor([int(layout.und.sum()) - 2 for layout in layouts], device=und.device)

@@ -1,14 +1,16 @@
 """The nano's world: plain backgrounds with one or two coloured shapes, and the sentences about them.
 
-Everything is drawn from a `numpy.random.Generator`, so a sample is reproduced by its seed. Sentences leave things out on
-purpose: a prompt without a size may be drawn in either size, one without a background is white, a single shape without
-a place stands in the centre.
+Everything is drawn from a `numpy.random.Generator`, so a sample is reproduced by its seed. Sentences leave things out
+on purpose: a prompt without a size may be drawn in either size, one without a background is white, a single shape
+without a place stands in the centre.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -117,7 +119,10 @@ def render(scene: Scene) -> np.ndarray:
     return np.rint(picture).astype(np.uint8)
 
 
-def pick(rng: np.random.Generator, options):
+T = TypeVar("T")
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
@@ -186,7 +191,7 @@ def random_prompt(rng: np.random.Generator) -> tuple[str, Scene]:
     else:
         background = f" on a {scene.background} background"
     things = list(scene.things)
-    rng.shuffle(things)  # type: ignore[arg-type]
+    rng.shuffle(things)
     nouns = [noun(t, rng.random() < 0.6) for t in things]
     if len(things) == 1:
         silent = things[0].place == "centre" and rng.random() < 0.6
@@ -268,9 +273,7 @@ def random_question(rng: np.random.Generator, scene: Scene) -> tuple[str, str]:
 
 def vocabulary() -> list[str]:
     """Every word the nano knows, sorted."""
-    text = " ".join(
-        [*PALETTE, *SHAPES, *RADIUS, *PLACE_PHRASE.values(), *RELATION.values(), DESCRIBE]
-        + ["a and plain background change the to make replace with remove add ? . ,"]
-        + ["what colour is how many shapes are there where size one two none yes no user assistant"]
-    )
-    return sorted(set(text.split()))
+    said = [*PALETTE, *SHAPES, *RADIUS, *PLACE_PHRASE.values(), *RELATION.values(), DESCRIBE]
+    said.append("a and plain background change the to make replace with remove add ? . ,")
+    said.append("what colour is how many shapes are there where size one two none yes no user assistant")
+    return sorted({word for text in said for word in text.split()})
