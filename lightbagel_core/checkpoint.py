@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import (
-    AutoTokenizer,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -136,7 +136,7 @@ def load_parts(
         raise ValueError(f"the checkpoint lacks tokenizer.json (looked in {folder})")
     und = Understanding(
         parts["understanding"],
-        AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True),
         Qwen2VLImageProcessor(**config.processor),
     )
     gen = Generation(parts["generation"])

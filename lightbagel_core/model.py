@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -133,9 +134,17 @@ class LightBagel:
         return torch.randn(shape, generator=generator, device=generator.device).to(self.device)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """An asked-for size as the model can draw it: each side to the nearest multiple of a token's pixels."""
+        """An asked-for size as the model can draw it: each side to the nearest multiple of a token's pixels, with a
+        warning where that changes it.
+
+        Raises:
+            ValueError: a side below 1 or above what the DiT has positions for.
+        """
         largest = self.pixels_per_token * int(self.gen.dit.config.rope_max_seq_len)
-        return images.round_size(width, height, self.pixels_per_token, largest)
+        size = images.round_size(width, height, self.pixels_per_token, largest)
+        if size != (width, height):
+            warnings.warn(f"size {width}x{height} rounded to {size[0]}x{size[1]}", stacklevel=3)
+        return size
 
     # --- high level --------------------------------------------------------------------------------------------------
 

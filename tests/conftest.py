@@ -16,14 +16,10 @@ from lightbagel_core.understanding import Understanding
 def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> LightBagelConfig:
     """Fewer und layers than DiT blocks less one, as in the real model, so that the last und layer is read twice."""
     tokens = vlm.tokenizer()
-    understanding = vlm.config(tokens).to_dict()
+    understanding = vlm.config(tokens)
     understanding["text_config"] |= {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": und_layers}
-    understanding["text_config"] |= {"num_attention_heads": 2, "num_key_value_heads": 1, "layer_types": None}
-    understanding["text_config"]["rope_parameters"] = {
-        "rope_type": "default",
-        "rope_theta": 100.0,
-        "mrope_section": [4, 6, 6],
-    }
+    understanding["text_config"] |= {"num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 100.0}
+    understanding["text_config"]["rope_scaling"] = {"type": "mrope", "mrope_section": [4, 6, 6]}
     understanding["vision_config"] |= {"hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "depth": 2}
     understanding["vision_config"] |= {"fullatt_block_indexes": [1], "out_hidden_size": 64}
     return LightBagelConfig(

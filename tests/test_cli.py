@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -80,6 +81,29 @@ def test_edit_with_everything_switched_on(tmp_path, source, solver):
     settings = json.loads(Image.open(out).text["lightbagel"])
     assert settings["instruction"] == "make the circle blue"
     assert settings["guidance_interval"] == [0.4, 1.0]
+
+
+@pytest.mark.parametrize("kind", ["1x1", "8:1", "16-bit", "CMYK", "animated", "alpha"])
+def test_odd_but_honest_images_just_work(tmp_path, kind):
+    path, out = tmp_path / "odd.png", tmp_path / "out.png"
+    plain = Image.new("RGB", (128, 128), "white")
+    if kind == "1x1":
+        plain.resize((1, 1)).save(path)
+    elif kind == "8:1":
+        plain.resize((1600, 200)).save(path)
+    elif kind == "16-bit":
+        Image.fromarray(np.full((128, 128), 40000, np.uint16)).save(path)
+    elif kind == "CMYK":
+        path = tmp_path / "odd.jpg"
+        plain.convert("CMYK").save(path)
+    elif kind == "animated":
+        plain.save(path, save_all=True, append_images=[plain.point(lambda v: v // 2)])
+    else:
+        plain.putalpha(90)
+        plain.save(path)
+    assert main(["edit", str(path), "add a red circle on the left", "-o", str(out), *QUICK]) == 0
+    with Image.open(out) as image:
+        assert max(image.size) == (64 if kind == "1x1" else 128)
 
 
 def test_describe_and_info(source, capsys):

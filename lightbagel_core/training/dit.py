@@ -30,6 +30,7 @@ from ..vae import encode
 from .loop import Recipe, Training
 from .vae import to_pixels
 from .vlm import GRID, PATCH, vit_picture
+from .vlm import config as vlm_config
 from .world import Scene, random_edit, random_prompt, render
 
 CONFIG: dict[str, Any] = {
@@ -40,8 +41,8 @@ CONFIG: dict[str, Any] = {
     "out_channels": 48,
     "text_dim": 256,
     "freq_dim": 256,
-    "ffn_dim": 512,
-    "num_layers": 7,
+    "ffn_dim": 640,
+    "num_layers": 6,
     "cross_attn_norm": True,
     "qk_norm": "rms_norm_across_heads",
     "eps": 1e-6,
@@ -55,16 +56,15 @@ CHUNK, CHUNKS, RENEW = 512, 16, 400  # samples a chunk, chunks in the pool, step
 
 
 def fusion_config(und: Understanding) -> FusionConfig:
-    text = und.vlm.config.text_config
-    rope = getattr(text, "rope_parameters", None) or {**text.rope_scaling, "rope_theta": text.rope_theta}
+    text = vlm_config(und.tokenizer)["text_config"]
     return FusionConfig(
         layers=CONFIG["num_layers"] - 1,
         und_layers=und.depth,
-        und_dim=text.hidden_size,
+        und_dim=text["hidden_size"],
         gen_dim=CONFIG["num_attention_heads"] * CONFIG["attention_head_dim"],
         heads=CONFIG["num_attention_heads"],
         head_dim=CONFIG["attention_head_dim"],
-        rope_theta=float(rope["rope_theta"]),
+        rope_theta=text["rope_theta"],
         mrope_section=(16, 24, 24),
         context_len=8,
         context_dim=CONFIG["text_dim"],

@@ -7,7 +7,6 @@ the same command again goes on where it stopped. The finished checkpoint lies in
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 from contextlib import nullcontext
 from dataclasses import replace
@@ -37,15 +36,12 @@ def hardware() -> str:
 def nano_config(
     und: Understanding, gen: Generation, fusion: FusionStack, vae_config: dict[str, Any], record: dict[str, Any]
 ) -> LightBagelConfig:
-    def own(config: dict[str, Any]) -> dict[str, Any]:
-        return json.loads(json.dumps({k: v for k, v in config.items() if not k.startswith("_")}))
-
     return LightBagelConfig(
         name="nano",
-        understanding=own(und.vlm.config.to_diff_dict()),
+        understanding=vlm.config(und.tokenizer),
         processor={"min_pixels": vlm.VIT_SIDE**2, "max_pixels": vlm.VIT_SIDE**2},
-        generation=own(dit.CONFIG),
-        vae=own({key: vae_config[key] for key in vae.CONFIG}),
+        generation=dit.CONFIG,
+        vae={key: vae_config[key] for key in vae.CONFIG},
         fusion=fusion.config,
         vae_image=ImageRule(long=SIZE, short=SIZE // 2, stride=32),
         vit_image=ImageRule(long=vlm.VIT_SIDE, short=vlm.VIT_SIDE // 2, stride=28),

@@ -79,11 +79,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def config(tokens: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
+def config(tokens: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """The arguments of a Qwen2_5_VLConfig, in the names that transformers 4 and 5 both take."""
     ids = {name: tokens.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad")}
     # theta is 10 where Qwen has 1e6: its slowest frequencies serve the width axis, and pictures here are 4 tokens wide.
-    return Qwen2_5_VLConfig(
-        text_config={
+    return {
+        "text_config": {
             "vocab_size": 64 * -(-len(tokens) // 64),
             "hidden_size": 256,
             "intermediate_size": 640,
@@ -99,7 +100,7 @@ def config(tokens: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "pad_token_id": tokens.pad_token_id,
             "tie_word_embeddings": False,
         },
-        vision_config={
+        "vision_config": {
             "depth": 4,
             "hidden_size": 128,
             "intermediate_size": 384,
@@ -111,18 +112,19 @@ def config(tokens: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "out_hidden_size": 256,
             "fullatt_block_indexes": [1, 3],
         },
-        image_token_id=ids["image_pad"],
-        video_token_id=ids["video_pad"],
-        vision_start_token_id=tokens.convert_tokens_to_ids("<|vision_start|>"),
-        vision_end_token_id=tokens.convert_tokens_to_ids("<|vision_end|>"),
-        tie_word_embeddings=False,
-    )
+        "image_token_id": ids["image_pad"],
+        "video_token_id": ids["video_pad"],
+        "vision_start_token_id": tokens.convert_tokens_to_ids("<|vision_start|>"),
+        "vision_end_token_id": tokens.convert_tokens_to_ids("<|vision_end|>"),
+        "tie_word_embeddings": False,
+    }
 
 
 def build() -> Understanding:
     tokens = tokenizer()
     processor = Qwen2VLImageProcessor(min_pixels=VIT_SIDE**2, max_pixels=VIT_SIDE**2)
-    return Understanding(Qwen2_5_VLForConditionalGeneration(config(tokens)), tokens, processor)
+    vlm = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config(tokens)))
+    return Understanding(vlm, tokens, processor)
 
 
 def vit_picture(scene: Scene) -> Image.Image:
