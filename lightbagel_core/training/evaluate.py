@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,18 @@ from ..fused import Part
 from ..model import DESCRIBE, LightBagel
 from .checker import read_scene, same_spot
 from .vae import to_pixels
-from .world import SIZE, Scene, caption, random_edit, random_prompt, random_scene, render
+from .world import (
+    PLACES,
+    RADIUS,
+    SIZE,
+    Scene,
+    caption,
+    random_edit,
+    random_prompt,
+    random_question,
+    random_scene,
+    render,
+)
 
 BATCH = 50
 
@@ -46,9 +58,7 @@ def agrees(prompt: str, wanted: Scene, seen: Scene | None) -> bool:
     """
     if seen is None or seen.background != wanted.background or len(seen.things) != len(wanted.things):
         return False
-    free_places = len(wanted.things) == 2 and not any(
-        word in prompt for word in ("left", "right", "top", "bottom", "above", "below", "centre")
-    )
+    free_places = len(wanted.things) == 2 and not any(word in prompt for word in (*PLACES, "above", "below"))
     left = list(seen.things)
     for thing in wanted.things:
         sized = f"{thing.size} {thing.colour} {thing.shape}" in prompt
@@ -63,21 +73,20 @@ def agrees(prompt: str, wanted: Scene, seen: Scene | None) -> bool:
 
 
 def edited(words: str, wanted: Scene, seen: Scene | None) -> bool:
-    """Whether an edit was done and all else left as it was, centres to two pixels; an unnamed new size is free."""
+    """Whether an edit was done and all else left as it was, centres to two pixels.
+
+    A thing that was added may stand anywhere in its place, and in either size if the words name none.
+    """
     if seen is None:
         return False
-    if words.startswith("add") and " small " not in words and " large " not in words:
-        place = next(p for p in ("left", "right", "top", "bottom", "centre") if p in words)
-        sizes = {t.place: t.size for t in seen.things}
-        things = [t if t.place != place else type(t)(t.shape, t.colour, sizes.get(place, t.size), t.place, t.dx, t.dy)
-                  for t in wanted.things]  # fmt: skip
-        wanted = Scene(wanted.background, tuple(things))
-    if words.startswith("add"):  # where in its place a new thing stands is free, all others must not move
-        spots = {t.place: t for t in seen.things}
-        new = next(p for p in ("left", "right", "top", "bottom", "centre") if p in words)
-        things = [type(t)(t.shape, t.colour, t.size, t.place, spots[t.place].dx, spots[t.place].dy)
-                  if t.place == new and t.place in spots else t for t in wanted.things]  # fmt: skip
-        wanted = Scene(wanted.background, tuple(things))
+    if words.startswith("add"):
+        place = next(p for p in PLACES if p in words)
+        sized = any(size in words for size in RADIUS)
+        new = next((t for t in seen.things if t.place == place), None)
+        if new is None:
+            return False
+        free = {"dx": new.dx, "dy": new.dy} if sized else {"dx": new.dx, "dy": new.dy, "size": new.size}
+        wanted = replace(wanted, things=tuple(replace(t, **free) if t.place == place else t for t in wanted.things))
     return same_spot(wanted, seen)
 
 
@@ -85,6 +94,17 @@ def describe_score(model: LightBagel, count: int, seed: int) -> float:
     rng = fresh(seed)
     scenes = [random_scene(rng) for _ in range(count)]
     return float(np.mean([model.describe(picture(s), DESCRIBE) == caption(s) for s in scenes]))
+
+
+def answer_score(model: LightBagel, count: int, seed: int) -> float:
+    """Share of questions answered word for word."""
+    rng = fresh(seed)
+    right = []
+    for _ in range(count):
+        scene = random_scene(rng)
+        question, answer = random_question(rng, scene)
+        right.append(model.describe(picture(scene), question) == answer)
+    return float(np.mean(right))
 
 
 def vae_score(model: LightBagel, count: int, seed: int) -> float:
@@ -160,6 +180,7 @@ def main() -> None:
         both, changed = edit_score(model, args.count, seed, guidance)
         row = {
             "describe": describe_score(model, args.count, seed),
+            "answer": answer_score(model, args.count, seed),
             "vae": vae_score(model, args.count, seed),
             "generate": generated,
             "edit": both,
