@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import __version__
+from .config import Renorm, SolverName
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,29 +39,34 @@ def _interval(text: str) -> tuple[float, float]:
         raise argparse.ArgumentTypeError(f"an interval is LO,HI between 0 and 1, such as 0.7,1, not {text!r}") from None
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the rest of the program does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"lightbagel: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lightbagel", description="One model that draws, edits and describes pictures."
-    )
+    parser = _Parser(prog="lightbagel", description="One model that draws, edits and describes pictures.")
     parser.add_argument("--version", action="version", version=f"lightbagel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    model = argparse.ArgumentParser(add_help=False)
+    model = _Parser(add_help=False)
     model.add_argument("--model", default="nano", help='"nano" (default, built in) or a checkpoint folder')
     model.add_argument("--device", help="cpu, cuda, mps …; default: the accelerator that is there")
     model.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on the CPU")
 
-    draw = argparse.ArgumentParser(add_help=False)
+    draw = _Parser(add_help=False)
     draw.add_argument("-o", "--output", type=Path, required=True, help="the .png to write; with --count: name-1.png …")
     draw.add_argument("--negative", default="", metavar="PROMPT", help="what to keep away from")
     draw.add_argument("--size", type=_size, metavar="WxH", help="output size in pixels")
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--count", type=int, default=1, help="pictures to make at once")
     draw.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
-    draw.add_argument("--solver", choices=("unipc", "euler", "dpm++"))
+    draw.add_argument("--solver", choices=get_args(SolverName))
     draw.add_argument("--text-guidance", type=float, help="1 or less: off")
     draw.add_argument("--guidance-interval", type=_interval, default=(0.0, 1.0), metavar="LO,HI")
-    draw.add_argument("--renorm", choices=("none", "global", "channel", "text_channel"), default="none")
+    draw.add_argument("--renorm", choices=get_args(Renorm), default="none")
     draw.add_argument("--renorm-min", type=float, default=0.0)
     draw.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -80,11 +86,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _open(args: argparse.Namespace) -> LightBagel:
     import torch
-    import transformers
 
     from .model import LightBagel
 
-    transformers.logging.set_verbosity_error()
     try:
         device = torch.device(args.device) if args.device else None
         torch.empty(0, device=device)
@@ -100,42 +104,42 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
         raise ValueError(f"{path} must end in .png: the settings are kept in the PNG's text")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}; create it first")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
-    if args.count == 1:
-        return [path]
-    return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(args.count)]
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"the folder {path.parent} may not be written to; choose another")
+    paths = (
+        [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(args.count)] if args.count > 1 else [path]
+    )
+    for each in paths:
+        if each.is_dir():
+            raise ValueError(f"{each} is a folder; name a file")
+    return paths
 
 
-def write_png(picture: Image, path: Path, settings: dict[str, Any]) -> None:
-    """Writes a PNG with its settings as JSON in the text chunk "lightbagel", whole or not at all.
+def write_pngs(pictures: Sequence[Image], paths: Sequence[Path], settings: dict[str, Any]) -> None:
+    """Writes PNGs with their settings as JSON in the text chunk "lightbagel": all of them whole, or none.
 
     Raises:
-        ValueError: it could not be written, for instance because the disk is full.
+        ValueError: they could not be written, for instance because the disk is full.
     """
     from PIL.PngImagePlugin import PngInfo
 
-    text = PngInfo()
-    text.add_text("lightbagel", json.dumps(settings))
-    partial: str | None = None
+    partials: list[Path] = []
     try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        with os.fdopen(handle, "wb") as file:
-            picture.save(file, "PNG", pnginfo=text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
+        for index, (picture, path) in enumerate(zip(pictures, paths, strict=True)):
+            text = PngInfo()
+            text.add_text("lightbagel", json.dumps({**settings, "index": index}))
+            partials.append(path.with_name(f".{path.name}.{os.getpid()}.partial"))
+            with open(partials[-1], "wb") as file:
+                picture.save(file, "PNG", pnginfo=text)
+                file.flush()
+                os.fsync(file.fileno())
+        for partial, path in zip(partials, paths, strict=True):
+            os.replace(partial, path)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
-        raise ValueError(f"could not write {path}: {error.strerror or error}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise ValueError(f"could not write {paths[len(partials) - 1]}: {error.strerror or error}") from None
+    finally:
+        for partial in partials:
+            partial.unlink(missing_ok=True)
 
 
 def _draw(args: argparse.Namespace) -> None:
@@ -173,10 +177,12 @@ def _draw(args: argparse.Namespace) -> None:
     for key in ("steps", "text_guidance", "image_guidance", "solver"):
         if key in settings and settings[key] is None:
             settings[key] = getattr(default, key)
-    named = {"prompt": args.prompt} if args.command == "generate" else {"instruction": args.instruction}
-    record = {"command": args.command, **named, **settings, "model": model.config.name, "version": __version__}
-    for index, (picture, path) in enumerate(zip(pictures, outputs, strict=True)):
-        write_png(picture, path, {**record, "index": index})
+    named: dict[str, Any] = {"prompt": args.prompt} if args.command == "generate" else {"instruction": args.instruction}
+    if sources:
+        named["images"] = [Path(path).name for path in args.images]
+    settings |= {"width": pictures[0].width, "height": pictures[0].height, "shift": default.shift}
+    where = {"model": model.config.name, "device": str(model.device), "version": __version__}
+    write_pngs(pictures, outputs, {"command": args.command, **named, **settings, **where})
     print(f"{', '.join(map(str, outputs))} ({pictures[0].width}x{pictures[0].height}, {seconds:.1f} s)")
 
 
@@ -215,16 +221,23 @@ def _info(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 2 for anything the caller can mend, 130 when interrupted."""
     args = _parser().parse_args(argv)
-    warnings.filterwarnings("ignore", category=UserWarning)
     try:
-        {"generate": _draw, "edit": _draw, "describe": _describe, "info": _info}[args.command](args)
-    except ValueError as error:
-        print(f"lightbagel: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USAGE
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            {"generate": _draw, "edit": _draw, "describe": _describe, "info": _info}[args.command](args)
+    except (ValueError, OSError) as error:
+        message = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        message = "not enough memory; make fewer or smaller pictures at once, or use --dtype bfloat16"
     except KeyboardInterrupt:
-        print("lightbagel: interrupted, nothing was written", file=sys.stderr)
+        print("lightbagel: interrupted", file=sys.stderr)
         return 130
-    return 0
+    else:
+        return 0
+    print(f"lightbagel: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_USAGE
 
 
 if __name__ == "__main__":

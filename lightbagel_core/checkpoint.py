@@ -7,8 +7,8 @@ tokenizer.json   tokenizer_config.json   chat_template.jinja
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,17 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2VLImageProcessor,
 )
 
 from .config import LightBagelConfig
 from .fusion import FusionStack
-from .generation import Generation
-from .understanding import Understanding
+from .generation import Generation, weight_dtype
+from .understanding import ImageProcessor, Understanding
 
 NANO = Path(__file__).parent / "nano"
 PARTS = ("understanding", "generation", "fusion", "vae")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+FILES = {"config.json", *(f"{part}.safetensors" for part in PARTS), *TOKENIZER}
 
 
 @contextmanager
@@ -80,8 +81,8 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def fill(module: nn.Module, file: Path, device: torch.device, dtype: torch.dtype) -> None:
-    """Loads a file into a module built on meta, tensor by tensor from the memory map.
+def fill(module: nn.Module, file: Path, device: torch.device, dtype: Callable[[str], torch.dtype]) -> None:
+    """Loads a file into a module built on meta, tensor by tensor from the memory map, in `dtype(name)` each.
 
     Raises:
         ValueError: the file is missing or damaged, or its tensors are not exactly the module's, by name and shape.
@@ -105,10 +106,19 @@ def fill(module: nn.Module, file: Path, device: torch.device, dtype: torch.dtype
             found = "; ".join(f"{kind}: {_listed(list_)}" for kind, list_ in problems.items() if list_)
             if found:
                 raise ValueError(f"{file} does not fit the config. {found}")
-            state = {n: tensors.get_tensor(n).to(device, dtype) for n in names}
+            state = {n: tensors.get_tensor(n).to(device, dtype(n)) for n in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is damaged or no safetensors file: {error}") from None
     module.load_state_dict(state, assign=True)
+
+
+@contextmanager
+def blaming(path: Path, verdict: str) -> Iterator[None]:
+    """Turns whatever a library raises over a file's content into a ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:  # the libraries' own errors share no base class
+        raise ValueError(f"{path} {verdict}: {error}") from error
 
 
 def load_parts(
@@ -122,26 +132,24 @@ def load_parts(
         ValueError: anything missing, unexpected, damaged or of a wrong shape.
     """
     config = read_config(folder)
-    try:
-        with parameters_on_meta():
-            parts = build_parts(config)
-    except (TypeError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{folder / 'config.json'} describes no model that can be built: {error}") from error
+    with blaming(folder / "config.json", "describes no model that can be built"), parameters_on_meta():
+        parts = build_parts(config)
+        processor = ImageProcessor(**config.processor)
+    rules: dict[str, Callable[[str], torch.dtype]] = {
+        "generation": lambda name: weight_dtype(name, dtype),
+        "vae": lambda name: torch.float32,
+    }
     for name, module in parts.items():
-        exact = name in ("generation", "vae")
-        fill(module, folder / f"{name}.safetensors", device, torch.float32 if exact else dtype)
+        fill(module, folder / f"{name}.safetensors", device, rules.get(name, lambda name: dtype))
         module.to(device)  # the buffers
         module.eval().requires_grad_(False)
-    if not (folder / "tokenizer.json").is_file():
-        raise ValueError(f"the checkpoint lacks tokenizer.json (looked in {folder})")
-    und = Understanding(
-        parts["understanding"],
-        PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True),
-        Qwen2VLImageProcessor(**config.processor),
-    )
-    gen = Generation(parts["generation"])
-    gen.cast(dtype)
-    return config, und, gen, parts["fusion"], parts["vae"]
+    for file in TOKENIZER:
+        if not (folder / file).is_file():
+            raise ValueError(f"the checkpoint lacks {file} (looked in {folder})")
+    with blaming(folder / "tokenizer.json", "holds no tokenizer that can be read"):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    und = Understanding(parts["understanding"], tokenizer, processor)
+    return config, und, Generation(parts["generation"]), parts["fusion"], parts["vae"]
 
 
 def save_parts(
@@ -153,22 +161,31 @@ def save_parts(
     vae: AutoencoderKLWan,
     dtype: torch.dtype,
 ) -> None:
-    """Writes a checkpoint folder; it appears whole under its name or not at all.
+    """Writes a checkpoint folder; it appears whole under its name or not at all. Another checkpoint there is replaced.
 
     Raises:
-        ValueError: the folder exists and is not an empty folder or a checkpoint.
+        ValueError: something that is no LightBagel checkpoint is there already, or it could not be written.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds other files; choose an empty or a new folder")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    if folder.exists():
+        strange = [folder.name] if not folder.is_dir() else sorted({f.name for f in folder.iterdir()} - FILES)
+        if strange:
+            raise ValueError(f"{folder} is not a LightBagel checkpoint ({_listed(strange)}); choose a new folder")
     modules: dict[str, nn.Module] = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
-    metadata: dict[str, Any] = {"format": "pt", "lightbagel_format": str(config.format_version)}
-    for name, module in modules.items():
-        state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in module.state_dict().items()}
-        save_file(state, partial / f"{name}.safetensors", metadata)
-    (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
-    und.tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    metadata = {"format": "pt", "lightbagel_format": str(config.format_version)}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            partial = Path(scratch) / "new"
+            partial.mkdir()
+            for name, module in modules.items():
+                state = {
+                    key: value.detach().to("cpu", dtype).contiguous() for key, value in module.state_dict().items()
+                }
+                save_file(state, partial / f"{name}.safetensors", metadata)
+            (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
+            und.tokenizer.save_pretrained(partial)
+            if folder.exists():
+                folder.rename(Path(scratch) / "old")
+            partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"could not write {folder}: {error}") from None

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 FORMAT_VERSION = 1
 
+SolverName = Literal["unipc", "euler", "dpm++"]
+Renorm = Literal["none", "global", "channel", "text_channel"]
+
 
 @dataclass(frozen=True)
 class FusionConfig:
@@ -62,7 +65,7 @@ class Defaults:
     shift: float = 4.0
     text_guidance: float = 3.0
     image_guidance: float = 1.0
-    solver: Literal["unipc", "euler", "dpm++"] = "unipc"
+    solver: SolverName = "unipc"
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,31 @@ class LightBagelConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def __post_init__(self) -> None:
+        """Refuses parts that do not fit each other, naming both numbers."""
+        und, gen, fusion = self.understanding["text_config"], self.generation, self.fusion
+        gen_dim = gen["num_attention_heads"] * gen["attention_head_dim"]
+        pixels = self.vae["scale_factor_spatial"] * gen["patch_size"][-1]
+        pairs = {
+            "fusion layers, and DiT blocks less one": (fusion.layers, gen["num_layers"] - 1),
+            "fusion und_layers, and VLM layers": (fusion.und_layers, und["num_hidden_layers"]),
+            "fusion und_dim, and VLM hidden size": (fusion.und_dim, und["hidden_size"]),
+            "fusion gen_dim, and DiT width": (fusion.gen_dim, gen_dim),
+            "fusion context_dim, and DiT text_dim": (fusion.context_dim, gen["text_dim"]),
+            "DiT channels, and VAE latent channels": (gen["in_channels"], self.vae["z_dim"]),
+            "vae_image stride, and pixels a DiT token covers": (self.vae_image.stride, pixels),
+        }
+        for names, (one, other) in pairs.items():
+            if one != other:
+                raise ValueError(f"the config contradicts itself: {names} are {one} and {other}")
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LightBagelConfig:
         """Raises ValueError when a field is missing or unknown, or the format is newer than this code."""
-        if data.get("format_version", 0) > FORMAT_VERSION:
-            raise ValueError(
-                f"config.json has format {data['format_version']}, this version reads up to {FORMAT_VERSION}"
-            )
         try:
+            version = int(data.get("format_version", FORMAT_VERSION))
+            if version > FORMAT_VERSION:
+                raise ValueError(f"config.json has format {version}, this version reads up to {FORMAT_VERSION}")
             data = dict(data)
             fusion = dict(data.pop("fusion"))
             fusion["mrope_section"] = tuple(fusion["mrope_section"])
@@ -102,5 +122,5 @@ class LightBagelConfig:
                 defaults=Defaults(**data.pop("defaults")),
                 **data,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"config.json is not a LightBagel config: {error}") from error

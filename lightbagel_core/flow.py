@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-Renorm = Literal["none", "global", "channel", "text_channel"]
+from .config import Renorm
 
 
 def shift_time(t: Tensor, shift: float) -> Tensor:
@@ -23,6 +23,15 @@ def shift_time(t: Tensor, shift: float) -> Tensor:
 def training_time(normal: Tensor, shift: float = 4.0) -> Tensor:
     """Training times from standard normal draws: sigmoid, then the shift."""
     return shift_time(normal.sigmoid(), shift)
+
+
+def schedule(steps: int, shift: float) -> Tensor:
+    """The flow times of a run, float32 [steps + 1], from just under 1 down to 0.
+
+    Even steps from 0.999, as Wan's own flow solvers take them (at 1 itself the multistep solvers divide by zero), then
+    the shift.
+    """
+    return shift_time(torch.linspace(0.999, 0.0, steps + 1, dtype=torch.float64), shift).float()
 
 
 def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -51,9 +60,11 @@ class Guidance:
     renorm_min: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in (("text", self.text), ("image", self.image), ("renorm minimum", self.renorm_min)):
+        for name, value in (("text", self.text), ("image", self.image)):
             if not math.isfinite(value):
                 raise ValueError(f"the {name} guidance must be a finite number, not {value}")
+        if not 0 <= self.renorm_min <= 1:
+            raise ValueError(f"the renorm minimum must be between 0 and 1, not {self.renorm_min}")
         lo, hi = self.interval
         if not 0 <= lo < hi <= 1:
             raise ValueError(f"the guidance interval must satisfy 0 <= lo < hi <= 1, not {lo}..{hi}")

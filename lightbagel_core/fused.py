@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fusion import FusionStack, Rotary
+from .fusion import FusionStack
 from .generation import Generation
-from .sequence import ImageSegment, Layout, Segment, TextSegment, lay_out, mrope
+from .sequence import ImageSegment, Layout, Rotary, Segment, TextSegment, lay_out, mrope
 from .understanding import Understanding, VitImage
 
 
@@ -48,13 +49,14 @@ class Context:
     learned: Tensor
 
     def rows(self, index: list[int]) -> Context:
-        """The same for some of the samples, in this order; an index may be repeated."""
+        """The same for some of the samples, in this order; an index may be repeated; the first n are a view."""
         cos, sin = self.rotary
+        at: Any = slice(len(index)) if index == list(range(len(index))) else index
         return Context(
-            [k[index] for k in self.keys],
-            [v[index] for v in self.values],
-            (cos[index], sin[index]),
-            None if self.mask is None else self.mask[index],
+            [k[at] for k in self.keys],
+            [v[at] for v in self.values],
+            (cos[at], sin[at]),
+            None if self.mask is None else self.mask[at],
             self.learned,
         )
 

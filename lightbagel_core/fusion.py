@@ -16,8 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import FusionConfig
-
-Rotary = tuple[Tensor, Tensor]
+from .sequence import Rotary
 
 
 class RMSNorm(nn.RMSNorm):
@@ -65,8 +64,7 @@ class MultimodalSelfAttention(nn.Module):
     def und_key_value(self, u: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, U, D] of und states [B, U, und_dim]."""
         u = self.und_norm(u)
-        k = self._heads(self.und_k(u))
-        return rotate(self.k_norm(k), rotary).type_as(k), self._heads(self.und_v(u))
+        return rotate(self.k_norm(self._heads(self.und_k(u))), rotary), self._heads(self.und_v(u))
 
     def gen_query_key_value(self, g: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, N, D] of gen states [B, N, gen_dim]."""

@@ -10,7 +10,13 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from einops import rearrange
 from torch import Tensor, nn
 
-Rotary = tuple[Tensor, Tensor]
+from .sequence import Rotary
+
+
+def weight_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """A DiT tensor's dtype when the model runs in `dtype`: time embedding, modulation, norms, head stay float32."""
+    inside = (".attn1.", ".attn2.", ".ffn.", "patch_embedding.", "text_embedder.")
+    return dtype if any(part in name for part in inside) else torch.float32
 
 
 class Generation(nn.Module):
@@ -68,12 +74,3 @@ class Generation(nn.Module):
             patches = dit.proj_out(hidden.to(dit.proj_out.weight.dtype)).float()
         p = self.patch
         return rearrange(patches, "b (r c) (p q k) -> b k (r p) (c q)", r=grid[0], c=grid[1], p=p, q=p)
-
-    def cast(self, dtype: torch.dtype) -> None:
-        """Sets the blocks' dtype; time embedding, modulation, norms and head stay float32 as the model asks."""
-        self.dit.float()
-        for block in self.blocks:
-            for layer in (block.attn1, block.attn2, block.ffn):
-                layer.to(dtype)
-        self.dit.patch_embedding.to(dtype)
-        self.dit.condition_embedder.text_embedder.to(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -16,34 +17,37 @@ MAX_ASPECT = 8.0  # beyond this the long side's limit would leave a sliver of th
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """An RGB picture from a file, upright as its EXIF says.
+    """An RGB picture from a file.
 
     Raises:
         ValueError: the file is missing, no picture, damaged, or too large; the message says what to do.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no image file {path}")
     try:
+        if not path.is_file():
+            raise ValueError(f"there is no image file {path}")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()
-                return to_rgb(ImageOps.exif_transpose(image))
+                return to_rgb(image)
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image this can read; convert it to PNG or JPEG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{path} has too many pixels; scale it down first") from None
-    except (OSError, SyntaxError, EOFError) as error:
+    except PermissionError:
+        raise ValueError(f"{path} may not be read; change its permissions or use a copy") from None
+    except (OSError, SyntaxError, EOFError, struct.error) as error:
         raise ValueError(f"{path} is damaged ({error}); save it again or use another file") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL picture as 8-bit RGB: alpha on white, 16-bit scaled down, the first frame of an animation.
+    """Any PIL picture as 8-bit RGB, upright as its EXIF says: alpha on white, 16-bit scaled down, an animation's frame.
 
     Raises:
         ValueError: the picture is more than 8 times as long as wide (or as wide as long).
     """
+    image = ImageOps.exif_transpose(image)
     if max(image.size) > MAX_ASPECT * min(image.size):
         width, height = image.size
         raise ValueError(f"an image of {width}x{height} is too narrow; crop it to at most {MAX_ASPECT:.0f}:1")
@@ -74,13 +78,13 @@ def size_by_rule(width: int, height: int, rule: ImageRule) -> tuple[int, int]:
 
 
 def round_size(width: int, height: int, stride: int, largest: int) -> tuple[int, int]:
-    """An asked-for output size on the stride.
+    """An asked-for output size on the stride, at least one stride.
 
     Raises:
-        ValueError: a side below one stride's half or above `largest`.
+        ValueError: a side below 1 or above `largest`.
     """
     if min(width, height) < 1 or max(width, height) > largest:
-        raise ValueError(f"a size of {width}x{height} does not work; each side must lie between {stride} and {largest}")
+        raise ValueError(f"a size of {width}x{height} does not work; each side must lie between 1 and {largest}")
     return _on_stride(width, stride), _on_stride(height, stride)
 
 

@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from . import fused, images
 from . import vae as vae_module
 from .checkpoint import NANO, load_parts, save_parts
-from .config import LightBagelConfig
-from .flow import Guidance, Renorm, combine
+from .config import LightBagelConfig, Renorm, SolverName
+from .flow import Guidance, combine
 from .fused import CleanImage, Context, Part
 from .fusion import FusionStack
 from .generation import Generation
-from .sampling import SolverName, Stopped, make_solver, sample
+from .sampling import Stopped, make_solver, sample
 from .understanding import Understanding, VitImage
 
 OnStep = Callable[[int, int, Tensor], bool | None]
@@ -103,13 +103,29 @@ class LightBagel:
 
     @torch.no_grad()
     def encode(self, samples: Sequence[Sequence[Part]], width: int, height: int) -> Context:
-        """All that is constant over a run: the context of each sample for a target of width x height pixels."""
+        """All that is constant over a run: the context of each sample for a target of width x height pixels.
+
+        Raises:
+            ValueError: a size that is not made of whole tokens (see `size`).
+        """
         stride = self.pixels_per_token
+        if width % stride or height % stride or min(width, height) < stride:
+            raise ValueError(f"a target of {width}x{height} is not made of whole tokens of {stride} pixels")
         return fused.encode(self.und, self.gen, self.fusion, samples, (height // stride, width // stride))
 
     @torch.no_grad()
     def velocity(self, latents: Tensor, t: float | Tensor, context: Context) -> Tensor:
-        """Velocity (noise - picture) at flow time t in 0..1; latents and result float32 [B, C, h, w]."""
+        """Velocity (noise - picture) at flow time t in 0..1; latents and result float32 [B, C, h, w].
+
+        Raises:
+            ValueError: latents of another batch or size than the context's.
+        """
+        batch, tokens = context.rotary[0].shape[:2]
+        rows, cols = self.gen.grid(*latents.shape[-2:])
+        if (len(latents), rows * cols) != (batch, tokens):
+            raise ValueError(
+                f"latents of {len(latents)} samples, {rows * cols} tokens do not fit a context of {batch}, {tokens}"
+            )
         times = torch.as_tensor(t, dtype=torch.float32, device=self.device).expand(len(latents))
         return fused.velocity(self.gen, self.fusion, latents, times, context)
 
@@ -177,10 +193,10 @@ class LightBagel:
         names = guidance.branches
         height, width = (side * self.pixels_per_token // self.gen.patch for side in noise.shape[-2:])
         count = len(branches["full"])
-        context = self.encode([parts for name in names for parts in branches[name]], width, height)
         repeat = [i for i in range(count) for _ in range(len(noise) // count)]
-        plain = context.rows(repeat)
-        guided = context.rows([branch * count + i for branch in range(len(names)) for i in repeat])
+        guided = self.encode([parts for name in names for parts in branches[name]], width, height)
+        guided = guided.rows([branch * count + i for branch in range(len(names)) for i in repeat])
+        plain = guided.rows(list(range(len(repeat))))
 
         def velocity(x: Tensor, t: float) -> Tensor:
             if not guidance.active(t):
@@ -232,7 +248,7 @@ class LightBagel:
         default = self.config.defaults
         text_scale = default.text_guidance if text_guidance is None else text_guidance
         guidance = Guidance(text_scale, 1.0, guidance_interval, renorm, renorm_min)
-        size = self.size(width or default.width, height or default.height)
+        size = self.size(default.width if width is None else width, default.height if height is None else height)
         branches: dict[str, list[list[Part]]] = {
             "full": [[self.text(prompt)]],
             "negative": [[self.text(negative_prompt)]],
@@ -272,7 +288,7 @@ class LightBagel:
         Raises:
             ValueError, Stopped: as `generate`.
         """
-        sources = [image] if isinstance(image, Image.Image) else list(image)
+        sources = [images.to_rgb(i) for i in ([image] if isinstance(image, Image.Image) else image)]
         if not sources:
             raise ValueError("edit needs at least one source image")
         if not instruction.strip():
@@ -288,7 +304,7 @@ class LightBagel:
             renorm_min,
         )
         natural = images.size_by_rule(*sources[0].size, self.config.vae_image)
-        size = self.size(width or natural[0], height or natural[1])
+        size = self.size(natural[0] if width is None else width, natural[1] if height is None else height)
         pictures: list[Part] = []
         for source in sources:
             pictures += [self.clean(source)] if "vae" in source_tokens else []

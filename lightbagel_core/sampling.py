@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
@@ -11,7 +11,8 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
-SolverName = Literal["unipc", "euler", "dpm++"]
+from .config import SolverName
+from .flow import schedule
 
 
 class Stopped(Exception):
@@ -39,11 +40,11 @@ def make_solver(name: SolverName, steps: int, shift: float, device: torch.device
         scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     else:
         raise ValueError(f"solver must be one of {', '.join(get_args(SolverName))}, not {name!r}")
-    if name == "euler":
-        scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
-    else:
-        scheduler.set_timesteps(steps, device=device)
-    # Else the first step looks its index up by its whole-number timestep, which many steps make ambiguous.
+    scheduler.set_timesteps(steps, device=device)
+    # One grid for every solver and every diffusers version: their own differ in the third digit.
+    scheduler.sigmas = schedule(steps, shift)
+    scheduler.timesteps = (scheduler.sigmas[:-1] * 1000).to(device)
+    # Else the first step looks its index up by its timestep, which in some versions is a rounded one.
     scheduler.set_begin_index(0)
     return scheduler
 

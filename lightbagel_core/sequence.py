@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -37,6 +36,7 @@ class ImageSegment:
 
 
 Segment = TextSegment | ImageSegment
+Rotary = tuple[Tensor, Tensor]  # cos and sin
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,7 @@ def image_positions(start: int, rows: int, cols: int) -> Tensor:
     return torch.cat([torch.full((3, 1), start), grid, torch.full((3, 1), end)], dim=1)
 
 
-@lru_cache(maxsize=4096)
-def _lay_out(segments: tuple[Segment, ...]) -> Layout:
+def _lay_out(segments: Sequence[Segment]) -> Layout:
     positions, und, index, causal, noised = [], [], [], [], []
     start = 0
     for number, segment in enumerate(segments):
@@ -116,10 +115,10 @@ def lay_out(segments: Sequence[Segment]) -> Layout:
                 raise ValueError(f"segment {number} is an image of {segment.rows}x{segment.cols} tokens")
             if segment.kind == "noised" and number != len(segments) - 1:
                 raise ValueError("the noised image must be the last segment: no token may follow it")
-    return _lay_out(tuple(segments))
+    return _lay_out(segments)
 
 
-def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> tuple[Tensor, Tensor]:
+def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> Rotary:
     """Rotary tables for three-row positions, as Qwen2-VL splits the frequencies (`section` in t, h, w order).
 
     Args:

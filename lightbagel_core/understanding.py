@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessor
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+try:  # transformers 5 has two; this one needs no torchvision and resizes the same whether it is there or not
+    from transformers import Qwen2VLImageProcessorPil as ImageProcessor
+except ImportError:
+    from transformers import Qwen2VLImageProcessor as ImageProcessor
+
+__all__ = ["ImageProcessor", "Understanding", "VitImage"]
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
@@ -44,7 +51,7 @@ class Understanding(nn.Module):
         self,
         vlm: Qwen2_5_VLForConditionalGeneration,
         tokenizer: PreTrainedTokenizerBase,
-        processor: Qwen2VLImageProcessor,
+        processor: ImageProcessor,
     ) -> None:
         super().__init__()
         self.vlm, self.tokenizer, self.processor = vlm, tokenizer, processor
@@ -64,14 +71,18 @@ class Understanding(nn.Module):
         """Token ids of plain text.
 
         Raises:
-            ValueError: the tokenizer has a closed vocabulary (the nano's) and the text a word outside it.
+            ValueError: the tokenizer has a closed vocabulary (the nano's) and the text a word outside it, or the text
+                holds a special token such as `<|im_end|>`.
         """
+        special = [token for token in self.tokenizer.get_added_vocab() if token in text]
+        if special:
+            raise ValueError(f"the text must not contain the model's own marker {special[0]}")
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
             vocabulary = self.tokenizer.get_vocab()
-            words = [w.strip(".,?!;:\"'()") or w for w in text.lower().split()]
-            strange = sorted({w for w in words if w not in vocabulary}) or [text]
+            pieces = self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text.lower())
+            strange = sorted({piece for piece, _ in pieces if piece not in vocabulary})
             known = ", ".join(sorted(w for w in vocabulary if w.isalpha()))
             raise ValueError(f"this model does not know: {', '.join(strange)}. The words it knows: {known}")
         return ids
@@ -155,9 +166,13 @@ class Understanding(nn.Module):
             text = pieces[0] + "".join(IMAGE_PAD * n + piece for n, piece in zip(counts, pieces[1:], strict=True))
         ids = torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]], device=self.device)
         inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if "mm_token_type_ids" in inspect.signature(self.vlm.forward).parameters:  # transformers 5
-            inputs["mm_token_type_ids"] = (ids == self.token_id(IMAGE_PAD)).int()
-        return inputs
+        return inputs | self.image_token_types(ids)
+
+    def image_token_types(self, ids: Tensor) -> dict[str, Tensor]:
+        """The argument by which transformers 5 finds image tokens in ids [B, N]; none in transformers 4."""
+        if "mm_token_type_ids" not in inspect.signature(self.vlm.forward).parameters:
+            return {}
+        return {"mm_token_type_ids": (ids == self.token_id(IMAGE_PAD)).int()}
 
     @torch.no_grad()
     def describe(self, images: Sequence[Image.Image], question: str, max_new_tokens: int = 128) -> str:

@@ -10,7 +10,7 @@ from lightbagel_core.config import Defaults, FusionConfig, ImageRule, LightBagel
 from lightbagel_core.generation import Generation
 from lightbagel_core.model import LightBagel
 from lightbagel_core.training import vlm
-from lightbagel_core.understanding import Understanding
+from lightbagel_core.understanding import ImageProcessor, Understanding
 
 
 def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> LightBagelConfig:
@@ -85,7 +85,7 @@ def make_tiny(**options) -> LightBagel:
         for norm in (layer.q_norm, layer.k_norm, layer.und_norm, layer.gen_norm):
             torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
     torch.nn.init.normal_(parts["generation"].proj_out.weight, std=0.2)
-    und = Understanding(parts["understanding"], vlm.tokenizer(), vlm.Qwen2VLImageProcessor(**config.processor))
+    und = Understanding(parts["understanding"], vlm.tokenizer(), ImageProcessor(**config.processor))
     return LightBagel(config, und, Generation(parts["generation"]), parts["fusion"], parts["vae"])
 
 

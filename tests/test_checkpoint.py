@@ -27,7 +27,7 @@ def test_round_trip(folder):
     a, b = (m.generate("a red circle", steps=2, progress=False, seed=3)[0] for m in (before, after))
     assert a.tobytes() == b.tobytes()
     assert before.describe(a, max_new_tokens=5) == after.describe(a, max_new_tokens=5)
-    assert not list(folder.parent.glob("*.partial"))
+    assert [f.name for f in folder.parent.iterdir()] == ["tiny"]
 
 
 def test_config_round_trips_through_json():
@@ -83,6 +83,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed(folder):
         ("[]", "not a LightBagel config"),
         ("{}", "not a LightBagel config"),
         ('{"format_version": 99}', "format 99"),
+        ('{"format_version": "new"}', "invalid literal"),
     ],
 )
 def test_bad_configs(folder, text, message):
@@ -93,19 +94,67 @@ def test_bad_configs(folder, text, message):
         LightBagel.from_pretrained(folder, "cpu")
 
 
-def test_no_folder_and_no_tokenizer(folder, tmp_path):
+def test_no_folder(tmp_path):
     with pytest.raises(ValueError, match="no checkpoint folder"):
         LightBagel.from_pretrained(tmp_path / "nowhere", "cpu")
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"lacks tokenizer\.json"):
-        LightBagel.from_pretrained(folder, "cpu")
 
 
 def test_saving_never_overwrites_other_files(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(ValueError, match="other files"):
-        make_tiny().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    for target in (tmp_path, tmp_path / "letter.txt"):
+        with pytest.raises(ValueError, match=r"not a LightBagel checkpoint \(letter.txt\)"):
+            make_tiny().save_pretrained(target)
     assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_saving_over_a_checkpoint_replaces_it_whole(folder, monkeypatch):
+    model = make_tiny()
+    model.fusion.context.add_(1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            model.und.tokenizer, "save_pretrained", lambda _: (_ for _ in ()).throw(OSError(28, "No space left"))
+        )
+        with pytest.raises(ValueError, match=r"could not write .*No space left"):
+            model.save_pretrained(folder)
+    old = LightBagel.from_pretrained(folder, "cpu")
+    model.save_pretrained(folder)
+    new = LightBagel.from_pretrained(folder, "cpu")
+    assert torch.allclose(new.fusion.context, old.fusion.context + 1)
+    assert [f.name for f in folder.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fusion", {"layers": 7}, "fusion layers, and DiT blocks less one are 7 and 3"),
+        ("fusion", {"und_layers": 3}, "are 3 and 2"),
+        ("vae_image", {"stride": 16}, "are 16 and 32"),
+        ("generation", {"num_layers": "four"}, "not a LightBagel config"),
+        ("understanding", {"vision_config": {"depth": "two"}}, "describes no model"),
+        ("processor", {"min_pixels": "few", "size": 3}, "describes no model"),
+    ],
+)
+def test_configs_that_contradict_themselves(folder, key, value, message):
+    data = json.loads((folder / "config.json").read_text())
+    data[key] |= value
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=message):
+        LightBagel.from_pretrained(folder, "cpu")
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_a_missing_tokenizer_file_is_named(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(ValueError, match=f"lacks {file}"):
+        LightBagel.from_pretrained(folder, "cpu")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"model": 3}'])
+def test_a_damaged_tokenizer_is_named(folder, text):
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(ValueError, match=r"tokenizer\.json holds no tokenizer"):
+        LightBagel.from_pretrained(folder, "cpu")
 
 
 def test_the_real_model_has_its_published_size():

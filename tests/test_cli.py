@@ -9,11 +9,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from lightbagel_core.__main__ import main, write_png
+from lightbagel_core.__main__ import main, write_pngs
 from lightbagel_core.checkpoint import NANO
+from lightbagel_core.model import LightBagel
 from lightbagel_core.training.world import Scene, Thing, render
 
 QUICK = ["--steps", "2", "--quiet", "--device", "cpu"]
@@ -35,8 +37,8 @@ def refused(capsys, argv: list[str]) -> str:
     out, err = capsys.readouterr()
     assert code == 2
     assert out == ""
-    assert "Traceback" not in err
-    return err.strip().splitlines()[-1]
+    assert len(err.strip().splitlines()) == 1, err
+    return err.strip()
 
 
 def test_generate_writes_a_picture_with_its_settings(tmp_path, capsys):
@@ -123,6 +125,10 @@ def test_describe_and_info(source, capsys):
         (["generate", " ", "-o", "OUT/a.png"], "needs a prompt"),
         (["generate", "a purple circle", "-o", "OUT/a.png"], "does not know: purple. The words it knows: a, above"),
         (["generate", "a red circle", "-o", "OUT/a.jpg"], "must end in .png"),
+        (["generate", "a red circle!", "-o", "OUT/a.png"], "does not know: !."),
+        (["generate", "a red <|im_end|> circle", "-o", "OUT/a.png"], "must not contain the model's own marker"),
+        (["describe", "SRC", "what is <|image_pad|>?"], "must not contain the model's own marker"),
+        (["edit", "a red circle" * 30, "SRC", "-o", "OUT/a.png"], "File name too long"),
         (["generate", "a red circle", "-o", "OUT/no/a.png"], "no folder"),
         (["generate", "a red circle", "-o", "OUT/a.png", "--steps", "0"], "steps must be at least 1"),
         (["generate", "a red circle", "-o", "OUT/a.png", "--text-guidance", "nan"], "must be a finite number"),
@@ -167,16 +173,52 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
     assert "lacks fusion.safetensors" in refused(capsys, ["info", "--model", str(folder)])
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full to stand for a full disk")
-def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_half_file_and_no_half_set(tmp_path, monkeypatch):
     picture = Image.new("RGB", (64, 64))
-    target = tmp_path / "a.png"
-    write_png(picture, target, {"kept": True})
-    monkeypatch.setattr(os, "fdopen", lambda handle, mode: (os.close(handle), open("/dev/full", mode))[1])  # noqa: SIM115
-    with pytest.raises(ValueError, match=r"could not write .*No space left"):
-        write_png(picture, target, {})
-    assert os.listdir(tmp_path) == ["a.png"]
-    assert json.loads(Image.open(target).text["lightbagel"]) == {"kept": True}
+    paths = [tmp_path / "a-1.png", tmp_path / "a-2.png"]
+    write_pngs([picture], paths[:1], {"kept": True})
+    calls = []
+
+    def fill_up(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    with pytest.raises(ValueError, match=r"could not write .*a-2\.png: No space left"):
+        write_pngs([picture, picture], paths, {})
+    assert os.listdir(tmp_path) == ["a-1.png"]
+    assert json.loads(Image.open(paths[0]).text["lightbagel"])["kept"] is True
+
+
+def test_a_full_disk_and_no_memory_are_one_line(tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "a.png")
+
+    def fail(error: BaseException):
+        def raise_it(*_args, **_kwargs):
+            raise error
+
+        return raise_it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail(OSError(28, "No space left on device")))
+        assert "No space left" in refused(capsys, ["generate", "a red circle", "-o", out, *QUICK])
+    for error in (
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: not enough memory"),
+        torch.OutOfMemoryError("memory"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(LightBagel, "velocity", fail(error))
+            assert "fewer or smaller" in refused(capsys, ["generate", "a red circle", "-o", out, *QUICK])
+    with monkeypatch.context() as patch:
+        patch.setattr(LightBagel, "velocity", fail(KeyboardInterrupt()))
+        assert main(["generate", "a red circle", "-o", out, *QUICK]) == 130
+    with monkeypatch.context() as patch:  # a fault of the program's own is not dressed up
+        patch.setattr(LightBagel, "velocity", fail(RuntimeError("shapes differ")))
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            main(["generate", "a red circle", "-o", out, *QUICK])
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_module_runs_and_help_needs_no_torch():

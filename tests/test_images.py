@@ -34,7 +34,7 @@ def test_asked_sizes_are_rounded_or_refused():
     assert round_size(100, 110, 32, 2048) == (96, 96)
     assert round_size(8, 200, 32, 2048) == (32, 192)
     for bad in ((0, 64), (64, -1), (4096, 64)):
-        with pytest.raises(ValueError, match="between 32 and 2048"):
+        with pytest.raises(ValueError, match="between 1 and 2048"):
             round_size(*bad, 32, 2048)
 
 

@@ -104,11 +104,98 @@ def test_und_states_are_the_stock_models_on_text_and_ignore_the_gen_stream(tiny)
         theirs = theirs[0] if isinstance(theirs, tuple) else theirs
         torch.testing.assert_close(ours[:, : len(ids)], theirs, rtol=1e-5, atol=1e-5)
 
-    parts = samples(tiny)["edit"]
-    before = und_states(tiny.und, [parts], [layout_of(parts, 2, (2, 3))])
-    parts[0].latents.mul_(-3)
-    after = und_states(tiny.und, [parts], [layout_of(parts, 2, (2, 3))])
+
+def test_the_und_stream_never_depends_on_the_gen_stream(tiny):
+    """Another DiT, another fusion and other source latents leave every VLM state of a whole run as it was."""
+
+    def seen(model) -> list[torch.Tensor]:
+        states: list[torch.Tensor] = []
+        layers = model.und.vlm.model.language_model.layers
+        hooks = [
+            m.register_forward_hook(lambda m, a, out: states.append(out[0] if isinstance(out, tuple) else out))
+            for m in layers
+        ]
+        parts = samples(model)["edit"]
+        parts[0].latents.mul_(1.0 if model is tiny else -3.0)
+        model.velocity(latents(), 0.7, model.encode([parts], WIDTH, HEIGHT))
+        for hook in hooks:
+            hook.remove()
+        return states
+
+    other = make_tiny()
+    for module in (other.gen, other.fusion):
+        for parameter in module.parameters():
+            parameter.add_(0.1)
+    before, after = seen(tiny), seen(other)
+    assert len(before) == tiny.und.depth
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_guided_edit_is_the_oracles_step_by_step(tiny):
+    """Both guidances, renorm, an interval that ends mid-run, a negative prompt, two pictures, two sources."""
+    from lightbagel_core.flow import schedule
+
+    sources, words, negative = [picture(1), picture(2)], "make the circle blue", "a green star"
+    seen: list[torch.Tensor] = []
+    tiny.edit(
+        sources,
+        words,
+        negative,
+        width=WIDTH,
+        height=HEIGHT,
+        steps=2,
+        solver="euler",
+        text_guidance=4,
+        image_guidance=2,
+        guidance_interval=(0.9, 1.0),
+        renorm="text_channel",
+        seed=3,
+        num_images=2,
+        on_step=lambda done, total, x: seen.append(x.clone()),
+        progress=False,
+    )
+    pictures = [part for s in sources for part in (tiny.clean(s), tiny.vit(s))]
+    full, without_text, text = [*pictures, tiny.text(words)], [*pictures, tiny.text(negative)], [tiny.text(words)]
+    x = torch.randn(2, 48, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(3))
+    times = schedule(2, 4.0)
+    assert times[0] > 0.9 > times[1]
+    for i in range(2):
+        t, rows = float(times[i]), []
+        for one in x.split(1):
+            v = oracle.velocity(tiny, full, one, t)
+            if i == 0:
+                v_neg, v_none = (oracle.velocity(tiny, parts, one, t) for parts in (without_text, text))
+                guided = v_neg + 4 * (v - v_neg)
+                for r in range(0, HEIGHT // 16, 2):
+                    for c in range(0, WIDTH // 16, 2):
+                        token = (slice(None), slice(None), slice(r, r + 2), slice(c, c + 2))
+                        guided[token] *= min(1.0, float(v[token].norm() / guided[token].norm()))
+                v = v_none + 2 * (guided - v_none)
+            rows.append(v)
+        x = x + (times[i + 1] - times[i]) * torch.cat(rows)
+        assert relative(seen[i], x) < 1e-5
+
+
+def test_half_precision_stays_near_float32_for_an_edit(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path / "tiny")
+    half = type(tiny).from_pretrained(tmp_path / "tiny", "cpu", torch.bfloat16)
+    a, b = (m.velocity(latents(), 0.7, m.encode([samples(m)["edit"]], WIDTH, HEIGHT)) for m in (half, tiny))
+    assert a.dtype == torch.float32
+    assert (a - b).norm() / b.norm() < 0.03
+
+
+def test_wrong_sizes_are_refused(tiny):
+    with pytest.raises(ValueError, match="whole tokens of 32"):
+        tiny.encode([[tiny.text("a red circle")]], 100, 64)
+    context = tiny.encode([[tiny.text("a red circle")]], 96, 64)
+    for shape in ((2, 48, 4, 6), (1, 48, 4, 4)):
+        with pytest.raises(ValueError, match="do not fit a context"):
+            tiny.velocity(torch.zeros(shape), 0.5, context)
+    for size in ({"width": 0}, {"height": -4}):
+        with pytest.raises(ValueError, match="each side"):
+            tiny.generate("a red circle", **size)
+    with pytest.warns(UserWarning, match="100x64 rounded to 96x64"):
+        assert tiny.size(100, 64) == (96, 64)
 
 
 def test_source_latents_reach_the_velocity(tiny):
@@ -131,19 +218,20 @@ def test_the_vlm_and_clean_images_run_once_per_run_and_the_dit_once_per_step(tin
     assert calls == {"vlm": 1, "dit": 1 + 5}
 
 
-def test_describe_is_the_stock_model_token_for_token(tiny):
-    image = picture(4, 112, 84)
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_describe_is_the_stock_model_token_for_token(tiny, count):
+    pictures = [picture(4, 112, 84), picture(5, 112, 84)][:count]
     question = "what colour is the circle?"
-    picture_tokens = f"<|vision_start|>{'<|image_pad|>' * 12}<|vision_end|>"
+    picture_tokens = f"<|vision_start|>{'<|image_pad|>' * 12}<|vision_end|>" * count
     prompt = f"<|im_start|>user {picture_tokens}{question}<|im_end|><|im_start|>assistant "
     ids = tiny.und.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-    batch = tiny.und.processor(images=[image], return_tensors="pt")
+    batch = tiny.und.processor(images=pictures, return_tensors="pt") if pictures else {}
     extra = {}
-    if "mm_token_type_ids" in tiny.und.chat_inputs([image], question):
+    if "mm_token_type_ids" in tiny.und.chat_inputs(pictures, question):
         extra["mm_token_type_ids"] = (ids == tiny.und.token_id("<|image_pad|>")).int()
     expected = tiny.und.vlm.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, **batch, **extra
     )[0, ids.shape[1] :]
     words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
-    assert tiny.describe(image, question, max_new_tokens=12) == words
+    assert tiny.und.describe(pictures, question, max_new_tokens=12) == words
     assert words

@@ -50,7 +50,7 @@ CONFIG: dict[str, Any] = {
 }
 RECIPE = Recipe(steps=13000, lr=1.4e-3, warmup=300)
 BATCH = 64
-EDITS = 0.55  # share of samples that are edits
+EDITS = 0.6  # share of samples that are edits
 DROP_TEXT, DROP_CLEAN, DROP_VIT = 0.1, 0.1, 0.3  # the paper drops 0.5 of ViT segments; edits here lean on them more
 CHUNK, CHUNKS, RENEW = 512, 16, 400  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
 
@@ -79,6 +79,7 @@ class Sample:
     states: Tensor  # [depth, U, hidden], bfloat16
     clean: list[Tensor]  # the source's latents [48, 8, 8], if kept
     target: Tensor  # latents [48, 8, 8]
+    edit: bool
 
 
 def draw(rng: np.random.Generator) -> tuple[Scene | None, str, Scene]:
@@ -87,6 +88,19 @@ def draw(rng: np.random.Generator) -> tuple[Scene | None, str, Scene]:
         return random_edit(rng)
     prompt, scene = random_prompt(rng)
     return None, prompt, scene
+
+
+def keep(rng: np.random.Generator, edit: bool) -> tuple[bool, bool, str | None]:
+    """Which segments of a sample stay: (clean VAE image, ViT image, text: "full", "empty" or None).
+
+    Each whole segment is dropped independently. Half of the dropped texts become the empty prompt, which is what
+    guidance asks for when drawing.
+    """
+    clean = edit and rng.random() >= DROP_CLEAN
+    vit = edit and rng.random() >= DROP_VIT
+    if rng.random() >= DROP_TEXT:
+        return clean, vit, "full"
+    return clean, vit, "empty" if rng.random() < 0.5 else None
 
 
 @torch.no_grad()
@@ -102,22 +116,23 @@ def make_chunk(und: Understanding, vae: AutoencoderKLWan, seed: int, number: int
     parts_of: list[list[Part]] = []
     for source, text, _ in drawn:
         parts: list[Part] = []
+        keep_clean, keep_vit, keep_text = keep(rng, source is not None)
         if source is not None:
             clean, seen = CleanImage(next(sources)), next(vit)
-            parts += [clean] * (rng.random() >= DROP_CLEAN) + [seen] * (rng.random() >= DROP_VIT)
-        if rng.random() >= DROP_TEXT:
-            parts.append(und.text_ids(text))
-        elif rng.random() < 0.5:  # half of the dropped texts become the empty prompt, which guidance asks for
-            parts.append(und.text_ids(""))
+            parts += [clean] * keep_clean + [seen] * keep_vit
+        if keep_text is not None:
+            parts.append(und.text_ids(text if keep_text == "full" else ""))
         parts_of.append(parts)
     layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in parts_of]
     samples = []
     for start in range(0, CHUNK, 64):
         part = slice(start, start + 64)
         states = torch.stack(und_states(und, parts_of[part], layouts[part]), dim=1).bfloat16()
-        for layout, parts, row, target in zip(layouts[part], parts_of[part], states, targets[part], strict=True):
+        rows = zip(layouts[part], parts_of[part], states, targets[part], drawn[part], strict=True)
+        for layout, parts, row, target, (source, _, _) in rows:
             kept = row[:, : int(layout.und.sum())].clone()
-            samples.append(Sample(layout, kept, [p.latents for p in parts if isinstance(p, CleanImage)], target))
+            clean_latents = [p.latents for p in parts if isinstance(p, CleanImage)]
+            samples.append(Sample(layout, kept, clean_latents, target, source is not None))
     return samples
 
 
@@ -152,7 +167,7 @@ def loss(
     noise = torch.randn(x.shape, generator=generator, device=device)
     t = training_time(torch.randn(len(x), generator=generator, device=device))
     error = (velocity(gen, fusion, add_noise(x, noise, t), t, context) - (noise - x)).square().mean((1, 2, 3))
-    edit = torch.tensor([bool(s.clean) for s in samples], device=device)
+    edit = torch.tensor([s.edit for s in samples], device=device)
     figures = {"draw": round(error[~edit].mean().item(), 4), "edit": round(error[edit].mean().item(), 4)}
     return error.mean(), figures
 
@@ -172,7 +187,7 @@ def train(
 ) -> tuple[Generation, FusionStack, Training]:
     torch.manual_seed(seed)
     gen, fusion = build(und)
-    for block in gen.blocks:  # a Wan block starts with gates near zero; the nano is trained from scratch
+    for block in gen.blocks:  # gates start nearer to zero than Wan's own, which are made for loading weights into
         nn.init.normal_(block.scale_shift_table, std=0.02)  # type: ignore[arg-type]
     gen.to(accelerator.device)
     fusion.to(accelerator.device)
