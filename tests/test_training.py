@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,11 +102,10 @@ def test_the_loss_is_that_of_the_velocity_and_reaches_all_trained_parts(monkeypa
 
 
 def test_one_command_from_nothing_to_a_checkpoint(tmp_path, monkeypatch):
-    for module in (vlm, vae, dit):
-        monkeypatch.setattr(module, "RECIPE", replace(module.RECIPE, steps=1))
     for name, value in (("CHUNK", 8), ("CHUNKS", 1), ("BATCH", 6)):
         monkeypatch.setattr(dit, name, value)
-    monkeypatch.setattr(sys, "argv", ["nano", "--out", str(tmp_path), "--dit-steps", "1", "--no-compile"])
+    options = ["--no-compile", "--vlm-steps", "1", "--vae-steps", "1", "--dit-steps", "1"]
+    monkeypatch.setattr(sys, "argv", ["nano", "--out", str(tmp_path), *options])
     nano.main()
     model = LightBagel.from_pretrained(tmp_path / "nano", "cpu")
     assert model.config.metadata["stages"]["dit"]["steps"] == 1
@@ -115,3 +113,14 @@ def test_one_command_from_nothing_to_a_checkpoint(tmp_path, monkeypatch):
     assert model.generate("a red circle", steps=1, progress=False)[0].size == (128, 128)
     size = sum(f.stat().st_size for f in (tmp_path / "nano").iterdir())
     assert size < 32e6
+
+    options = ["--no-compile", "--vlm-steps", "0", "--vae-steps", "0", "--dit-steps", "0"]
+    monkeypatch.setattr(
+        sys, "argv", ["nano", "--out", str(tmp_path / "b"), "--start", str(tmp_path / "nano"), *options]
+    )
+    nano.main()
+    again = LightBagel.from_pretrained(tmp_path / "b" / "nano", "cpu")
+    assert again.config.vae == model.config.vae
+    for part in ("und", "gen", "fusion", "vae"):
+        old, new = (getattr(m, part).state_dict() for m in (model, again))
+        assert all(torch.equal(old[key], new[key]) for key in old)

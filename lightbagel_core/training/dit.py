@@ -24,6 +24,7 @@ from ..flow import add_noise, training_time
 from ..fused import CleanImage, Part, layout_of, prefix, und_states, velocity
 from ..fusion import FusionStack
 from ..generation import Generation
+from ..model import LightBagel
 from ..sequence import Layout
 from ..understanding import Understanding
 from ..vae import encode
@@ -184,11 +185,15 @@ def train(
     accelerator: Accelerator,
     recipe: Recipe,
     compiled: bool,
+    start: LightBagel | None = None,
 ) -> tuple[Generation, FusionStack, Training]:
     torch.manual_seed(seed)
     gen, fusion = build(und)
     for block in gen.blocks:  # gates start nearer to zero than Wan's own, which are made for loading weights into
         nn.init.normal_(block.scale_shift_table, std=0.02)  # type: ignore[arg-type]
+    if start is not None:
+        gen.load_state_dict(start.gen.state_dict())
+        fusion.load_state_dict(start.fusion.state_dict())
     gen.to(accelerator.device)
     fusion.to(accelerator.device)
     training = Training("dit", nn.ModuleDict({"gen": gen, "fusion": fusion}), recipe, out, accelerator)

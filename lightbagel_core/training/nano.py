@@ -1,7 +1,8 @@
 """Trains the nano from nothing: python -m lightbagel_core.training.nano --out DIR
 
 Three stages, each resumable: the VLM, then frozen; the VAE, then frozen; then DiT, fusion stack and context. Running
-the same command again goes on where it stopped. The finished checkpoint lies in DIR/nano.
+the same command again goes on where it stopped. The finished checkpoint lies in DIR/nano. With --start the
+stages begin from a checkpoint's weights instead of from nothing; a stage of 0 steps keeps them as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..checkpoint import save_parts
 from ..config import Defaults, ImageRule, LightBagelConfig
 from ..fusion import FusionStack
 from ..generation import Generation
+from ..model import LightBagel
 from ..understanding import Understanding
 from . import dit, vae, vlm
 from .loop import Training
@@ -57,10 +59,11 @@ def finish(
     fusion: FusionStack,
     stages: dict[str, Training],
     vae: Any,
-    seed: int,
+    args: argparse.Namespace,
 ) -> None:
     record = {
-        "seed": seed,
+        "seed": args.seed,
+        "started_from": args.start or "nothing",
         "hardware": hardware(),
         "torch": torch.__version__,
         "stages": {name: {"steps": s.step, "minutes": round(s.seconds / 60, 1)} for name, s in stages.items()},
@@ -73,27 +76,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--dit-steps", type=int, default=dit.RECIPE.steps, help="length of the last stage's schedule")
+    parser.add_argument("--start", help='a checkpoint folder, or "nano" for the built-in one')
+    for name, stage in (("vlm", vlm), ("vae", vae), ("dit", dit)):
+        parser.add_argument(f"--{name}-steps", type=int, default=stage.RECIPE.steps, help="length of that schedule")
     parser.add_argument("--no-compile", action="store_true", help="train without torch.compile (no C++ compiler)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision="bf16")
-    und, vlm_stage = vlm.train(args.out, args.seed, accelerator, vlm.RECIPE)
-    autoencoder, vae_stage = vae.train(args.out, args.seed, accelerator, vae.RECIPE)
+    start = LightBagel.from_pretrained(args.start, accelerator.device, torch.float32) if args.start else None
     # On a CPU the fused attention's backward is several times slower than plain matrix products at these lengths.
-    attention = nullcontext() if accelerator.device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
-    with attention:
+    with nullcontext() if accelerator.device.type == "cuda" else sdpa_kernel(SDPBackend.MATH):
+        recipe = replace(vlm.RECIPE, steps=args.vlm_steps)
+        und, vlm_stage = vlm.train(args.out, args.seed, accelerator, recipe, start)
+        recipe = replace(vae.RECIPE, steps=args.vae_steps)
+        autoencoder, vae_stage = vae.train(args.out, args.seed, accelerator, recipe, start)
+        recipe = replace(dit.RECIPE, steps=args.dit_steps)
         gen, fusion, dit_stage = dit.train(
-            args.out,
-            args.seed,
-            und,
-            autoencoder,
-            accelerator,
-            replace(dit.RECIPE, steps=args.dit_steps),
-            compiled=not args.no_compile,
+            args.out, args.seed, und, autoencoder, accelerator, recipe, not args.no_compile, start
         )
     stages = {"vlm": vlm_stage, "vae": vae_stage, "dit": dit_stage}
-    finish(args.out, und, gen, fusion, stages, autoencoder, args.seed)
+    finish(args.out, und, gen, fusion, stages, autoencoder, args)
 
 
 if __name__ == "__main__":

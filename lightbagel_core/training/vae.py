@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, patchify, unpatchify
 from torch import Tensor
 
+from ..model import LightBagel
 from ..vae import encode, use_single_frames
 from .loop import Recipe, Training
 from .world import SIZE, pick, random_scene, render
@@ -93,12 +94,18 @@ def set_statistics(vae: AutoencoderKLWan, seed: int, count: int = 512) -> None:
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
 
 
-def train(out: Path, seed: int, accelerator: Accelerator, recipe: Recipe) -> tuple[AutoencoderKLWan, Training]:
+def train(
+    out: Path, seed: int, accelerator: Accelerator, recipe: Recipe, start: LightBagel | None = None
+) -> tuple[AutoencoderKLWan, Training]:
     torch.manual_seed(seed)
-    vae = use_single_frames(AutoencoderKLWan(**CONFIG)).to(accelerator.device)
+    config = CONFIG if start is None else start.config.vae
+    vae = use_single_frames(AutoencoderKLWan(**config)).to(accelerator.device)
+    if start is not None:
+        vae.load_state_dict(start.vae.state_dict())
     training = Training("vae", vae, recipe, out, accelerator)
     training.run(lambda rng, generator: loss(vae, rng, generator), seed)
     training.use_ema()
     vae.eval().requires_grad_(False)
-    set_statistics(vae, seed)
+    if training.step > 0:
+        set_statistics(vae, seed)
     return vae, training

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from ..fused import CleanImage, Part, layout_of, und_states
+from ..model import LightBagel
 from ..understanding import ImageProcessor, Understanding
 from .loop import Recipe, Training
 from .world import (
@@ -59,7 +60,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
 )
 VIT_SIDE = 112  # pixels: 8 x 8 patches, 4 x 4 tokens after the merger
-RECIPE = Recipe(steps=4500, lr=4e-3, weight_decay=0.01, autocast=False)
+RECIPE = Recipe(steps=4500, lr=1e-3, weight_decay=0.01, autocast=False)
 PATCH = 2  # latents per token side, as in Wan2.2
 GRID = 4  # tokens per side: both the ViT's merged grid and the DiT's token grid of a nano picture
 
@@ -258,9 +259,13 @@ def loss(
     return answers + 2.0 * seen + 1.0 * told, figures
 
 
-def train(out: Path, seed: int, accelerator: Accelerator, recipe: Recipe) -> tuple[Understanding, Training]:
+def train(
+    out: Path, seed: int, accelerator: Accelerator, recipe: Recipe, start: LightBagel | None = None
+) -> tuple[Understanding, Training]:
     torch.manual_seed(seed)
     und = build().to(accelerator.device)
+    if start is not None:
+        und.load_state_dict(start.und.state_dict())
     heads = Heads(und.vlm.config.text_config.hidden_size, und.depth).to(accelerator.device)
     training = Training("vlm", nn.ModuleDict({"und": und, "heads": heads}), recipe, out, accelerator)
     training.run(lambda rng, generator: loss(und, heads, rng), seed)
