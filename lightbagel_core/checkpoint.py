@@ -184,6 +184,8 @@ def save_parts(
                 save_file(state, partial / f"{name}.safetensors", metadata)
             (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
             und.tokenizer.save_pretrained(partial)
+            for file in partial.iterdir():
+                file.chmod(0o644)  # safetensors makes its files private
             if folder.exists():
                 folder.rename(Path(scratch) / "old")
             partial.rename(folder)

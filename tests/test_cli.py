@@ -50,7 +50,7 @@ def test_generate_writes_a_picture_with_its_settings(tmp_path, capsys):
         settings = json.loads(image.text["lightbagel"])
     assert settings["prompt"] == "a red circle"
     assert (settings["seed"], settings["steps"], settings["solver"], settings["model"]) == (7, 2, "unipc", "nano")
-    assert settings["text_guidance"] == 3.0
+    assert settings["text_guidance"] == 2.0
     assert os.listdir(tmp_path) == ["a.png"]
 
 
