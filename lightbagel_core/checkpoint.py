@@ -184,6 +184,9 @@ def save_parts(
                 save_file(state, partial / f"{name}.safetensors", metadata)
             (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
             und.tokenizer.save_pretrained(partial)
+            written = partial / "tokenizer_config.json"  # transformers 5 writes a class name that 4 does not know
+            settings = json.loads(written.read_text("utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+            written.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
             for file in partial.iterdir():
                 file.chmod(0o644)  # safetensors makes its files private
             if folder.exists():
