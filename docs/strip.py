@@ -18,7 +18,7 @@ PROMPTS = (
 EDITS = (
     "make the circle blue",
     "replace the square with a circle",
-    "add a small green star at the top",
+    "make the square green",
     "change the background to grey",
 )
 TILE, GAP, TEXT = 160, 16, 56
