@@ -41,9 +41,18 @@ def test_it_edits_and_leaves_the_rest(nano):
 
 
 def test_it_answers_questions(nano):
-    assert nano.describe(PICTURE, "what colour is the circle?") == "red"
-    assert nano.describe(PICTURE, "Where is the square?") == "on the right"
-    assert nano.describe(PICTURE, "how many shapes are there?") == "two"
+    assert mean_over_seeds(lambda seed: evaluate.answer_score(nano, COUNT, seed)) >= 0.70
+    assert nano.describe(PICTURE, "How many shapes are there?") == "two"
+
+
+def test_both_kinds_of_source_token_beat_either_alone(nano):
+    """The double fusion (paper, ablation of source tokens); all three see the same scenes and noise."""
+    guidance = Guidance(nano.config.defaults.text_guidance)
+
+    def score(*tokens: str) -> float:
+        return mean_over_seeds(lambda seed: evaluate.edit_score(nano, COUNT, seed, guidance, tokens)[0])
+
+    assert score("vae", "vit") > max(score("vae"), score("vit"))
 
 
 def test_seeds_generators_and_batches_agree(nano):
