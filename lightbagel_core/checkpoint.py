@@ -33,7 +33,7 @@ from .understanding import ImageProcessor, Understanding
 NANO = Path(__file__).parent / "nano"
 PARTS = ("understanding", "generation", "fusion", "vae")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-FILES = {"config.json", *(f"{part}.safetensors" for part in PARTS), *TOKENIZER}
+FILES = {"config.json", *(f"{part}.safetensors" for part in PARTS), *TOKENIZER, "special_tokens_map.json"}
 
 
 @contextmanager
