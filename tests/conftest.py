@@ -9,7 +9,7 @@ from lightbagel_core.checkpoint import build_parts
 from lightbagel_core.config import Defaults, FusionConfig, ImageRule, LightBagelConfig
 from lightbagel_core.generation import Generation
 from lightbagel_core.model import LightBagel
-from lightbagel_core.training import vlm
+from lightbagel_core.training import vae, vlm
 from lightbagel_core.understanding import ImageProcessor, Understanding
 
 
@@ -41,17 +41,9 @@ def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> Lig
             "rope_max_seq_len": 64,
         },
         vae={
+            **vae.CONFIG,
             "base_dim": 8,
             "decoder_base_dim": 8,
-            "z_dim": 48,
-            "dim_mult": [1, 2, 4, 4],
-            "num_res_blocks": 1,
-            "temperal_downsample": [False, True, True],
-            "is_residual": True,
-            "in_channels": 12,
-            "out_channels": 12,
-            "patch_size": 2,
-            "scale_factor_spatial": 16,
             "latents_mean": [0.01 * i for i in range(48)],
             "latents_std": [0.5 + 0.01 * i for i in range(48)],
         },
