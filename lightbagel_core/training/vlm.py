@@ -1,12 +1,14 @@
 """Stage 1: the nano's VLM, a small Qwen2.5-VL, taught to describe its world and to follow edit instructions.
 
-Besides the answers in chat form it learns from throw-away linear heads: one reads the merged ViT tokens, one reads the
-states of the drawing path (section 4's sequences, bidirectional images) at the target's start marker. They stand in for
-what a 7 B model knows already: that its states hold the scene a sentence speaks of.
+Besides the answers in chat form it learns from throw-away linear heads. Two read the merged ViT tokens: the scene from
+all of them, and from each alone the thing it shows. One reads the scene to be drawn from the drawing path's states
+(section 4's sequences, bidirectional images) at the target's start marker, one reads at the end of an instruction
+what is to stand where. They stand in for what a 7 B model knows: its states hold the scene a sentence speaks of.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,10 @@ from .world import (
     PLACES,
     RADIUS,
     SHAPES,
+    SIZE,
     Scene,
     caption,
+    coverage,
     random_edit,
     random_prompt,
     random_question,
@@ -133,8 +137,7 @@ def vit_picture(scene: Scene) -> Image.Image:
 
 # --- what the throw-away heads are asked: per place empty / shape, colour, size, and the background ------------------
 
-SLOTS = [len(SHAPES) + 1, len(COLOURS), len(RADIUS)]
-CODE = sum(SLOTS) * len(PLACES) + len(BACKGROUNDS)
+SCENE = [len(SHAPES) + 1, len(COLOURS), len(RADIUS)] * len(PLACES) + [len(BACKGROUNDS)]
 IGNORE = -100
 
 
@@ -152,46 +155,103 @@ def scene_code(scene: Scene) -> list[int]:
     return [*code, BACKGROUNDS.index(scene.background)]
 
 
-def code_loss(logits: Tensor, codes: Tensor) -> Tensor:
-    """Mean cross-entropy of scene codes; logits [B, CODE], codes int64 [B, 3 * places + 1]."""
-    parts = logits.float().split(SLOTS * len(PLACES) + [len(BACKGROUNDS)], dim=1)
-    losses = [F.cross_entropy(p, codes[:, i], ignore_index=IGNORE) for i, p in enumerate(parts)]
+CELL = [len(SHAPES) + 1, len(COLOURS), len(RADIUS), len(PLACES)]
+SEEN = 0.05  # share of a token's area from which on it shows a thing
+
+
+def cell_codes(scene: Scene) -> list[list[int]]:
+    """For each merged ViT token, row by row: shape (0 is empty), colour, size, place of the thing it shows most of."""
+    covers = [coverage(thing).reshape(GRID, SIZE // GRID, GRID, -1).mean((1, 3)).flatten() for thing in scene.things]
+    codes = []
+    for shares in zip(*covers, strict=True):
+        thing, share = scene.things[int(np.argmax(shares))], max(shares)
+        codes.append(
+            [
+                SHAPES.index(thing.shape) + 1,
+                COLOURS.index(thing.colour),
+                list(RADIUS).index(thing.size),
+                list(PLACES).index(thing.place),
+            ]
+            if share >= SEEN
+            else [0, IGNORE, IGNORE, IGNORE]
+        )
+    return codes or [[0, IGNORE, IGNORE, IGNORE]] * GRID**2
+
+
+def meant(source: Scene | None, target: Scene) -> list[int]:
+    """The one place an instruction changes, then shape (0 is empty), colour and size of what is to stand there.
+
+    A change of the background means the place after the last; without a source nothing is meant.
+    """
+    if source is None:
+        return [IGNORE] * 4
+    changed = {t.place for t in set(source.things) ^ set(target.things)}
+    if not changed:
+        return [len(PLACES), IGNORE, IGNORE, IGNORE]
+    place = list(PLACES).index(changed.pop())
+    return [place, *scene_code(target)[3 * place : 3 * place + 3]]
+
+
+def classes_loss(logits: Tensor, codes: Tensor, sizes: list[int]) -> Tensor:
+    """Mean cross-entropy of several classes each; logits [B, sum(sizes)], codes int64 [B, len(sizes)]."""
+    losses = [
+        F.cross_entropy(p, codes[:, i], ignore_index=IGNORE) for i, p in enumerate(logits.float().split(sizes, dim=1))
+    ]
     return torch.stack([torch.nan_to_num(x) for x in losses]).mean()
 
 
+class Reader(nn.Module):
+    """Linear readers of one token's state after each later layer."""
+
+    def __init__(self, hidden: int, depth: int, sizes: list[int]) -> None:
+        super().__init__()
+        self.layers, self.sizes = range(1, depth), sizes
+        self.norms = nn.ModuleList(nn.RMSNorm(hidden) for _ in self.layers)
+        self.heads = nn.ModuleList(nn.Linear(hidden, sum(sizes)) for _ in self.layers)
+
+    def forward(self, states: Sequence[Tensor], at: Tensor, codes: Tensor) -> Tensor:
+        """Mean loss over the layers; states depth x [B, U, hidden], at int64 [B], codes int64 [B, len(sizes)]."""
+        rows = torch.arange(len(at), device=at.device)
+        losses = [
+            classes_loss(head(norm(states[i][rows, at])), codes, self.sizes)
+            for i, norm, head in zip(self.layers, self.norms, self.heads, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
 class Heads(nn.Module):
-    """Linear readers of the scene: from all merged ViT tokens, and from a marker's state after each later layer."""
+    """The throw-away heads: the scene and its cells from the ViT, the target's scene, and the change that is meant."""
 
     def __init__(self, hidden: int, depth: int) -> None:
         super().__init__()
-        self.vit = nn.Linear(hidden * GRID * GRID, CODE)
-        self.layers = range(1, depth)
-        self.norms = nn.ModuleList(nn.RMSNorm(hidden) for _ in self.layers)
-        self.marker = nn.ModuleList(nn.Linear(hidden, CODE) for _ in self.layers)
+        self.vit = nn.Linear(hidden * GRID * GRID, sum(SCENE))
+        self.cell = nn.Linear(hidden, sum(CELL))
+        self.marker = Reader(hidden, depth, SCENE)
+        self.meant = Reader(hidden, depth, [len(PLACES) + 1, *CELL[:3]])
 
-    def marker_loss(self, states: list[Tensor], at: Tensor, codes: Tensor) -> Tensor:
-        rows = torch.arange(len(at))
-        losses = [
-            code_loss(head(norm(states[i][rows, at])), codes)
-            for i, norm, head in zip(self.layers, self.norms, self.marker, strict=True)
-        ]
-        return torch.stack(losses).mean()
+    def vit_loss(self, features: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        """features [B, tokens, hidden]."""
+        codes = torch.tensor([scene_code(s) for s in scenes], device=features.device)
+        cells = torch.tensor([cell_codes(s) for s in scenes], device=features.device)
+        return classes_loss(self.vit(features.flatten(1)), codes, SCENE) + len(CELL) * classes_loss(
+            self.cell(features.flatten(0, 1)), cells.flatten(0, 1), CELL
+        )
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-def chat_sample(rng: np.random.Generator) -> tuple[Scene, str, str]:
-    """(picture, question, answer)."""
+def chat_sample(rng: np.random.Generator) -> tuple[Scene, str, str, list[int]]:
+    """(picture, question, answer, what is meant)."""
     roll = rng.random()
-    if roll < 0.25:
+    if roll < 0.15:
         scene = random_scene(rng)
-        return scene, DESCRIBE, caption(scene)
-    if roll < 0.45:
+        return scene, DESCRIBE, caption(scene), meant(None, scene)
+    if roll < 0.4:
         scene = random_scene(rng)
-        return scene, *random_question(rng, scene)
+        return scene, *random_question(rng, scene), meant(None, scene)
     source, instruction, target = random_edit(rng)
-    return source, instruction, caption(target)
+    return source, instruction, caption(target), meant(source, target)
 
 
 def pad_left(rows: list[list[int]], value: int) -> Tensor:
@@ -199,12 +259,13 @@ def pad_left(rows: list[list[int]], value: int) -> Tensor:
     return torch.tensor([[value] * (width - len(row)) + row for row in rows])
 
 
-def chat_loss(und: Understanding, rng: np.random.Generator, count: int) -> Tensor:
-    """Language-model loss on the answers' tokens alone; on whole sequences it learns nothing for long."""
-    tokens, scenes, rows, labels = und.tokenizer, [], [], []
+def chat_loss(und: Understanding, heads: Heads, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+    """(language-model loss on the answers' tokens alone, on whole sequences it learns nothing for long; meant)."""
+    tokens, scenes, rows, labels, codes = und.tokenizer, [], [], [], []
     for _ in range(count):
-        scene, question, answer = chat_sample(rng)
+        scene, question, answer, code = chat_sample(rng)
         scenes.append(scene)
+        codes.append(code)
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text = tokens.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -215,16 +276,18 @@ def chat_loss(und: Understanding, rng: np.random.Generator, count: int) -> Tenso
         rows.append(ask + reply)
         labels.append([IGNORE] * len(ask) + reply)
     batch = und.processor(images=[vit_picture(s) for s in scenes], do_resize=False, return_tensors="pt")
-    ids = pad_left(rows, tokens.pad_token_id).to(und.device)
+    ids, wanted = pad_left(rows, tokens.pad_token_id).to(und.device), pad_left(labels, IGNORE).to(und.device)
     output = und.vlm(
         input_ids=ids,
         attention_mask=(ids != tokens.pad_token_id).long(),
-        labels=pad_left(labels, IGNORE).to(und.device),
+        labels=wanted,
         **und.image_token_types(ids),
         pixel_values=batch["pixel_values"].to(und.device),
         image_grid_thw=batch["image_grid_thw"].to(und.device),
+        output_hidden_states=True,
     )
-    return output.loss
+    asked = (wanted != IGNORE).int().argmax(1) - 1  # the last token before the answer
+    return output.loss, heads.meant(output.hidden_states[1:], asked, torch.tensor(codes, device=und.device))
 
 
 def drawing_sample(rng: np.random.Generator, und: Understanding) -> tuple[list[Any], Scene | None, Scene]:
@@ -240,12 +303,11 @@ def drawing_sample(rng: np.random.Generator, und: Understanding) -> tuple[list[A
 def loss(
     und: Understanding, heads: Heads, rng: np.random.Generator, count: int = 24
 ) -> tuple[Tensor, dict[str, float]]:
-    answers = chat_loss(und, rng, count)
+    answers, asked = chat_loss(und, heads, rng, count)
     drawn = [drawing_sample(rng, und) for _ in range(count)]
     pictures = [s for _, s, _ in drawn if s is not None]
     images = und.vit_images([vit_picture(s) for s in pictures])
-    codes = torch.tensor([scene_code(s) for s in pictures], device=und.device)
-    seen = code_loss(heads.vit(torch.stack([image.features.flatten() for image in images])), codes)
+    seen = heads.vit_loss(torch.stack([image.features for image in images]), pictures)
     supply = iter(images)
     unread = CleanImage(torch.empty(48, PATCH * GRID, PATCH * GRID))  # only its markers pass through the VLM
     samples: list[list[Part]] = [
@@ -253,10 +315,12 @@ def loss(
     ]
     layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in samples]
     states = und_states(und, samples, layouts)
-    at = torch.tensor([int(layout.und.sum()) - 2 for layout in layouts], device=und.device)
-    told = heads.marker_loss(states, at, torch.tensor([scene_code(t) for _, _, t in drawn], device=und.device))
-    figures = {"answers": round(answers.item(), 4), "vit": round(seen.item(), 4), "marker": round(told.item(), 4)}
-    return answers + 2.0 * seen + 1.0 * told, figures
+    marker = torch.tensor([int(layout.und.sum()) - 2 for layout in layouts], device=und.device)
+    told = heads.marker(states, marker, torch.tensor([scene_code(t) for *_, t in drawn], device=und.device))
+    changes = torch.tensor([meant(s, t) for _, s, t in drawn], device=und.device)
+    asked = asked + heads.meant(states, marker - 1, changes)  # the instruction's <|im_end|> stands before the marker
+    losses = {"answers": answers, "vit": seen, "marker": told, "meant": asked}
+    return answers + seen + 2.0 * told + 2.0 * asked, {name: round(x.item(), 4) for name, x in losses.items()}
 
 
 def train(

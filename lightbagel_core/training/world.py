@@ -104,18 +104,22 @@ def shape_mask(shape: str, size: str) -> np.ndarray:
     return np.asarray(canvas.reduce(scale), np.float32) / 255
 
 
+def coverage(thing: Thing) -> np.ndarray:
+    """How much of each pixel a thing covers, float32 [128, 128] in [0, 1]."""
+    x0, y0 = thing.centre[0] - 24, thing.centre[1] - 24
+    top, left = max(0, -y0), max(0, -x0)
+    bottom, right = min(49, SIZE - y0), min(49, SIZE - x0)
+    cover = np.zeros((SIZE, SIZE), np.float32)
+    cover[y0 + top : y0 + bottom, x0 + left : x0 + right] = shape_mask(thing.shape, thing.size)[top:bottom, left:right]
+    return cover
+
+
 def render(scene: Scene) -> np.ndarray:
     """The picture of a scene, uint8 [128, 128, 3]."""
     picture = np.empty((SIZE, SIZE, 3), np.float32)
     picture[:] = PALETTE[scene.background]
     for thing in scene.things:
-        mask = shape_mask(thing.shape, thing.size)
-        x0, y0 = thing.centre[0] - 24, thing.centre[1] - 24
-        top, left = max(0, -y0), max(0, -x0)
-        bottom, right = min(49, SIZE - y0), min(49, SIZE - x0)
-        cover = mask[top:bottom, left:right, None]
-        area = picture[y0 + top : y0 + bottom, x0 + left : x0 + right]
-        area += cover * (np.array(PALETTE[thing.colour], np.float32) - area)
+        picture += coverage(thing)[..., None] * (np.array(PALETTE[thing.colour], np.float32) - picture)
     return np.rint(picture).astype(np.uint8)
 
 
