@@ -86,9 +86,46 @@ def und_states(und: Understanding, samples: Sequence[Sequence[Part]], layouts: S
     visible = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1)
     for b, layout in enumerate(layouts):
         n = len(rows[b])
-        positions[:, b, :n] = layout.positions[:, layout.und]
-        visible[b, :n, :n] = layout.visible[layout.und][:, layout.und]
+        positions[:, b, :n], visible[b, :n, :n] = _und_only(layout)
     return und.und_states(embeddings, positions.to(und.device), visible.to(und.device))
+
+
+SIDES = 64  # tokens on the longer side of a target, at most, where the und states are computed before its size is known
+
+
+def und_states_for_any_size(und: Understanding, parts: Sequence[Part], patch: int) -> list[Tensor]:
+    """The VLM's states of one sample whose target's size is not known yet: depth x [1, U + 2 * SIDES, hidden].
+
+    Of the und tokens only the target's two markers depend on its size, and on nothing of it but its longer side (the
+    position of the end marker). They follow the U others once for each longer side of 1 .. SIDES tokens.
+    """
+    segments = [segment(part, patch) for part in parts]
+    markers = [_und_only(lay_out([*segments, ImageSegment("noised", side, side)])) for side in range(1, SIDES + 1)]
+    u = markers[0][0].shape[1] - 2
+    positions = torch.cat([markers[0][0][:, :u], *(place[:, u:] for place, _ in markers)], dim=1)
+    visible = torch.block_diag(*[torch.ones(2, 2)] * SIDES).bool()
+    visible = torch.cat([torch.ones(2 * SIDES, u, dtype=torch.bool), visible], dim=1)
+    visible = torch.cat([F.pad(markers[0][1][:u, :u], (0, 2 * SIDES)), visible])
+    embeddings = und.und_embeddings([*(None if isinstance(p, CleanImage) else p for p in parts), *[None] * SIDES])
+    return und.und_states(embeddings[None], positions[:, None].to(und.device), visible[None].to(und.device))
+
+
+def at_size(states: Tensor, target: tuple[int, int]) -> Tensor:
+    """From states for any size [U + 2 * SIDES, ...] those for a target of (rows, cols) tokens, [U + 2, ...].
+
+    Raises:
+        ValueError: the target is larger than SIDES tokens.
+    """
+    side = max(target)
+    if side > SIDES:
+        raise ValueError(f"a picture may have at most {SIDES} tokens on its longer side, not {side}; make it smaller")
+    u = len(states) - 2 * SIDES
+    return torch.cat([states[:u], states[u + 2 * side - 2 : u + 2 * side]])
+
+
+def _und_only(layout: Layout) -> tuple[Tensor, Tensor]:
+    """Positions and visibility of a layout's und tokens."""
+    return layout.positions[:, layout.und], layout.visible[layout.und][:, layout.und]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,8 @@ import torch
 from conftest import make_tiny
 from PIL import Image
 
+from lightbagel_core.fused import at_size, layout_of, und_states, und_states_for_any_size
+
 WIDTH, HEIGHT = 96, 64
 
 
@@ -90,8 +92,6 @@ def test_zero_output_projection_is_the_plain_wan_transformer_bit_for_bit():
 
 
 def test_und_states_are_the_stock_models_on_text_and_ignore_the_gen_stream(tiny):
-    from lightbagel_core.fused import layout_of, und_states
-
     ids = tiny.text("a red circle left of a blue square")
     states = und_states(tiny.und, [[ids]], [layout_of([ids], 2, (2, 3))])
     stock = tiny.und.vlm.model.language_model
@@ -235,3 +235,14 @@ def test_describe_is_the_stock_model_token_for_token(tiny, count):
     words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
     assert tiny.und.describe(pictures, question, max_new_tokens=12) == words
     assert words or count == 2  # with random weights an answer may be nothing but markers
+
+
+@pytest.mark.parametrize("target", [(2, 3), (1, 1), (5, 2)])
+def test_states_for_any_size_are_those_of_each_size(tiny, target):
+    """Computed before a size is known, they equal what a run of that size computes; so do the runs that read them."""
+    parts = [tiny.clean(picture(1)), tiny.vit(picture(1)), tiny.text("make the circle blue")]
+    expected = und_states(tiny.und, [parts], [layout_of(parts, 2, target)])
+    for any_size, state in zip(und_states_for_any_size(tiny.und, parts, 2), expected, strict=True):
+        torch.testing.assert_close(at_size(any_size[0], target), state[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="at most 64 tokens"):
+        at_size(any_size[0], (65, 1))
