@@ -81,15 +81,15 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def fill(module: nn.Module, file: Path, device: torch.device, dtype: Callable[[str], torch.dtype]) -> None:
-    """Loads a file into a module built on meta, tensor by tensor from the memory map, in `dtype(name)` each.
+def read_part(folder: Path, part: str, module: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of one part of a checkpoint folder, as stored; `module` (on meta, say) names what must be there.
 
     Raises:
         ValueError: the file is missing or damaged, or its tensors are not exactly the module's, by name and shape.
     """
+    file, wanted = folder / f"{part}.safetensors", module.state_dict()
     if not file.is_file():
         raise ValueError(f"the checkpoint lacks {file.name} (looked in {file.parent})")
-    wanted = module.state_dict()
     try:
         with safe_open(file, "pt") as tensors:
             names = set(tensors.keys())
@@ -106,10 +106,9 @@ def fill(module: nn.Module, file: Path, device: torch.device, dtype: Callable[[s
             found = "; ".join(f"{kind}: {_listed(list_)}" for kind, list_ in problems.items() if list_)
             if found:
                 raise ValueError(f"{file} does not fit the config. {found}")
-            state = {n: tensors.get_tensor(n).to(device, dtype(n)) for n in names}
+            return {n: tensors.get_tensor(n) for n in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is damaged or no safetensors file: {error}") from None
-    module.load_state_dict(state, assign=True)
 
 
 @contextmanager
@@ -119,6 +118,46 @@ def blaming(path: Path, verdict: str) -> Iterator[None]:
         yield
     except Exception as error:  # the libraries' own errors share no base class
         raise ValueError(f"{path} {verdict}: {error}") from error
+
+
+def open_folder(folder: Path) -> tuple[LightBagelConfig, dict[str, Any]]:
+    """A checkpoint folder's config and, on meta, the modules it describes, by part name.
+
+    Raises:
+        ValueError: there is no such folder, or its config describes no model.
+    """
+    config = read_config(folder)
+    with blaming(folder / "config.json", "describes no model that can be built"), parameters_on_meta():
+        return config, build_parts(config)
+
+
+def load_module(
+    folder: Path, part: str, module: nn.Module, device: torch.device, dtype: Callable[[str], torch.dtype]
+) -> None:
+    """Fills one of `open_folder`'s modules with its weights, in `dtype(name)` each, in eval mode, without gradients."""
+    state = read_part(folder, part, module)
+    module.load_state_dict({n: t.to(device, dtype(n)) for n, t in state.items()}, assign=True)
+    module.to(device)  # the buffers
+    module.eval().requires_grad_(False)
+
+
+def load_understanding(
+    folder: Path, config: LightBagelConfig, vlm: Any, device: torch.device, dtype: torch.dtype
+) -> Understanding:
+    """The understanding branch of a checkpoint folder; `vlm` is `open_folder`'s module.
+
+    Raises:
+        ValueError: anything missing, unexpected, damaged or of a wrong shape.
+    """
+    load_module(folder, "understanding", vlm, device, lambda name: dtype)
+    for file in TOKENIZER:
+        if not (folder / file).is_file():
+            raise ValueError(f"the checkpoint lacks {file} (looked in {folder})")
+    with blaming(folder / "tokenizer.json", "holds no tokenizer that can be read"):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    with blaming(folder / "config.json", "describes no model that can be built"):
+        processor = ImageProcessor(**config.processor)
+    return Understanding(vlm, tokenizer, processor)
 
 
 def load_parts(
@@ -131,24 +170,11 @@ def load_parts(
     Raises:
         ValueError: anything missing, unexpected, damaged or of a wrong shape.
     """
-    config = read_config(folder)
-    with blaming(folder / "config.json", "describes no model that can be built"), parameters_on_meta():
-        parts = build_parts(config)
-        processor = ImageProcessor(**config.processor)
-    rules: dict[str, Callable[[str], torch.dtype]] = {
-        "generation": lambda name: weight_dtype(name, dtype),
-        "vae": lambda name: torch.float32,
-    }
-    for name, module in parts.items():
-        fill(module, folder / f"{name}.safetensors", device, rules.get(name, lambda name: dtype))
-        module.to(device)  # the buffers
-        module.eval().requires_grad_(False)
-    for file in TOKENIZER:
-        if not (folder / file).is_file():
-            raise ValueError(f"the checkpoint lacks {file} (looked in {folder})")
-    with blaming(folder / "tokenizer.json", "holds no tokenizer that can be read"):
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    und = Understanding(parts["understanding"], tokenizer, processor)
+    config, parts = open_folder(folder)
+    und = load_understanding(folder, config, parts["understanding"], device, dtype)
+    load_module(folder, "generation", parts["generation"], device, lambda name: weight_dtype(name, dtype))
+    load_module(folder, "fusion", parts["fusion"], device, lambda name: dtype)
+    load_module(folder, "vae", parts["vae"], device, lambda name: torch.float32)
     return config, und, Generation(parts["generation"]), parts["fusion"], parts["vae"]
 
 

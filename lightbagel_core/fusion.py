@@ -10,6 +10,9 @@ What is special about it:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -39,24 +42,37 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+class Operations:
+    """The layers a fusion stack is made of. A host with memory management of its own brings its own Linear, RMSNorm."""
+
+    Linear = nn.Linear
+    RMSNorm = RMSNorm
+
+
+Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
 class MultimodalSelfAttention(nn.Module):
     """One fusion layer."""
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: FusionConfig, operations: Any = Operations, **factory: Any) -> None:
         super().__init__()
         inner = config.heads * config.head_dim
+
+        def linear(inputs: int, outputs: int, bias: bool = True) -> Any:
+            return operations.Linear(inputs, outputs, bias=bias, **factory)
+
+        def norm(size: int) -> Any:
+            return operations.RMSNorm(size, eps=config.eps, **factory)
+
         self.heads = config.heads
-        self.und_norm = RMSNorm(config.und_dim, config.eps)
-        self.gen_norm = RMSNorm(config.gen_dim, config.eps)
-        self.und_k = nn.Linear(config.und_dim, inner)
-        self.und_v = nn.Linear(config.und_dim, inner)
-        self.gen_q = nn.Linear(config.gen_dim, inner)
-        self.gen_k = nn.Linear(config.gen_dim, inner)
-        self.gen_v = nn.Linear(config.gen_dim, inner)
-        self.q_norm = RMSNorm(config.head_dim, config.eps)
-        self.k_norm = RMSNorm(config.head_dim, config.eps)
-        self.gen_out = nn.Linear(inner, config.gen_dim, bias=False)
-        nn.init.zeros_(self.gen_out.weight)
+        self.und_norm, self.gen_norm = norm(config.und_dim), norm(config.gen_dim)
+        self.und_k, self.und_v = linear(config.und_dim, inner), linear(config.und_dim, inner)
+        self.gen_q, self.gen_k, self.gen_v = (linear(config.gen_dim, inner) for _ in range(3))
+        self.q_norm, self.k_norm = norm(config.head_dim), norm(config.head_dim)
+        self.gen_out = linear(inner, config.gen_dim, bias=False)
+        if operations is Operations:  # a host's layers may have no weights before they are loaded, and are not trained
+            nn.init.zeros_(self.gen_out.weight)
 
     def _heads(self, x: Tensor) -> Tensor:
         return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
@@ -72,19 +88,26 @@ class MultimodalSelfAttention(nn.Module):
         q, k, v = (self._heads(project(g)) for project in (self.gen_q, self.gen_k, self.gen_v))
         return rotate(self.q_norm(q), rotary), rotate(self.k_norm(k), rotary), v
 
-    def update(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """What attention adds to the gen stream, [B, N, gen_dim]."""
-        return self.gen_out(rearrange(attention(q, k, v, mask), "b h n d -> b n (h d)"))
+    def update(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention = attention) -> Tensor:
+        """What attention adds to the gen stream, [B, N, gen_dim]; `attend` is a host's own attention function."""
+        return self.gen_out(rearrange(attend(q, k, v, mask), "b h n d -> b n (h d)"))
 
 
 class FusionStack(nn.Module):
-    """All fusion layers and the learned context: everything LightBagel trains besides the DiT itself."""
+    """All fusion layers and the learned context: everything LightBagel trains besides the DiT itself.
 
-    def __init__(self, config: FusionConfig) -> None:
+    Args:
+        operations: the layers to build from, see `Operations`.
+        factory: `device` and `dtype` of the weights.
+    """
+
+    def __init__(self, config: FusionConfig, operations: Any = Operations, **factory: Any) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(MultimodalSelfAttention(config) for _ in range(config.layers))
-        self.context = nn.Parameter(torch.randn(config.context_len, config.context_dim) * 0.02)
+        self.layers = nn.ModuleList(
+            MultimodalSelfAttention(config, operations, **factory) for _ in range(config.layers)
+        )
+        self.context = nn.Parameter(torch.randn(config.context_len, config.context_dim, **factory) * 0.02)
 
     def __getitem__(self, index: int) -> MultimodalSelfAttention:
         layer = self.layers[index]

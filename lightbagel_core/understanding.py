@@ -97,6 +97,8 @@ class Understanding(nn.Module):
 
     def vit_images(self, images: Sequence[Image.Image | np.ndarray]) -> list[VitImage]:
         """ViT tokens of RGB images whose sides are already multiples of patch x merge (28 in Qwen2.5-VL)."""
+        if not images:
+            return []
         pixels, grid = self._pixel_values(images, do_resize=False)
         merge = self.processor.merge_size
         output = self.vlm.model.get_image_features(pixels, grid)
@@ -175,9 +177,14 @@ class Understanding(nn.Module):
         return {"mm_token_type_ids": (ids == self.token_id(IMAGE_PAD)).int()}
 
     @torch.no_grad()
+    def answer_ids(self, images: Sequence[Image.Image], question: str, **options: Any) -> list[int]:
+        """Token ids of the stock model's answer to a question about RGB images; options are those of its `generate`."""
+        inputs = self.chat_inputs(images, question)
+        output = self.vlm.generate(**inputs, **options)
+        ids: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
+        return ids
+
     def describe(self, images: Sequence[Image.Image], question: str, max_new_tokens: int = 128) -> str:
         """The stock model's greedy answer to a question about RGB images."""
-        inputs = self.chat_inputs(images, question)
-        output = self.vlm.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-        answer = output[0, inputs["input_ids"].shape[1] :]
-        return str(self.tokenizer.decode(answer, skip_special_tokens=True)).strip()
+        ids = self.answer_ids(images, question, max_new_tokens=max_new_tokens, do_sample=False)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
