@@ -181,7 +181,8 @@ def _draw(args: argparse.Namespace) -> None:
     if sources:
         named["images"] = [Path(path).name for path in args.images]
     settings |= {"width": pictures[0].width, "height": pictures[0].height, "shift": default.shift}
-    where = {"model": model.config.name, "device": str(model.device), "version": __version__}
+    dtype = str(model.gen.dit.patch_embedding.weight.dtype).removeprefix("torch.")
+    where = {"model": model.config.name, "device": str(model.device), "dtype": dtype, "version": __version__}
     write_pngs(pictures, outputs, {"command": args.command, **named, **settings, **where})
     print(f"{', '.join(map(str, outputs))} ({pictures[0].width}x{pictures[0].height}, {seconds:.1f} s)")
 
@@ -220,7 +221,13 @@ def _info(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 2 for anything the caller can mend, 130 when interrupted."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.command == "edit" and not any(word.startswith("-") for word in rest):
+        # An option stood between the images and the instruction, where argparse ends a list.
+        *args.images, args.instruction = [*args.images, args.instruction, *rest]
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lightbagel_core.__main__ import main, write_pngs
-from lightbagel_core.checkpoint import NANO
+from lightbagel_core.config import NANO
 from lightbagel_core.model import LightBagel
 from lightbagel_core.training.world import Scene, Thing, render
 
@@ -50,7 +50,7 @@ def test_generate_writes_a_picture_with_its_settings(tmp_path, capsys):
         settings = json.loads(image.text["lightbagel"])
     assert settings["prompt"] == "a red circle"
     assert (settings["seed"], settings["steps"], settings["solver"], settings["model"]) == (7, 2, "unipc", "nano")
-    assert settings["text_guidance"] == 2.0
+    assert (settings["text_guidance"], settings["dtype"]) == (2.0, "float32")
     assert os.listdir(tmp_path) == ["a.png"]
 
 
@@ -83,6 +83,17 @@ def test_edit_with_everything_switched_on(tmp_path, source, solver):
     settings = json.loads(Image.open(out).text["lightbagel"])
     assert settings["instruction"] == "make the circle blue"
     assert settings["guidance_interval"] == [0.4, 1.0]
+
+
+def test_options_may_stand_anywhere(tmp_path, source, capsys):
+    out = tmp_path / "b.png"
+    assert main(["edit", str(source), str(source), "-o", str(out), "make the circle blue", *QUICK]) == 0
+    settings = json.loads(Image.open(out).text["lightbagel"])
+    assert (settings["instruction"], len(settings["images"])) == ("make the circle blue", 2)
+    assert "unrecognized arguments: --loud" in refused(
+        capsys, ["edit", str(source), "a", "-o", str(out), "b", "--loud"]
+    )
+    assert "unrecognized arguments: b" in refused(capsys, ["generate", "a", "-o", str(out), "b"])
 
 
 @pytest.mark.parametrize("kind", ["1x1", "8:1", "16-bit", "CMYK", "animated", "alpha"])
