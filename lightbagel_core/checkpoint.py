@@ -30,7 +30,6 @@ from .fusion import FusionStack
 from .generation import Generation, weight_dtype
 from .understanding import ImageProcessor, Understanding
 
-NANO = Path(__file__).parent / "nano"
 PARTS = ("understanding", "generation", "fusion", "vae")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 FILES = {"config.json", *(f"{part}.safetensors" for part in PARTS), *TOKENIZER, "special_tokens_map.json"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 FORMAT_VERSION = 1
+NANO = Path(__file__).parent / "nano"  # the checkpoint that ships with the package
+DESCRIBE = "Describe the image"  # what describing asks when nothing else is asked
 
 SolverName = Literal["unipc", "euler", "dpm++"]
 Renorm = Literal["none", "global", "channel", "text_channel"]

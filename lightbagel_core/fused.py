@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .fusion import FusionStack
 from .generation import Generation
-from .sequence import ImageSegment, Layout, Rotary, Segment, TextSegment, lay_out, mrope
+from .sequence import SIDES, ImageSegment, Layout, Rotary, Segment, TextSegment, lay_out, mrope
 from .understanding import Understanding, VitImage
 
 
@@ -88,9 +88,6 @@ def und_states(und: Understanding, samples: Sequence[Sequence[Part]], layouts: S
         n = len(rows[b])
         positions[:, b, :n], visible[b, :n, :n] = _und_only(layout)
     return und.und_states(embeddings, positions.to(und.device), visible.to(und.device))
-
-
-SIDES = 64  # tokens on the longer side of a target, at most, where the und states are computed before its size is known
 
 
 def und_states_for_any_size(und: Understanding, parts: Sequence[Part], patch: int) -> list[Tensor]:

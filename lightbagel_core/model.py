@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 
 from . import fused, images
 from . import vae as vae_module
-from .checkpoint import NANO, load_parts, save_parts
-from .config import LightBagelConfig, Renorm, SolverName
+from .checkpoint import load_parts, save_parts
+from .config import DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
 from .flow import Guidance, combine
 from .fused import CleanImage, Context, Part
 from .fusion import FusionStack
@@ -24,7 +24,6 @@ from .sampling import Stopped, make_solver, sample
 from .understanding import Understanding, VitImage
 
 OnStep = Callable[[int, int, Tensor], bool | None]
-DESCRIBE = "Describe the image"
 
 
 def default_device() -> torch.device:

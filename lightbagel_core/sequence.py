@@ -36,6 +36,7 @@ class ImageSegment:
 
 
 Segment = TextSegment | ImageSegment
+SIDES = 64  # tokens on the longer side of a target, at most, where states are computed before its size is known
 Rotary = tuple[Tensor, Tensor]  # cos and sin
 
 

@@ -12,6 +12,8 @@ from lightbagel_core.model import LightBagel
 from lightbagel_core.training import vae, vlm
 from lightbagel_core.understanding import ImageProcessor, Understanding
 
+collect_ignore = ["comfy"]  # needs a ComfyUI and its environment: pytest --confcutdir=tests/comfy tests/comfy
+
 
 def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> LightBagelConfig:
     """Fewer und layers than DiT blocks less one, as in the real model, so that the last und layer is read twice."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightbagel_core.checkpoint import NANO
+from lightbagel_core.config import NANO
 from lightbagel_core.flow import Guidance
 from lightbagel_core.training import evaluate
 from lightbagel_core.training.world import Scene, Thing, render

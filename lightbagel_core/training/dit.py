@@ -53,7 +53,7 @@ RECIPE = Recipe(steps=13000, lr=1.4e-3, warmup=300)
 BATCH = 64
 EDITS = 0.6  # share of samples that are edits
 DROP_TEXT, DROP_CLEAN, DROP_VIT = 0.1, 0.1, 0.3  # the paper drops 0.5 of ViT segments; edits here lean on them more
-CHUNK, CHUNKS, RENEW = 512, 16, 150  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
+CHUNK, CHUNKS, RENEW = 512, 16, 200  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
 
 
 def fusion_config(und: Understanding) -> FusionConfig:

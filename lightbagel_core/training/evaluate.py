@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from .. import vae as vae_module
+from ..config import DESCRIBE
 from ..flow import Guidance
 from ..fused import Part
-from ..model import DESCRIBE, LightBagel
+from ..model import LightBagel
 from .checker import read_scene, same_spot
 from .vae import to_pixels
 from .world import (
