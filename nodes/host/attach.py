@@ -1,0 +1,285 @@
+"""The fusion stack attached to ComfyUI's own Wan model, through its patch and wrapper hooks.
+
+Nothing of Wan is subclassed or forked. What LightBagel's text encoder gives travels as ordinary CONDITIONING: the und
+states as its tensor, the order of the segments and the source latents beside it. Three hooks do the rest:
+
+- OUTER_SAMPLE opens a run: everything that stays constant over it is kept until it ends;
+- CALC_COND_BATCH makes the conditions batchable: prompts of different lengths may share one forward;
+- DIFFUSION_MODEL computes the prefix when a run first needs it, gives Wan the learned context in place of umT5's, and
+  puts the fusion layers after its blocks (the double-block patch).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.conds
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...lightbagel_core.config import FusionConfig
+from ...lightbagel_core.fused import at_size
+from ...lightbagel_core.fusion import FusionStack
+from ...lightbagel_core.sequence import SIDES, ImageSegment, Layout, Rotary, Segment, lay_out, mrope
+
+KEY = "lightbagel"
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What stands beside the und states in a CONDITIONING, under `KEY`.
+
+    segments: all segments before the drawn image, in sequence order.
+    latents: the clean source images' latents [1, C, 1, h, w], as a VAE gives them, in the order of their segments.
+    """
+
+    segments: tuple[Segment, ...]
+    latents: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One sample of a batch: und states for any size [U + 2 * SIDES, depth * hidden], and what stands beside them."""
+
+    states: Tensor
+    sources: Sources
+
+
+class Rows(comfy.conds.CONDRegular):
+    """A condition of whole samples, which may differ in length and still share a batch."""
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> Rows:
+        return Rows(tuple(self.cond[i % len(self.cond)] for i in range(batch_size)))
+
+    def can_concat(self, other: Any) -> bool:
+        return isinstance(other, Rows)
+
+    def concat(self, others: list[Rows]) -> tuple[Row, ...]:
+        return sum((other.cond for other in others), self.cond)
+
+    def size(self) -> list[int]:
+        return [len(self.cond), *max((row.states for row in self.cond), key=len).shape]
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What a sample's noised tokens attend to besides themselves, per fusion layer [1, H, P, D]; where they stand."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    rotary: Rotary
+
+
+class Fused:
+    """The hooks of one attached fusion stack; holds what is constant over the run in progress, and nothing between."""
+
+    def __init__(self, fusion: FusionStack) -> None:
+        self.fusion = fusion
+        self.prefixes: dict[Any, Any] = {}
+
+    # --- the three hooks ---------------------------------------------------------------------------------------------
+
+    def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        self.prefixes.clear()
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            self.prefixes.clear()
+
+    def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any) -> Any:
+        return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args)
+
+    def batchable(self, cond: dict[str, Any], model: Any) -> dict[str, Any]:
+        """A condition with its samples as `Rows` in place of what Wan would read from it."""
+        sources = cond.get(KEY)
+        if sources is None:
+            raise ValueError(
+                "this MODEL listens to LightBagel's own text encoder, but a conditioning came from another one. "
+                "Encode the prompt with the CLIP of the LightBagel loader."
+            )
+        if KEY in cond["model_conds"]:
+            return cond
+        states = cond["cross_attn"]
+        wanted = sum(2 if _is_gen(s) else s.length for s in sources.segments) + 2 * SIDES
+        if states.shape[1] != wanted:
+            raise ValueError(
+                "this conditioning was joined from several (ConditioningConcat), which LightBagel's cannot be: its "
+                "tokens have places in one sequence. Write one prompt, or use ConditioningCombine."
+            )
+        latents = tuple(model.process_latent_in(x) for x in sources.latents)
+        rows = tuple(Row(row, Sources(sources.segments, latents)) for row in states)
+        kept = {k: v for k, v in cond["model_conds"].items() if k not in ("c_crossattn", "reference_latent")}
+        cond["model_conds"] = {**kept, KEY: Rows(rows)}  # once a run: ComfyUI made this dictionary for it
+        return cond
+
+    def diffusion_model(
+        self,
+        executor: Any,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None,
+        clip_fea: Any = None,
+        time_dim_concat: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        options = dict(transformer_options or {})
+        rows: tuple[Row, ...] = kwargs.pop(KEY)
+        if x.shape[2] != 1:
+            raise ValueError(f"LightBagel draws single images; this latent has {x.shape[2]} frames")
+        learned = self.fusion.context.to(x)[None]
+        wan = Wan(executor.original, learned, options)
+        patch = executor.class_obj.patch_size[-1]
+        grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
+        keys, values, (cos, sin), mask = self.batch(wan, rows, grid, patch, x)
+
+        def listen(args: dict[str, Any]) -> dict[str, Any]:
+            tokens, i = args["img"], args["block_index"]
+            if i < self.fusion.config.layers:
+                layer = self.fusion[i]
+                q, k, v = layer.gen_query_key_value(tokens, (cos, sin))
+                k, v = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
+                tokens = tokens + layer.update(q, k, v, mask, wan.attend)
+            return {"img": tokens}
+
+        others = options.get("patches", {})
+        options["patches"] = {**others, "double_block": [listen, *others.get("double_block", [])]}
+        return executor(x, timestep, learned.expand(len(x), -1, -1), clip_fea, time_dim_concat, options, **kwargs)
+
+    # --- what is constant over a run ---------------------------------------------------------------------------------
+
+    def batch(
+        self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], patch: int, like: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], Rotary, Tensor | None]:
+        """Keys and values of all rows padded to one length, the tables of their noised tokens, and the mask."""
+        at = (*map(id, rows), grid)
+        if at not in self.prefixes:
+            parts = [self.prefix(wan, row, grid, patch, like) for row in rows]
+            lengths = [part.keys[0].shape[2] for part in parts]
+            width = max(lengths)
+
+            def stack(tensors: list[Tensor]) -> Tensor:
+                return torch.cat([F.pad(t, (0, 0, 0, width - t.shape[2])) for t in tensors])
+
+            layers = range(self.fusion.config.layers)
+            mask = None
+            if min(lengths) < width:
+                seen = torch.ones(len(rows), 1, 1, width + grid[0] * grid[1], dtype=torch.bool, device=like.device)
+                for b, length in enumerate(lengths):
+                    seen[b, ..., length:width] = False
+                mask = additive(seen, like.dtype)
+            self.prefixes[at] = (
+                [stack([part.keys[i] for part in parts]) for i in layers],
+                [stack([part.values[i] for part in parts]) for i in layers],
+                tuple(torch.cat([part.rotary[i] for part in parts]) for i in (0, 1)),
+                mask,
+                rows,  # lives as long as the key, which is made of their ids
+            )
+        return self.prefixes[at][:4]
+
+    def prefix(self, wan: Wan, row: Row, grid: tuple[int, int], patch: int, like: Tensor) -> Prefix:
+        """The prefix of one sample: the fusion's keys and values of its und states, then of its clean source images.
+
+        A source image passes through Wan at t = 0, after the images before it, whose keys and values it may see.
+        """
+        at = (row, grid)
+        if at not in self.prefixes:
+            config = self.fusion.config
+            layout = lay_out([*row.sources.segments, ImageSegment("noised", *grid)])
+            states = at_size(row.states, grid).to(like).unflatten(-1, (config.und_layers, config.und_dim))
+            und_rotary = tables(config, layout, layout.und, like)
+            pairs = [
+                self.fusion[i].und_key_value(states[None, :, config.und_layer(i)], und_rotary)
+                for i in range(config.layers)
+            ]
+            keys, values = [k for k, _ in pairs], [v for _, v in pairs]
+            before = layout.und.nonzero()[:, 0]
+            clean = [i for i, s in enumerate(row.sources.segments) if _is_gen(s)]
+            for number, latents in zip(clean, row.sources.latents, strict=True):
+                own = ((layout.segment == number) & ~layout.und).nonzero()[:, 0]
+                seen = layout.visible[own][:, torch.cat([before, own])].to(like.device)
+                self.listen_clean(wan, latents.to(like), keys, values, tables(config, layout, own, like), seen)
+                before = torch.cat([before, own])
+            noised = (layout.segment == len(row.sources.segments)) & ~layout.und
+            self.prefixes[at] = Prefix(keys, values, tables(config, layout, noised, like))
+        return self.prefixes[at]
+
+    def listen_clean(
+        self, wan: Wan, latents: Tensor, keys: list[Tensor], values: list[Tensor], rotary: Rotary, seen: Tensor
+    ) -> None:
+        """Sends one source image through Wan at t = 0 and appends its keys and values, layer by layer."""
+        mask = additive(seen[None, None], latents.dtype)
+
+        def listen(args: dict[str, Any]) -> dict[str, Any]:
+            tokens, i = args["img"], args["block_index"]
+            if i < self.fusion.config.layers:
+                layer = self.fusion[i]
+                q, k, v = layer.gen_query_key_value(tokens, rotary)
+                keys[i], values[i] = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
+                tokens = tokens + layer.update(q, keys[i], values[i], mask, wan.attend)
+            return {"img": tokens}
+
+        wan.forward(latents, listen)
+
+
+@dataclass(frozen=True, eq=False)
+class Wan:
+    """The native model as a run calls it for a source image: past all wrappers, without the run's other patches."""
+
+    original: Any
+    learned: Tensor
+    options: dict[str, Any]
+
+    def forward(self, latents: Tensor, listen: Any) -> None:
+        kept = {k: v for k, v in self.options.items() if k not in ("patches_replace", "wrappers", "callbacks")}
+        options = {**kept, "patches": {"double_block": [listen]}}
+        self.original(latents, torch.zeros(1, device=latents.device), self.learned, None, None, options)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """ComfyUI's attention, whichever the person chose."""
+        return optimized_attention(
+            q,
+            k,
+            v,
+            heads=q.shape[1],
+            mask=mask,
+            skip_reshape=True,
+            skip_output_reshape=True,
+            transformer_options=self.options,
+        )
+
+
+def _is_gen(segment: Segment) -> bool:
+    return isinstance(segment, ImageSegment) and segment.kind != "vit"
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask as what is added to attention scores."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+
+def tables(config: FusionConfig, layout: Layout, which: Tensor, like: Tensor) -> Rotary:
+    """M-RoPE tables [1, N, D] of some tokens of a layout."""
+    positions = layout.positions[:, which][:, None].to(like.device)
+    return mrope(positions, config.head_dim, config.rope_theta, config.mrope_section)
+
+
+def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
+    """A MODEL that listens: the same Wan weights, with the fusion stack loaded and freed beside them."""
+    model = model.clone()
+    hooks = Fused(fusion.model)
+    model.set_additional_models(KEY, [fusion])
+    for kind, hook in (
+        (WrappersMP.OUTER_SAMPLE, hooks.outer_sample),
+        (WrappersMP.CALC_COND_BATCH, hooks.calc_cond_batch),
+        (WrappersMP.DIFFUSION_MODEL, hooks.diffusion_model),
+    ):
+        model.remove_wrappers_with_key(kind, KEY)
+        model.add_wrapper_with_key(kind, KEY, hook)
+    return model

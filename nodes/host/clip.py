@@ -1,0 +1,143 @@
+"""LightBagel's understanding branch behind ComfyUI's CLIP socket.
+
+The object is ComfyUI's own `CLIP`: its loading, offloading and scheduling. What it wraps is transformers' Qwen2.5-VL.
+It serves the stock CLIPTextEncode (text alone), our encode node (text and source images) and descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import torch
+from PIL import Image
+from torch import nn
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from ...lightbagel_core import images
+from ...lightbagel_core.config import LightBagelConfig
+from ...lightbagel_core.fused import CleanImage, Part, segment, und_states_for_any_size
+from ...lightbagel_core.understanding import Understanding
+from .attach import KEY, Sources
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What to encode: a text, the source pictures as the VLM is to see them, and their latents [1, C, 1, h, w].
+
+    `latents` is empty, or holds one per picture; pictures then stand in the sequence as VAE and as ViT tokens.
+    """
+
+    text: str
+    pictures: tuple[Image.Image, ...] = ()
+    latents: tuple[torch.Tensor, ...] = ()
+
+
+class Tokenizer:
+    """What `CLIP.tokenize` and `CLIP.decode` call. Words are looked up when encoding: pictures stand between them."""
+
+    def __init__(self, und: Understanding) -> None:
+        self.und = und
+
+    def tokenize_with_weights(
+        self,
+        text: str,
+        return_word_ids: bool = False,
+        pictures: Sequence[Image.Image] = (),
+        latents: Sequence[torch.Tensor] = (),
+        **kwargs: Any,
+    ) -> dict[str, Request]:
+        self.und.words_to_ids(text)  # unknown words are refused here, before any weights move
+        return {KEY: Request(text, tuple(pictures), tuple(latents))}
+
+    def decode(self, token_ids: Any, skip_special_tokens: bool = True) -> str:
+        return self.und.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {}
+
+
+class TextEncoder(nn.Module):
+    """The module that ComfyUI loads and frees, with the methods its `CLIP` calls."""
+
+    def __init__(self, und: Understanding, config: LightBagelConfig) -> None:
+        super().__init__()
+        self.und, self.config = und, config
+
+    def reset_clip_options(self) -> None:
+        pass
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        pass
+
+    @torch.no_grad()
+    def encode_token_weights(self, tokens: dict[str, Request]) -> tuple[torch.Tensor, None, dict[str, Any]]:
+        """Und states for any size of target, [1, U + 2 * SIDES, depth * hidden], and what must travel beside them."""
+        request = tokens[KEY]
+        patch = self.config.generation["patch_size"][-1]
+        seen = self.und.vit_images([images.resized(p, self.config.vit_image) for p in request.pictures])
+        parts: list[Part] = []
+        for i, image in enumerate(seen):
+            if request.latents:
+                parts.append(CleanImage(request.latents[i][0, :, 0]))
+            parts.append(image)
+        parts.append(self.und.text_ids(request.text))
+        states = und_states_for_any_size(self.und, parts, patch)
+        sources = Sources(tuple(segment(part, patch) for part in parts), request.latents)
+        return torch.cat(states, dim=-1), None, {KEY: sources}
+
+    def generate(
+        self,
+        tokens: dict[str, Request],
+        do_sample: bool,
+        max_length: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repetition_penalty: float,
+        seed: int | None,
+        presence_penalty: float = 0.0,
+    ) -> list[int]:
+        """Token ids of the answer to a question about the request's pictures, by the stock model's own `generate`."""
+        request = tokens[KEY]
+        options: dict[str, Any] = {"max_new_tokens": max_length, "do_sample": do_sample}
+        if do_sample:
+            options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+            options |= {"repetition_penalty": repetition_penalty}
+        stop = StoppingCriteriaList([_Interruptible()])
+        with torch.random.fork_rng():
+            if seed is not None:
+                torch.manual_seed(seed)
+            return self.und.answer_ids(request.pictures, request.text, stopping_criteria=stop, **options)
+
+
+class _Interruptible(StoppingCriteria):
+    """Lets ComfyUI's cancel button end a description between two tokens."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def clip(und: Understanding, config: LightBagelConfig) -> comfy.sd.CLIP:
+    """The understanding branch as ComfyUI's CLIP, loaded and freed by its memory management."""
+    encoder = TextEncoder(und, config)
+    wrapped = comfy.sd.CLIP(no_init=True)
+    wrapped.cond_stage_model = encoder
+    wrapped.tokenizer = Tokenizer(und)
+    wrapped.patcher = comfy.model_patcher.ModelPatcher(
+        encoder,
+        load_device=comfy.model_management.text_encoder_device(),
+        offload_device=comfy.model_management.text_encoder_offload_device(),
+    )
+    wrapped.patcher.is_clip = True
+    wrapped.layer_idx = None
+    wrapped.use_clip_schedule = False
+    wrapped.apply_hooks_to_conds = None
+    wrapped.tokenizer_options = {}
+    return wrapped

@@ -1,0 +1,54 @@
+"""IMAGE tensors to pictures and latents, and prompts with them to CONDITIONING."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ...lightbagel_core import images
+from .clip import TextEncoder
+
+
+def encoder_of(clip: Any) -> TextEncoder:
+    """The encoder inside a CLIP.
+
+    Raises:
+        ValueError: it is not LightBagel's.
+    """
+    encoder = clip.cond_stage_model
+    if not isinstance(encoder, TextEncoder):
+        raise ValueError("the clip input needs the CLIP of Load LightBagel; another model's is connected")
+    return encoder
+
+
+def pictures(batches: Sequence[torch.Tensor]) -> list[Image.Image]:
+    """RGB pictures of IMAGE tensors [B, H, W, C] in 0..1, one after the other; alpha on white.
+
+    Raises:
+        ValueError: values that are no numbers, or a picture too narrow to use.
+    """
+    found = []
+    for batch in batches:
+        if not bool(torch.isfinite(batch).all()):
+            raise ValueError("an image holds values that are no numbers (NaN); the node that made it went wrong")
+        for pixels in (batch.clamp(0, 1) * 255).round().byte().cpu().numpy():
+            grey = pixels.shape[-1] == 1
+            found.append(images.to_rgb(Image.fromarray(pixels[..., 0] if grey else pixels)))
+    return found
+
+
+def latents(vae: Any, found: Sequence[Image.Image], rule: images.ImageRule) -> list[torch.Tensor]:
+    """Latents [1, C, 1, h, w] of pictures sized by the model's rule, as the VAE gives them."""
+    sized = (images.to_pixels(images.resized(picture, rule)) for picture in found)
+    return [vae.encode((pixels.movedim(0, -1)[None] + 1) / 2) for pixels in sized]
+
+
+def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tensor] = ()) -> Any:
+    """CONDITIONING of a prompt after its source images; without a VAE they stand there as ViT tokens only."""
+    rule = encoder_of(clip).config.vae_image
+    found = pictures(batches)
+    sources = latents(vae, found, rule) if vae is not None else []
+    return clip.encode_from_tokens_scheduled(clip.tokenize(prompt, pictures=found, latents=sources))

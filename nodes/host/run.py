@@ -1,0 +1,103 @@
+"""The one-box runs: conditions, a guided run, the decoded picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.utils
+import latent_preview
+import torch
+
+from ...lightbagel_core.config import SolverName
+from ...lightbagel_core.flow import Guidance
+from .pictures import encode, encoder_of, latents, pictures
+from .sampling import Guider, sampler
+
+Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
+
+
+def generate(
+    model: Any,
+    clip: Any,
+    vae: Any,
+    prompt: str,
+    size: tuple[int, int],
+    batch: int,
+    guidance: Guidance,
+    *,
+    negative_prompt: str,
+    **settings: Any,
+) -> Drawn:
+    """Pictures of a prompt; size is (width, height) in pixels, the other settings are `draw`'s."""
+    conds = {"full": encode(clip, prompt), "negative": encode(clip, negative_prompt)}
+    ratio = vae.spacial_compression_encode()
+    return draw(model, vae, conds, torch.zeros(batch, vae.latent_channels, 1, size[1] // ratio, size[0] // ratio),
+                None, guidance, **settings)  # fmt: skip
+
+
+def edit(
+    model: Any,
+    clip: Any,
+    vae: Any,
+    batches: Sequence[torch.Tensor],
+    instruction: str,
+    mask: torch.Tensor | None,
+    guidance: Guidance,
+    *,
+    negative_prompt: str,
+    **settings: Any,
+) -> Drawn:
+    """A picture of the first IMAGE's size, made by an instruction; what a mask [B, H, W] does not cover stays."""
+    conds = {
+        "full": encode(clip, instruction, vae, batches),
+        "negative": encode(clip, negative_prompt, vae, batches),
+    }
+    if "no_image" in guidance.branches:
+        conds["no_image"] = encode(clip, instruction)
+    rule = encoder_of(clip).config.vae_image
+    first = pictures(batches)[0]
+    latent = latents(vae, [first], rule)[0]
+    return draw(model, vae, conds, latent if mask is not None else torch.zeros_like(latent), mask, guidance, **settings)
+
+
+def draw(
+    model: Any,
+    vae: Any,
+    conds: dict[str, Any],
+    latent: torch.Tensor,
+    mask: torch.Tensor | None,
+    guidance: Guidance,
+    *,
+    seed: int,
+    steps: int,
+    solver: SolverName,
+    shift: float,
+) -> Drawn:
+    """One guided run.
+
+    Args:
+        conds: CONDITIONING for each of the guidance's branches.
+        latent: [B, C, 1, h, w], zeros where nothing is to be kept.
+        mask: [B, H, W]; where it is 0 the latent stays.
+    """
+    run, sigmas = sampler(solver, steps, shift)
+    latent = latent.to(comfy.model_management.intermediate_device())
+    samples = (
+        Guider(model, guidance, conds)
+        .sample(
+            comfy.sample.prepare_noise(latent, seed),
+            latent,
+            run,
+            sigmas,
+            denoise_mask=None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]),
+            callback=latent_preview.prepare_callback(model, steps),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        )
+        .to(latent.device)
+    )
+    image = vae.decode(samples)
+    return image.reshape(-1, *image.shape[-3:]), {"samples": samples}

@@ -1,0 +1,84 @@
+"""A real ComfyUI in this process, on the CPU, with the pack loaded the way ComfyUI loads it.
+
+Which one: COMFYUI_PATH, else the ComfyUI whose custom_nodes the pack lies in. Without one these tests fail, not skip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PACK = Path(__file__).resolve().parents[2]
+
+
+def comfyui() -> Path:
+    for path in (os.environ.get("COMFYUI_PATH"), PACK.parents[1]):
+        if path and (Path(path) / "comfy" / "sd.py").is_file():
+            return Path(path).resolve()
+    raise pytest.UsageError("these tests need a ComfyUI: set COMFYUI_PATH to its folder")
+
+
+def start() -> Any:
+    """ComfyUI's module of nodes, with its own nodes and the pack's registered."""
+    root = comfyui()
+    os.chdir(root)
+    sys.path.insert(0, str(root))
+    from comfy.cli_args import args
+
+    args.cpu, args.base_directory, args.disable_api_nodes = True, tempfile.mkdtemp(), True
+    import server
+
+    import nodes
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    server.PromptServer(loop)
+    loop.run_until_complete(nodes.init_builtin_extra_nodes())
+    assert loop.run_until_complete(nodes.load_custom_node(str(PACK))), "ComfyUI did not load the pack"
+    return nodes
+
+
+class Host:
+    """Runs ComfyUI's nodes by id, as its executor would."""
+
+    def __init__(self) -> None:
+        self.nodes = start()
+        self.mappings = self.nodes.NODE_CLASS_MAPPINGS
+
+    def __call__(self, node_id: str, *args: Any, **inputs: Any) -> Any:
+        """The outputs of a node; one alone if it has one."""
+        import torch
+
+        node = self.mappings[node_id]
+        with torch.inference_mode():
+            if hasattr(node, "define_schema"):
+                outputs = node.execute(*args, **inputs).result
+            else:
+                outputs = getattr(node(), node.FUNCTION)(*args, **inputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+@pytest.fixture(scope="session")
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture(scope="session")
+def loaded(host: Host) -> Any:
+    """(MODEL, CLIP, VAE) of the nano."""
+    return host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def core() -> Any:
+    """The nano on the command line's side."""
+    sys.path.insert(0, str(PACK))
+    from lightbagel_core import LightBagel
+
+    return LightBagel.from_pretrained("nano", "cpu")

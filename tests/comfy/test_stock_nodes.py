@@ -1,0 +1,258 @@
+"""ComfyUI's own nodes on our MODEL and CONDITIONING: each as with a native model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import INSTRUCTION, PROMPT, SEED, STEPS, empty, pixels, psnr, source, tensor
+from safetensors.torch import save_file
+
+SAME = 45.0  # dB
+
+
+@pytest.fixture(scope="module")
+def prompts(host, loaded) -> tuple[Any, Any]:
+    clip = loaded[1]
+    return host("CLIPTextEncode", clip, PROMPT), host("CLIPTextEncode", clip, "")
+
+
+def ksampler(host, model, prompts, latent=None, **changed: Any) -> torch.Tensor:
+    """Latents [B, 48, 1, h, w] of a stock KSampler."""
+    inputs = {
+        "seed": SEED,
+        "steps": STEPS,
+        "cfg": 2.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "positive": prompts[0],
+        "negative": prompts[1],
+        "latent_image": latent or empty(),
+    }
+    return host("KSampler", model, **{**inputs, **changed})["samples"]
+
+
+def custom(host, model, guider, latent=None) -> torch.Tensor:
+    """Latents of a stock SamplerCustomAdvanced."""
+    return host(
+        "SamplerCustomAdvanced",
+        noise=host("RandomNoise", noise_seed=SEED),
+        guider=guider,
+        sampler=host("KSamplerSelect", sampler_name="euler"),
+        sigmas=host("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=1.0),
+        latent_image=latent or empty(),
+    )[0]["samples"]
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_custom_sampling_is_ksampler(host, loaded, prompts):
+    model = loaded[0]
+    guider = host("CFGGuider", model=model, positive=prompts[0], negative=prompts[1], cfg=2.0)
+    assert close(custom(host, model, guider), ksampler(host, model, prompts))
+
+
+def test_dual_cfg_guider_is_text_then_image_guidance(host, loaded, core):
+    model, clip, vae = loaded
+    images = {"image0": tensor(source())}
+    full = host("LightBagelTextEncode", clip, INSTRUCTION, vae=vae, images=images)
+    no_text = host("LightBagelTextEncode", clip, "", vae=vae, images=images)
+    no_image = host("LightBagelTextEncode", clip, INSTRUCTION)
+    guider = host(
+        "DualCFGGuider", model=model, cond1=full, cond2=no_text, negative=no_image,
+        cfg_conds=2.0, cfg_cond2_negative=1.5, style="nested",
+    )  # fmt: skip
+    image = host("VAEDecode", vae, {"samples": custom(host, model, guider)})
+    ours = core.edit(
+        source(), INSTRUCTION, seed=SEED, steps=STEPS, text_guidance=2.0, image_guidance=1.5, solver="euler",
+        progress=False,
+    )  # fmt: skip
+    assert psnr(pixels(image), ours[0]) > SAME
+
+
+def test_model_sampling_sd3_shifts_and_ours_is_four(host, loaded, prompts):
+    model = loaded[0]
+    plain = ksampler(host, model, prompts)
+    assert torch.equal(plain, ksampler(host, host("ModelSamplingSD3", model, 4.0), prompts))
+    assert not close(plain, ksampler(host, host("ModelSamplingSD3", model, 8.0), prompts))
+
+
+def test_a_wan_lora(host, loaded, prompts, core, tmp_path):
+    """A LoRA in the original names changes the picture as the same change of the DiT's weights does."""
+    from folder_paths import add_model_folder_path
+
+    generator = torch.Generator().manual_seed(0)
+    down, up = (torch.randn(shape, generator=generator) * 0.3 for shape in ((4, 640), (256, 4)))
+    name = "diffusion_model.blocks.2.ffn.2"
+    save_file({f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}, tmp_path / "wan.safetensors")
+    add_model_folder_path("loras", str(tmp_path))
+    model = host("LoraLoaderModelOnly", model=loaded[0], lora_name="wan.safetensors", strength_model=1.0)
+    image = host("VAEDecode", loaded[2], {"samples": ksampler(host, model, prompts)})
+    weight = core.gen.blocks[2].ffn.net[2].weight
+    kept = weight.clone()
+    weight += up @ down
+    try:
+        ours = core.generate(PROMPT, seed=SEED, steps=STEPS, text_guidance=2.0, solver="euler", progress=False)
+    finally:
+        weight.copy_(kept)
+    without = core.generate(PROMPT, seed=SEED, steps=STEPS, text_guidance=2.0, solver="euler", progress=False)
+    assert psnr(pixels(image), ours[0]) > SAME
+    assert psnr(pixels(image), without[0]) < SAME - 10
+
+
+def test_a_batch_is_its_pictures(host, loaded, prompts):
+    """Of a batch the first picture has the noise that a single one has."""
+    model = loaded[0]
+    batch = ksampler(host, model, prompts, empty(3))
+    assert batch.shape == (3, 48, 1, 8, 8)
+    assert close(batch[:1], ksampler(host, model, prompts))
+    assert not close(batch[:1], batch[1:2])
+
+
+def test_img2img_starts_from_the_picture(host, loaded, prompts, core):
+    """denoise 0.5, by hand: noise the latents to the first sigma, then Euler with the core's velocity."""
+    model, _, vae = loaded
+    latent = host("VAEEncode", pixels=tensor(source()), vae=vae)
+    latent = {"samples": latent["samples"].reshape(1, 48, 1, 8, 8)}
+    samples = ksampler(host, model, prompts, latent, denoise=0.5, cfg=1.0)
+    sigmas = host("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=0.5)
+    context = core.encode([[core.text(PROMPT)]], 128, 128)
+    noise = torch.randn(1, 48, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))[:, :, 0]
+    x = sigmas[0] * noise + (1 - sigmas[0]) * core.clean(source()).latents[None]
+    for here, after in pairwise(sigmas):
+        x = x + (after - here) * core.velocity(x, float(here), context)
+    assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(x)[0]) > SAME
+
+
+def test_an_inpainting_mask_keeps_what_it_leaves_out(host, loaded, prompts):
+    model, _, vae = loaded
+    latent = host("VAEEncode", pixels=tensor(source()), vae=vae)["samples"].reshape(1, 48, 1, 8, 8)
+    mask = torch.zeros(1, 128, 128)
+    mask[:, :, 64:] = 1
+    masked = host("SetLatentNoiseMask", {"samples": latent}, mask)
+    samples = ksampler(host, model, prompts, masked)
+    assert torch.allclose(samples[..., :3], latent[..., :3], atol=1e-4)
+    assert not torch.allclose(samples[..., 5:], latent[..., 5:], atol=0.1)
+
+
+def test_combined_conditionings_are_averaged(host, loaded, prompts, core):
+    model, clip, vae = loaded
+    other = "a large green star on the right on a black background"
+    both = host("ConditioningCombine", prompts[0], host("CLIPTextEncode", clip, other))
+    samples = ksampler(host, model, (both, prompts[1]), steps=1, cfg=1.0)
+    context = core.encode([[core.text(PROMPT)], [core.text(other)]], 128, 128)
+    noise = torch.randn(1, 48, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))[:, :, 0]
+    velocity = core.velocity(noise.repeat(2, 1, 1, 1), 1.0, context).mean(0, keepdim=True)
+    assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(noise - velocity)[0]) > SAME
+
+
+def test_a_timestep_range_switches_prompts(host, loaded, prompts):
+    model, clip, _ = loaded
+    other = host("CLIPTextEncode", clip, "a large green star on the right on a black background")
+
+    def between(cond: Any, start: float, end: float) -> Any:
+        return host("ConditioningSetTimestepRange", cond, start, end)
+
+    whole = host("ConditioningCombine", between(prompts[0], 0.0, 1.0), between(other, 1.0, 1.0))
+    halves = host("ConditioningCombine", between(prompts[0], 0.0, 0.5), between(other, 0.5, 1.0))
+    plain = ksampler(host, model, prompts)
+    assert close(ksampler(host, model, (whole, prompts[1])), plain)
+    mixed = ksampler(host, model, (halves, prompts[1]))
+    assert not close(mixed, plain)
+    assert not close(mixed, ksampler(host, model, (other, prompts[1])))
+
+
+def test_zeroed_conditioning_still_runs(host, loaded, prompts):
+    zeroed = host("ConditioningZeroOut", prompts[0])
+    assert torch.isfinite(ksampler(host, loaded[0], (prompts[0], zeroed))).all()
+
+
+def test_easy_cache_skips_steps_and_stays_near(host, loaded, prompts, monkeypatch):
+    model = loaded[0]
+    wan, forwards = type(model.model.diffusion_model), []
+    forward = wan.forward_orig
+    monkeypatch.setattr(wan, "forward_orig", lambda *args, **kwargs: forwards.append(1) or forward(*args, **kwargs))
+    cached = host("EasyCache", model=model, reuse_threshold=0.05, start_percent=0.15, end_percent=0.95, verbose=False)
+    plain, quick = (ksampler(host, m, prompts, steps=20) for m in (model, cached))
+    assert 20 < len(forwards) < 40
+    assert float((plain - quick).square().mean() / plain.square().mean()) < 0.1
+
+
+def test_previews_and_cancelling(host, loaded, prompts, monkeypatch):
+    """Every step reports itself, and a cancelled run ends at once; the next one works."""
+    import comfy.model_management as management
+    import latent_preview
+
+    seen: list[int] = []
+    monkeypatch.setattr(latent_preview, "prepare_callback", lambda model, steps, *rest: lambda i, *_: seen.append(i))
+    before = ksampler(host, loaded[0], prompts)
+    assert seen == list(range(STEPS))
+
+    def stop(i: int, *rest: Any) -> None:
+        management.interrupt_current_processing()
+        management.throw_exception_if_processing_interrupted()
+
+    monkeypatch.setattr(latent_preview, "prepare_callback", lambda model, steps, *rest: stop)
+    with pytest.raises(management.InterruptProcessingException):
+        ksampler(host, loaded[0], prompts)
+    monkeypatch.undo()
+    assert torch.equal(ksampler(host, loaded[0], prompts), before)
+
+
+def test_a_run_computes_constant_things_once(host, loaded, prompts, monkeypatch):
+    """Prompts of two lengths share one forward a step; the und side's keys are made once a run, the VLM not at all."""
+    model, clip, _ = loaded
+    wan = type(model.model.diffusion_model)
+    fusion = model.additional_models["lightbagel"][0].model
+    calls = {"wan": 0, "und": 0, "gen": 0, "vlm": 0}
+
+    def counted(owner: Any, method: str, name: str) -> None:
+        original = getattr(owner, method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, method, call)
+
+    counted(wan, "forward_orig", "wan")
+    counted(type(fusion[0]), "und_key_value", "und")
+    counted(type(fusion[0]), "gen_query_key_value", "gen")
+    counted(type(clip.cond_stage_model), "encode_token_weights", "vlm")
+    ksampler(host, model, prompts)
+    layers = fusion.config.layers
+    assert calls == {"wan": STEPS, "und": 2 * layers, "gen": STEPS * layers, "vlm": 0}
+
+
+def test_nothing_of_a_run_is_kept(host, loaded, prompts):
+    model = loaded[0]
+    ksampler(host, model, prompts)
+    hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
+    assert len(hooks) == 3
+    assert all(not hook.__self__.prefixes for hook in hooks)
+
+
+def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
+    """ApplyFusion onto the bare Wan of the same weights gives what the loader gives."""
+    bare = loaded[0].clone()
+    for kind in list(bare.wrappers):
+        bare.remove_wrappers_with_key(kind, "lightbagel")
+    bare.remove_additional_models("lightbagel")
+    model = host("LightBagelApplyFusion", model=bare, fusion="nano (built in)")
+    assert close(ksampler(host, model, prompts), ksampler(host, loaded[0], prompts))
+
+
+def test_grey_and_alpha_pictures_are_pictures(host, loaded):
+    clip = loaded[1]
+    picture = np.asarray(source().convert("RGBA"), np.float32) / 255
+    for image in (torch.from_numpy(picture)[None], torch.from_numpy(picture[..., :1].copy())[None]):
+        text = host(
+            "LightBagelDescribe", clip, image=image, question="how many shapes are there?", max_length=8,
+            sampling_mode={"sampling_mode": "off"},
+        )  # fmt: skip
+        assert text in ("two", "one")
