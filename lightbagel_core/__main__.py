@@ -174,9 +174,10 @@ def _draw(args: argparse.Namespace) -> None:
         pictures = model.generate(args.prompt, progress=not args.quiet, **settings)
     seconds = time.monotonic() - started
     default = model.config.defaults
-    for key in ("steps", "text_guidance", "image_guidance", "solver"):
-        if key in settings and settings[key] is None:
-            settings[key] = getattr(default, key)
+    text_guidance = default.edit_text_guidance if args.command == "edit" else default.text_guidance
+    chosen = {"steps": default.steps, "text_guidance": text_guidance, "solver": default.solver}
+    chosen["image_guidance"] = default.image_guidance
+    settings = {key: chosen.get(key) if value is None else value for key, value in settings.items()}
     named: dict[str, Any] = {"prompt": args.prompt} if args.command == "generate" else {"instruction": args.instruction}
     if sources:
         named["images"] = [Path(path).name for path in args.images]
@@ -213,7 +214,7 @@ def _info(args: argparse.Namespace) -> None:
     default = model.config.defaults
     print(
         f"  default {default.width}x{default.height}, {default.steps} steps of {default.solver}, "
-        f"shift {default.shift:g}, text guidance {default.text_guidance:g}"
+        f"shift {default.shift:g}, text guidance {default.text_guidance:g}, in edits {default.edit_text_guidance:g}"
     )
     for key, value in model.config.metadata.items():
         print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")
@@ -225,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     if rest and args.command == "edit" and not any(word.startswith("-") for word in rest):
         # An option stood between the images and the instruction, where argparse ends a list.
-        *args.images, args.instruction = [*args.images, args.instruction, *rest]
+        args.images, args.instruction = [*args.images, args.instruction, *rest[:-1]], rest[-1]
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:

@@ -67,6 +67,7 @@ class Defaults:
     steps: int = 50
     shift: float = 4.0
     text_guidance: float = 3.0
+    edit_text_guidance: float = 3.0
     image_guidance: float = 1.0
     solver: SolverName = "unipc"
 

@@ -296,7 +296,7 @@ class LightBagel:
             raise ValueError(f"source_tokens must name 'vae', 'vit' or both, not {source_tokens}")
         default = self.config.defaults
         guidance = Guidance(
-            default.text_guidance if text_guidance is None else text_guidance,
+            default.edit_text_guidance if text_guidance is None else text_guidance,
             default.image_guidance if image_guidance is None else image_guidance,
             guidance_interval,
             renorm,

@@ -49,7 +49,7 @@ CONFIG: dict[str, Any] = {
     "eps": 1e-6,
     "rope_max_seq_len": 64,
 }
-RECIPE = Recipe(steps=13000, lr=1.4e-3, warmup=300)
+RECIPE = Recipe(steps=21000, lr=1.4e-3, warmup=300)
 BATCH = 64
 EDITS = 0.6  # share of samples that are edits
 DROP_TEXT, DROP_CLEAN, DROP_VIT = 0.1, 0.1, 0.3  # the paper drops 0.5 of ViT segments; edits here lean on them more

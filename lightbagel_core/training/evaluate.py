@@ -174,19 +174,21 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a picture of the first results here")
     args = parser.parse_args()
     model = LightBagel.from_pretrained(args.model)
-    guidance = Guidance(model.config.defaults.text_guidance if args.guidance is None else args.guidance)
+    default = model.config.defaults
+    guidance = Guidance(default.text_guidance if args.guidance is None else args.guidance)
+    editing = Guidance(default.edit_text_guidance if args.guidance is None else args.guidance)
     scores: dict[str, list[float]] = {}
     for seed in args.seeds:
         generated, drawn = generate_score(model, args.count, seed, guidance)
-        both, changed = edit_score(model, args.count, seed, guidance)
+        both, changed = edit_score(model, args.count, seed, editing)
         row = {
             "describe": describe_score(model, args.count, seed),
             "answer": answer_score(model, args.count, seed),
             "vae": vae_score(model, args.count, seed),
             "generate": generated,
             "edit": both,
-            "edit, vae only": edit_score(model, args.count, seed, guidance, ("vae",))[0],
-            "edit, vit only": edit_score(model, args.count, seed, guidance, ("vit",))[0],
+            "edit, vae only": edit_score(model, args.count, seed, editing, ("vae",))[0],
+            "edit, vit only": edit_score(model, args.count, seed, editing, ("vit",))[0],
         }
         for name, value in row.items():
             scores.setdefault(name, []).append(value)

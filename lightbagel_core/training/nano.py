@@ -47,7 +47,7 @@ def nano_config(
         fusion=fusion.config,
         vae_image=ImageRule(long=SIZE, short=SIZE // 2, stride=32),
         vit_image=ImageRule(long=vlm.VIT_SIDE, short=vlm.VIT_SIDE // 2, stride=28),
-        defaults=Defaults(width=SIZE, height=SIZE, steps=20, text_guidance=2.0),
+        defaults=Defaults(width=SIZE, height=SIZE, steps=20, text_guidance=2.0, edit_text_guidance=1.25),
         metadata=record,
     )
 

@@ -64,7 +64,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
 )
 VIT_SIDE = 112  # pixels: 8 x 8 patches, 4 x 4 tokens after the merger
-RECIPE = Recipe(steps=4500, lr=1e-3, weight_decay=0.01, autocast=False)
+RECIPE = Recipe(steps=8600, lr=1e-3, weight_decay=0.01, autocast=False)
 PATCH = 2  # latents per token side, as in Wan2.2
 GRID = 4  # tokens per side: both the ViT's merged grid and the DiT's token grid of a nano picture
 
