@@ -14,8 +14,8 @@ from .loader import CATEGORY
 STRIDE = 32  # pixels a DiT token covers
 
 
-def common(defaults: Defaults) -> list[Any]:
-    """The inputs both nodes end with."""
+def common(defaults: Defaults, text_guidance: float) -> list[Any]:
+    """The inputs both one-box nodes end with."""
     return [
         io.Int.Input(
             "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="The noise."
@@ -23,7 +23,7 @@ def common(defaults: Defaults) -> list[Any]:
         io.Int.Input("steps", default=defaults.steps, min=1, max=1000, tooltip="Denoising steps; 20 to 50."),
         io.Float.Input(
             "text_guidance",
-            default=defaults.text_guidance,
+            default=text_guidance,
             min=0.0,
             max=30.0,
             step=0.1,
@@ -106,7 +106,7 @@ class LightBagelGenerate(io.ComfyNode):
                 io.Int.Input("width", default=defaults.width, tooltip="Pixels. The nano draws 128.", **side),
                 io.Int.Input("height", default=defaults.height, tooltip="Pixels. The nano draws 128.", **side),
                 io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Pictures at once."),
-                *(i for i in common(defaults) if i.id != "image_guidance"),
+                *(i for i in common(defaults, defaults.text_guidance) if i.id != "image_guidance"),
             ],
             outputs=[io.Image.Output(), io.Latent.Output()],
         )
@@ -127,6 +127,7 @@ class LightBagelGenerate(io.ComfyNode):
 class LightBagelEdit(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        defaults = Defaults()
         return io.Schema(
             node_id="LightBagelEdit",
             display_name="LightBagel Edit",
@@ -145,7 +146,7 @@ class LightBagelEdit(io.ComfyNode):
                 ),
                 io.String.Input("instruction", multiline=True, dynamic_prompts=True, tooltip="What to change."),
                 io.Mask.Input("mask", optional=True, tooltip="Only here may the first image change."),
-                *common(Defaults()),
+                *common(defaults, defaults.edit_text_guidance),
             ],
             outputs=[io.Image.Output(), io.Latent.Output()],
         )

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from ...lightbagel_core import images
+from ...lightbagel_core.config import LightBagelConfig
 from .clip import TextEncoder
 
 
@@ -40,15 +41,29 @@ def pictures(batches: Sequence[torch.Tensor]) -> list[Image.Image]:
     return found
 
 
-def latents(vae: Any, found: Sequence[Image.Image], rule: images.ImageRule) -> list[torch.Tensor]:
-    """Latents [1, C, 1, h, w] of pictures sized by the model's rule, as the VAE gives them."""
-    sized = (images.to_pixels(images.resized(picture, rule)) for picture in found)
-    return [vae.encode((pixels.movedim(0, -1)[None] + 1) / 2) for pixels in sized]
+def sized(picture: Image.Image, rule: images.ImageRule) -> torch.Tensor:
+    """An IMAGE [1, H, W, 3] of a picture in the size the model draws it in."""
+    return (images.to_pixels(images.resized(picture, rule)).movedim(0, -1)[None] + 1) / 2
+
+
+def latents(vae: Any, found: Sequence[Image.Image], config: LightBagelConfig) -> list[torch.Tensor]:
+    """Latents [1, C, 1, h, w] of pictures sized by the model's rule, as the VAE gives them.
+
+    Raises:
+        ValueError: the VAE is not of the kind the model draws with.
+    """
+    wanted, channels = config.vae["z_dim"], vae.latent_channels
+    if channels != wanted:
+        raise ValueError(
+            f"the vae input needs a Wan2.2 VAE with {wanted} latent channels, such as Load LightBagel gives; the one "
+            f"connected has {channels}"
+        )
+    return [vae.encode(sized(picture, config.vae_image)) for picture in found]
 
 
 def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tensor] = ()) -> Any:
     """CONDITIONING of a prompt after its source images; without a VAE they stand there as ViT tokens only."""
-    rule = encoder_of(clip).config.vae_image
+    encoder = encoder_of(clip)
     found = pictures(batches)
-    sources = latents(vae, found, rule) if vae is not None else []
+    sources = latents(vae, found, encoder.config) if vae is not None else []
     return clip.encode_from_tokens_scheduled(clip.tokenize(prompt, pictures=found, latents=sources))

@@ -10,10 +10,12 @@ import comfy.sample
 import comfy.utils
 import latent_preview
 import torch
+from comfy.patcher_extension import WrappersMP
 
 from ...lightbagel_core.config import SolverName
 from ...lightbagel_core.flow import Guidance
-from .pictures import encode, encoder_of, latents, pictures
+from .attach import KEY
+from .pictures import encode, encoder_of, latents, pictures, sized
 from .sampling import Guider, sampler
 
 Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
@@ -57,10 +59,16 @@ def edit(
     }
     if "no_image" in guidance.branches:
         conds["no_image"] = encode(clip, instruction)
-    rule = encoder_of(clip).config.vae_image
+    config = encoder_of(clip).config
     first = pictures(batches)[0]
-    latent = latents(vae, [first], rule)[0]
-    return draw(model, vae, conds, latent if mask is not None else torch.zeros_like(latent), mask, guidance, **settings)
+    latent = latents(vae, [first], config)[0]
+    if mask is None:
+        return draw(model, vae, conds, torch.zeros_like(latent), None, guidance, **settings)
+    image, drawn = draw(model, vae, conds, latent, mask, guidance, **settings)
+    # The VAE blurs what it passes on: outside the mask the picture itself is put back.
+    soft = comfy.utils.common_upscale(mask[:1, None], image.shape[2], image.shape[1], "bilinear", "disabled")
+    soft = soft[:, 0, :, :, None].to(image)
+    return image * soft + sized(first, config.vae_image).to(image) * (1 - soft), drawn
 
 
 def draw(
@@ -82,7 +90,15 @@ def draw(
         conds: CONDITIONING for each of the guidance's branches.
         latent: [B, C, 1, h, w], zeros where nothing is to be kept.
         mask: [B, H, W]; where it is 0 the latent stays.
+
+    Raises:
+        ValueError: the MODEL has no fusion stack.
     """
+    if not model.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY):
+        raise ValueError(
+            "the model input needs a MODEL with LightBagel's fusion stack: Load LightBagel, or Apply LightBagel Fusion "
+            "behind another loader"
+        )
     run, sigmas = sampler(solver, steps, shift)
     latent = latent.to(comfy.model_management.intermediate_device())
     samples = (

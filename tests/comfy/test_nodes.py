@@ -1,0 +1,136 @@
+"""The node contract, and what people connect by mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import PACK, comfyui
+from helpers import INSTRUCTION, PROMPT, SETTINGS, pixels, psnr, source, tensor
+from PIL import Image
+
+CONTRACT = {
+    "LightBagelLoader": (["checkpoint", "weight_dtype"], ["MODEL", "CLIP", "VAE"]),
+    "LightBagelApplyFusion": (["model", "fusion"], ["MODEL"]),
+    "LightBagelTextEncode": (["clip", "prompt", "vae", "images"], ["CONDITIONING"]),
+    "LightBagelGenerate": (["model", "clip", "vae", "prompt", "width", "height", "batch_size"], ["IMAGE", "LATENT"]),
+    "LightBagelEdit": (["model", "clip", "vae", "images", "instruction", "mask"], ["IMAGE", "LATENT"]),
+    "LightBagelDescribe": (["clip", "image", "question", "max_length", "sampling_mode"], ["STRING"]),
+}
+
+
+@pytest.mark.parametrize("node_id", CONTRACT)
+def test_ids_and_sockets_are_a_promise(host, node_id):
+    schema = host.mappings[node_id].define_schema()
+    inputs, outputs = CONTRACT[node_id]
+    assert [i.id for i in schema.inputs][: len(inputs)] == inputs
+    assert [o.io_type for o in schema.outputs] == outputs
+    assert schema.category == "LightBagel"
+    assert schema.search_aliases
+    assert all(i.tooltip for i in schema.inputs if i.id != "images")
+    assert (PACK / "web" / "docs" / f"{node_id}.md").is_file()
+
+
+def edit(host: Any, loaded: Any, **changed: Any) -> Any:
+    inputs = {"images": {"image0": tensor(source())}, "instruction": INSTRUCTION, "image_guidance": 1.0, **SETTINGS}
+    return host("LightBagelEdit", *loaded, **{**inputs, **changed})
+
+
+def test_a_mask_keeps_every_pixel_it_leaves_out(host, loaded):
+    mask = torch.zeros(1, 64, 64)  # of another size than the picture
+    mask[:, :, :32] = 1
+    image, _ = edit(host, loaded, mask=mask)
+    assert np.abs(pixels(image)[:, 70:].astype(int) - np.asarray(source())[:, 70:]).max() <= 1
+    assert psnr(pixels(image)[:, :60], np.asarray(source())[:, :60]) < 40
+
+
+def test_an_image_can_be_tiny(host, loaded):
+    image, _ = edit(host, loaded, images={"image0": tensor(Image.new("RGB", (1, 1), "white"))}, steps=1)
+    assert image.shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": {}}, "no image is connected"),
+        ({"instruction": " "}, "instruction is empty"),
+        ({"instruction": "make the dog blue"}, "does not know: dog"),
+        ({"images": {"image0": torch.full((1, 64, 64, 3), torch.nan)}}, "no numbers"),
+        ({"images": {"image0": torch.ones(1, 1, 900, 3)}}, "too narrow"),
+        ({"guidance_from": 0.2, "guidance_to": 0.8}, "guidance_from must be larger"),
+    ],
+)
+def test_what_cannot_be_edited_is_said(host, loaded, changed, message):
+    with pytest.raises(ValueError, match=message):
+        edit(host, loaded, **changed)
+
+
+def sample(host: Any, model: Any, cond: Any, frames: int = 1) -> Any:
+    latent = {"samples": torch.zeros(1, 48, frames, 8, 8)}
+    return host("KSampler", model, 0, 1, 1.0, "euler", "simple", cond, cond, latent)
+
+
+def test_strangers_on_our_sockets_are_named(host, loaded):
+    model, clip, vae = loaded
+    draw = {"prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1, **SETTINGS}
+
+    class Other:
+        cond_stage_model, latent_channels = torch.nn.Linear(1, 1), 16
+
+    with pytest.raises(ValueError, match="needs the CLIP of Load LightBagel"):
+        host("LightBagelGenerate", model, Other(), vae, **draw)
+    with pytest.raises(ValueError, match="needs a Wan2\\.2 VAE with 48 latent channels"):
+        host("LightBagelTextEncode", clip, INSTRUCTION, vae=Other(), images={"image0": tensor(source())})
+    bare = model.clone()
+    for kind in list(bare.wrappers):
+        bare.remove_wrappers_with_key(kind, "lightbagel")
+    with pytest.raises(ValueError, match="needs a MODEL with LightBagel's fusion stack"):
+        host("LightBagelGenerate", bare, clip, vae, **draw)
+    foreign = [[torch.zeros(1, 4, 4096), {}]]
+    with pytest.raises(ValueError, match="listens to LightBagel's own text encoder"):
+        sample(host, model, foreign)
+    joined = host("ConditioningConcat", *(host("CLIPTextEncode", clip, p) for p in (PROMPT, "a red circle")))
+    with pytest.raises(ValueError, match="joined from several"):
+        sample(host, model, joined)
+    unsaid = host("CLIPTextEncode", clip, "")
+    with pytest.raises(ValueError, match="9 frames"):
+        sample(host, model, unsaid, frames=9)
+
+
+def test_checkpoints_are_listed_and_damage_is_named(host, tmp_path):
+    import folder_paths
+
+    folder_paths.add_model_folder_path("lightbagel", str(tmp_path))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    (tmp_path / "not a checkpoint").mkdir()
+    names = host.mappings["LightBagelLoader"].define_schema().inputs[0].options
+    assert names == ["nano (built in)", "broken"]
+    with pytest.raises(ValueError, match="is damaged"):
+        host("LightBagelLoader", checkpoint="broken", weight_dtype="default")
+    with pytest.raises(ValueError, match="holds no LightBagel checkpoint 'gone'"):
+        host("LightBagelLoader", checkpoint="gone", weight_dtype="default")
+
+
+def test_heavy_imports_wait_until_a_node_runs():
+    """Registering the nodes imports neither transformers nor diffusers by our doing."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(comfyui())!r})
+from comfy.cli_args import args
+args.cpu = True
+import folder_paths, torch
+from comfy_api.latest import io, ui, ComfyExtension
+before = set(sys.modules)
+sys.path.insert(0, {str(PACK.parent)!r})
+import importlib
+importlib.import_module({PACK.name!r} + ".nodes")
+new = {{name.split(".")[0] for name in set(sys.modules) - before}}
+assert not new & {{"transformers", "diffusers"}}, new
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=comfyui())
