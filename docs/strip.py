@@ -1,6 +1,6 @@
 """Makes docs/strip.png with the nano: python docs/strip.py. Nothing is retouched; the README says how often it errs.
 
-Seeds 1 to 4: with 0 to 3 a picture and two edits are wrong, with these one edit.
+Seeds 1 to 4: of these one edit is wrong; from 0 to 3 a picture is wrong too.
 """
 
 from __future__ import annotations
