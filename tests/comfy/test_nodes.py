@@ -113,7 +113,7 @@ def test_checkpoints_are_listed_and_damage_is_named(host, tmp_path):
     assert names == ["nano (built in)", "broken"]
     with pytest.raises(ValueError, match="is damaged"):
         host("LightBagelLoader", checkpoint="broken", weight_dtype="default")
-    with pytest.raises(ValueError, match="holds no LightBagel checkpoint 'gone'"):
+    with pytest.raises(ValueError, match="there is no LightBagel checkpoint 'gone'"):
         host("LightBagelLoader", checkpoint="gone", weight_dtype="default")
 
 
