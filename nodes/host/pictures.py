@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ...lightbagel_core import images
-from ...lightbagel_core.config import LightBagelConfig
+from ...lightbagel_core.config import ImageRule, LightBagelConfig
 from .clip import TextEncoder
 
 
@@ -41,7 +41,7 @@ def pictures(batches: Sequence[torch.Tensor]) -> list[Image.Image]:
     return found
 
 
-def sized(picture: Image.Image, rule: images.ImageRule) -> torch.Tensor:
+def sized(picture: Image.Image, rule: ImageRule) -> torch.Tensor:
     """An IMAGE [1, H, W, 3] of a picture in the size the model draws it in."""
     return (images.to_pixels(images.resized(picture, rule)).movedim(0, -1)[None] + 1) / 2
 
