@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
-import comfy.utils
 import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention

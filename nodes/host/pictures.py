@@ -63,7 +63,10 @@ def latents(vae: Any, found: Sequence[Image.Image], config: LightBagelConfig) ->
 
 def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tensor] = ()) -> Any:
     """CONDITIONING of a prompt after its source images; without a VAE they stand there as ViT tokens only."""
-    encoder = encoder_of(clip)
-    found = pictures(batches)
-    sources = latents(vae, found, encoder.config) if vae is not None else []
+    config, found = encoder_of(clip).config, pictures(batches)
+    return condition(clip, prompt, found, latents(vae, found, config) if vae is not None else ())
+
+
+def condition(clip: Any, prompt: str, found: Sequence[Image.Image] = (), sources: Sequence[torch.Tensor] = ()) -> Any:
+    """CONDITIONING of a prompt after pictures whose latents, if they are to be used, are known."""
     return clip.encode_from_tokens_scheduled(clip.tokenize(prompt, pictures=found, latents=sources))

@@ -15,7 +15,7 @@ from comfy.patcher_extension import WrappersMP
 from ...lightbagel_core.config import SolverName
 from ...lightbagel_core.flow import Guidance
 from .attach import KEY
-from .pictures import encode, encoder_of, latents, pictures, sized
+from .pictures import condition, encoder_of, latents, pictures, sized
 from .sampling import Guider, sampler
 
 Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
@@ -34,7 +34,9 @@ def generate(
     **settings: Any,
 ) -> Drawn:
     """Pictures of a prompt; size is (width, height) in pixels, the other settings are `draw`'s."""
-    conds = {"full": encode(clip, prompt), "negative": encode(clip, negative_prompt)}
+    encoder_of(clip)
+    prompts = {"full": prompt, "negative": negative_prompt}
+    conds = {name: condition(clip, prompts[name]) for name in guidance.branches}
     ratio = vae.spacial_compression_encode()
     return draw(model, vae, conds, torch.zeros(batch, vae.latent_channels, 1, size[1] // ratio, size[0] // ratio),
                 None, guidance, **settings)  # fmt: skip
@@ -53,15 +55,15 @@ def edit(
     **settings: Any,
 ) -> Drawn:
     """A picture of the first IMAGE's size, made by an instruction; what a mask [B, H, W] does not cover stays."""
-    conds = {
-        "full": encode(clip, instruction, vae, batches),
-        "negative": encode(clip, negative_prompt, vae, batches),
+    config, found = encoder_of(clip).config, pictures(batches)
+    sources = latents(vae, found, config)
+    asked: dict[str, tuple[Any, ...]] = {
+        "full": (instruction, found, sources),
+        "negative": (negative_prompt, found, sources),
+        "no_image": (instruction,),
     }
-    if "no_image" in guidance.branches:
-        conds["no_image"] = encode(clip, instruction)
-    config = encoder_of(clip).config
-    first = pictures(batches)[0]
-    latent = latents(vae, [first], config)[0]
+    conds = {name: condition(clip, *asked[name]) for name in guidance.branches}
+    first, latent = found[0], sources[0]
     if mask is None:
         return draw(model, vae, conds, torch.zeros_like(latent), None, guidance, **settings)
     image, drawn = draw(model, vae, conds, latent, mask, guidance, **settings)

@@ -8,7 +8,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ...lightbagel_core.config import SolverName
-from ...lightbagel_core.flow import Guidance, combine
+from ...lightbagel_core.flow import Guidance, combine, schedule
 from ...lightbagel_core.sampling import make_solver, sample
 
 
@@ -35,7 +35,6 @@ class Guider(comfy.samplers.CFGGuider):
 
 def sampler(name: SolverName, steps: int, shift: float) -> tuple[Any, Tensor]:
     """(SAMPLER, SIGMAS) of one of the core's solvers."""
-    solver = make_solver(name, steps, shift)
 
     def run(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback: Any, disable: bool) -> Tensor:
         last: dict[str, Tensor] = {}
@@ -51,4 +50,4 @@ def sampler(name: SolverName, steps: int, shift: float) -> tuple[Any, Tensor]:
 
         return sample(velocity, x, make_solver(name, steps, shift, x.device), on_step)
 
-    return comfy.samplers.KSAMPLER(run), solver.sigmas.clone()
+    return comfy.samplers.KSAMPLER(run), schedule(steps, shift)

@@ -36,10 +36,6 @@ class LatentFormat(comfy.latent_formats.Wan22):
         self.latents_std = torch.tensor(vae["latents_std"]).view(shape)
 
 
-class Model(comfy.model_base.WAN21):
-    """Wan for single pictures: masks work as with an image model, not frame by frame as with Wan2.2's video."""
-
-
 def unet_config(gen: dict[str, Any]) -> dict[str, Any]:
     """The arguments of ComfyUI's WanModel, from those of diffusers'."""
     return {
@@ -70,7 +66,8 @@ def wan_model(config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.d
     )
     cast = comfy.model_management.unet_manual_cast(weight, device, described.supported_inference_dtypes)
     described.set_inference_dtype(weight, cast)
-    model = Model(described)
+    # Not WAN22: there a mask scales time frame by frame, which is right for video and wrong for one picture.
+    model = comfy.model_base.WAN21(described)
     patcher = comfy.model_patcher.CoreModelPatcher(
         model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
     )

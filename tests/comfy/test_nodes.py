@@ -134,3 +134,23 @@ new = {{name.split(".")[0] for name in set(sys.modules) - before}}
 assert not new & {{"transformers", "diffusers"}}, new
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=comfyui())
+
+
+@pytest.mark.parametrize(("text", "image", "prompts"), [(2.0, 1.5, 3), (2.0, 1.0, 2), (1.0, 1.0, 1)])
+def test_an_edit_encodes_each_source_once_and_only_what_guidance_asks(host, loaded, monkeypatch, text, image, prompts):
+    _, clip, vae = loaded
+    calls = {"vae": 0, "clip": 0}
+
+    def counted(owner: Any, method: str, name: str) -> None:
+        original = getattr(owner, method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, method, call)
+
+    counted(vae, "encode", "vae")
+    counted(clip.cond_stage_model, "encode_token_weights", "clip")
+    edit(host, loaded, steps=1, text_guidance=text, image_guidance=image)
+    assert calls == {"vae": 1, "clip": prompts}
