@@ -73,8 +73,22 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A first look at latents without the VAE: RGB in -1..1 is about `latents @ factors + bias`.
+
+    factors: [channels][3], of normalised latents. bias: [3].
+    """
+
+    factors: list[list[float]]
+    bias: list[float]
+
+
+@dataclass(frozen=True)
 class LightBagelConfig:
-    """A whole model. `understanding`, `generation` and `vae` are their libraries' own config dicts."""
+    """A whole model. `understanding`, `generation` and `vae` are their libraries' own config dicts.
+
+    preview: None where the VAE is Wan2.2's own, whose preview colours hosts know.
+    """
 
     name: str
     understanding: dict[str, Any]
@@ -85,6 +99,7 @@ class LightBagelConfig:
     vae_image: ImageRule
     vit_image: ImageRule
     defaults: Defaults = field(default_factory=Defaults)
+    preview: Preview | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -119,11 +134,13 @@ class LightBagelConfig:
             data = dict(data)
             fusion = dict(data.pop("fusion"))
             fusion["mrope_section"] = tuple(fusion["mrope_section"])
+            preview = data.pop("preview", None)
             return cls(
                 fusion=FusionConfig(**fusion),
                 vae_image=ImageRule(**data.pop("vae_image")),
                 vit_image=ImageRule(**data.pop("vit_image")),
                 defaults=Defaults(**data.pop("defaults")),
+                preview=preview and Preview(**preview),
                 **data,
             )
         except (KeyError, TypeError, AttributeError) as error:

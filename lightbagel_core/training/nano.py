@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoint import save_parts
-from ..config import Defaults, ImageRule, LightBagelConfig
+from ..config import Defaults, ImageRule, LightBagelConfig, Preview
 from ..fusion import FusionStack
 from ..generation import Generation
 from ..model import LightBagel
@@ -36,7 +36,12 @@ def hardware() -> str:
 
 
 def nano_config(
-    und: Understanding, gen: Generation, fusion: FusionStack, vae_config: dict[str, Any], record: dict[str, Any]
+    und: Understanding,
+    gen: Generation,
+    fusion: FusionStack,
+    vae_config: dict[str, Any],
+    preview: Preview,
+    record: dict[str, Any],
 ) -> LightBagelConfig:
     return LightBagelConfig(
         name="nano",
@@ -48,6 +53,7 @@ def nano_config(
         vae_image=ImageRule(long=SIZE, short=SIZE // 2, stride=32),
         vit_image=ImageRule(long=vlm.VIT_SIDE, short=vlm.VIT_SIDE // 2, stride=28),
         defaults=Defaults(width=SIZE, height=SIZE, steps=20, text_guidance=2.0, edit_text_guidance=1.25),
+        preview=preview,
         metadata=record,
     )
 
@@ -58,7 +64,7 @@ def finish(
     gen: Generation,
     fusion: FusionStack,
     stages: dict[str, Training],
-    vae: Any,
+    autoencoder: Any,
     args: argparse.Namespace,
 ) -> None:
     record = {
@@ -68,8 +74,9 @@ def finish(
         "torch": torch.__version__,
         "stages": {name: {"steps": s.step, "minutes": round(s.seconds / 60, 1)} for name, s in stages.items()},
     }
-    config = nano_config(und, gen, fusion, dict(vae.config), record)
-    save_parts(out / "nano", config, und, gen, fusion, vae, torch.float16)
+    preview = vae.preview(autoencoder, args.seed)
+    config = nano_config(und, gen, fusion, dict(autoencoder.config), preview, record)
+    save_parts(out / "nano", config, und, gen, fusion, autoencoder, torch.float16)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, patchify, unpatchify
 from torch import Tensor
 
+from ..config import Preview
 from ..model import LightBagel
 from ..vae import encode, use_single_frames
 from .loop import Recipe, Training
@@ -92,6 +93,17 @@ def set_statistics(vae: AutoencoderKLWan, seed: int, count: int = 512) -> None:
     latents = torch.cat([encode(vae, to_pixels(pictures(rng, 64)).to(vae.device)) for _ in range(count // 64)])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
+
+
+@torch.no_grad()
+def preview(vae: AutoencoderKLWan, seed: int, count: int = 256) -> Preview:
+    """The linear map from normalised latents to the mean colour of the pixels they stand for, by least squares."""
+    pixels = to_pixels(pictures(np.random.default_rng([seed, 98]), count))
+    latents = encode(vae, pixels.to(vae.device)).cpu().movedim(1, -1).flatten(0, 2)
+    colours = F.avg_pool2d(pixels, vae.config.scale_factor_spatial).movedim(1, -1).flatten(0, 2)
+    known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
+    *factors, bias = torch.linalg.lstsq(known, colours).solution.tolist()
+    return Preview(factors, bias)
 
 
 def train(

@@ -6,15 +6,19 @@ states as its tensor, the order of the segments and the source latents beside it
 - OUTER_SAMPLE opens a run: everything that stays constant over it is kept until it ends;
 - CALC_COND_BATCH makes the conditions batchable: prompts of different lengths may share one forward;
 - DIFFUSION_MODEL computes the prefix when a run first needs it, gives Wan the learned context in place of umT5's, and
-  puts the fusion layers after its blocks (the double-block patch).
+  puts the fusion layers after its blocks, by the replacement hook of each block ("double_block", which ComfyUI had for
+  Wan before it had the hook after a block).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.conds
+import comfy.model_base
 import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
@@ -66,6 +70,19 @@ class Rows(comfy.conds.CONDRegular):
         return [len(self.cond), *max((row.states for row in self.cond), key=len).shape]
 
 
+class Unheard(comfy.conds.CONDRegular):
+    """What `Rows` replaces in our CONDITIONING; a model that does not know it did not listen to LightBagel either."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def process_cond(self, **kwargs: Any) -> Any:
+        raise ValueError(
+            "this conditioning is LightBagel's, but the MODEL does not listen to it. Use the MODEL of Load LightBagel, "
+            "or put Apply LightBagel Fusion behind the loader of a Wan2.2-TI2V-5B."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Prefix:
     """What a sample's noised tokens attend to besides themselves, per fusion layer [1, H, P, D]; where they stand."""
@@ -102,7 +119,7 @@ class Fused:
                 "this MODEL listens to LightBagel's own text encoder, but a conditioning came from another one. "
                 "Encode the prompt with the CLIP of the LightBagel loader."
             )
-        if KEY in cond["model_conds"]:
+        if isinstance(cond["model_conds"][KEY], Rows):
             return cond
         states = cond["cross_attn"]
         wanted = sum(2 if _is_gen(s) else s.length for s in sources.segments) + 2 * SIDES
@@ -138,21 +155,34 @@ class Fused:
         grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
         keys, values, (cos, sin), mask = self.batch(wan, rows, grid, patch, x)
 
-        def listen(args: dict[str, Any]) -> dict[str, Any]:
-            tokens, i = args["img"], args["block_index"]
-            if i < self.fusion.config.layers:
-                layer = self.fusion[i]
-                q, k, v = layer.gen_query_key_value(tokens, (cos, sin))
-                k, v = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
-                tokens = tokens + layer.update(q, k, v, mask, wan.attend)
-            return {"img": tokens}
+        def listen(tokens: Tensor, i: int) -> Tensor:
+            layer = self.fusion[i]
+            q, k, v = layer.gen_query_key_value(tokens, (cos, sin))
+            k, v = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
+            return tokens + layer.update(q, k, v, mask, wan.attend)
 
-        others = options.get("patches", {})
-        options["patches"] = {**others, "double_block": [listen, *others.get("double_block", [])]}
+        options["patches_replace"] = self.after_blocks(listen, options.get("patches_replace", {}))
         return executor(x, timestep, learned.expand(len(x), -1, -1), clip_fea, time_dim_concat, options, **kwargs)
+
+    def after_blocks(self, listen: Callable[[Tensor, int], Tensor], others: dict[str, Any]) -> dict[str, Any]:
+        """Wan's block replacements `others`, with a fusion layer after each block that has one."""
+        blocks = others.get("dit", {})
+
+        def followed(i: int) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
+            other = blocks.get(("double_block", i))
+
+            def run(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+                out = extra["original_block"](args) if other is None else other(args, extra)
+                return {**out, "img": listen(out["img"], i)}
+
+            return run
+
+        layers = range(self.fusion.config.layers)
+        return {**others, "dit": {**blocks, **{("double_block", i): followed(i) for i in layers}}}
 
     # --- what is constant over a run ---------------------------------------------------------------------------------
 
+    @torch.compiler.disable  # computed once a run: compiling it would cost more than it saves
     def batch(
         self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], patch: int, like: Tensor
     ) -> tuple[list[Tensor], list[Tensor], Rotary, Tensor | None]:
@@ -215,16 +245,13 @@ class Fused:
         """Sends one source image through Wan at t = 0 and appends its keys and values, layer by layer."""
         mask = additive(seen[None, None], latents.dtype)
 
-        def listen(args: dict[str, Any]) -> dict[str, Any]:
-            tokens, i = args["img"], args["block_index"]
-            if i < self.fusion.config.layers:
-                layer = self.fusion[i]
-                q, k, v = layer.gen_query_key_value(tokens, rotary)
-                keys[i], values[i] = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
-                tokens = tokens + layer.update(q, keys[i], values[i], mask, wan.attend)
-            return {"img": tokens}
+        def listen(tokens: Tensor, i: int) -> Tensor:
+            layer = self.fusion[i]
+            q, k, v = layer.gen_query_key_value(tokens, rotary)
+            keys[i], values[i] = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
+            return tokens + layer.update(q, keys[i], values[i], mask, wan.attend)
 
-        wan.forward(latents, listen)
+        wan.forward(latents, self.after_blocks(listen, {}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,9 +262,9 @@ class Wan:
     learned: Tensor
     options: dict[str, Any]
 
-    def forward(self, latents: Tensor, listen: Any) -> None:
-        kept = {k: v for k, v in self.options.items() if k not in ("patches_replace", "wrappers", "callbacks")}
-        options = {**kept, "patches": {"double_block": [listen]}}
+    def forward(self, latents: Tensor, patches_replace: dict[str, Any]) -> None:
+        kept = {k: v for k, v in self.options.items() if k not in ("patches", "wrappers", "callbacks")}
+        options = {**kept, "patches_replace": patches_replace}
         self.original(latents, torch.zeros(1, device=latents.device), self.learned, None, None, options)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -281,4 +308,8 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
     ):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, hook)
+    # Wan2.2 scales time frame by frame under a mask, which is right for video and wrong for one picture.
+    for method in ("process_timestep", "scale_latent_inpaint"):
+        stock = getattr(comfy.model_base.BaseModel, method)
+        model.add_object_patch(method, partial(stock, model.model))
     return model

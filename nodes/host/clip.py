@@ -22,7 +22,7 @@ from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.fused import CleanImage, Part, segment, und_states_for_any_size
 from ...lightbagel_core.understanding import Understanding
-from .attach import KEY, Sources
+from .attach import KEY, Sources, Unheard
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
         parts.append(self.und.text_ids(request.text))
         states = und_states_for_any_size(self.und, parts, patch)
         sources = Sources(tuple(segment(part, patch) for part in parts), request.latents)
-        return torch.cat(states, dim=-1), None, {KEY: sources}
+        return torch.cat(states, dim=-1), None, {KEY: sources, "model_conds": {KEY: Unheard()}}
 
     def generate(
         self,

@@ -21,16 +21,18 @@ import comfy.supported_models
 import torch
 from torch import Tensor
 
-from ...lightbagel_core.config import LightBagelConfig
+from ...lightbagel_core.config import LightBagelConfig, Preview
 from ...lightbagel_core.fusion import FusionStack
 from ...lightbagel_core.names import original_transformer_names, original_vae_name
 
 
 class LatentFormat(comfy.latent_formats.Wan22):
-    """Wan2.2's latent format with a VAE's own statistics."""
+    """Wan2.2's latent format with a VAE's own statistics and preview colours."""
 
-    def __init__(self, vae: dict[str, Any]) -> None:
+    def __init__(self, vae: dict[str, Any], preview: Preview | None) -> None:
         super().__init__()
+        if preview is not None:
+            self.latent_rgb_factors, self.latent_rgb_factors_bias = preview.factors, preview.bias
         shape = (1, vae["z_dim"], 1, 1, 1)
         self.latents_mean = torch.tensor(vae["latents_mean"]).view(shape)
         self.latents_std = torch.tensor(vae["latents_std"]).view(shape)
@@ -58,7 +60,7 @@ def unet_config(gen: dict[str, Any]) -> dict[str, Any]:
 def wan_model(config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.dtype | None) -> Any:
     """A MODEL of ComfyUI's own Wan, with the weights of a checkpoint's generation part (diffusers' names)."""
     described = comfy.supported_models.WAN22_T2V(unet_config(config.generation))
-    described.latent_format = LatentFormat(config.vae)
+    described.latent_format = LatentFormat(config.vae, config.preview)
     described.sampling_settings = {"shift": config.defaults.shift}
     device = comfy.model_management.get_torch_device()
     weight = dtype or comfy.model_management.unet_dtype(
@@ -66,8 +68,7 @@ def wan_model(config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.d
     )
     cast = comfy.model_management.unet_manual_cast(weight, device, described.supported_inference_dtypes)
     described.set_inference_dtype(weight, cast)
-    # Not WAN22: there a mask scales time frame by frame, which is right for video and wrong for one picture.
-    model = comfy.model_base.WAN21(described)
+    model = comfy.model_base.WAN22(described)
     patcher = comfy.model_patcher.CoreModelPatcher(
         model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
     )

@@ -32,9 +32,10 @@ def start() -> Any:
     from comfy.cli_args import args
 
     args.cpu, args.base_directory, args.disable_api_nodes = True, tempfile.mkdtemp(), True
-    import server
+    import utils.extra_config  # as main.py does: importing nodes puts comfy/ with its own utils.py before ComfyUI's
 
     import nodes
+    import server
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

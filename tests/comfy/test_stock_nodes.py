@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import PACK
 from helpers import INSTRUCTION, PROMPT, SEED, STEPS, empty, pixels, psnr, source, tensor
+from PIL import Image
 from safetensors.torch import save_file
 
 SAME = 45.0  # dB
@@ -129,15 +132,38 @@ def test_img2img_starts_from_the_picture(host, loaded, prompts, core):
     assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(x)[0]) > SAME
 
 
-def test_an_inpainting_mask_keeps_what_it_leaves_out(host, loaded, prompts):
+def bare_wan(loaded: Any) -> Any:
+    """The nano's Wan as a loader that knows nothing of LightBagel would give it: a plain WAN22 MODEL."""
+    bare = loaded[0].clone()
+    for kind in list(bare.wrappers):
+        bare.remove_wrappers_with_key(kind, "lightbagel")
+    bare.remove_additional_models("lightbagel")
+    bare.object_patches.clear()
+    return bare
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_an_inpainting_mask(host, loaded, prompts, core, applied):
+    """As for one picture, not as Wan2.2's for video: each step sees the kept part at the step's own noise."""
     model, _, vae = loaded
+    if applied:
+        model = host("LightBagelApplyFusion", model=bare_wan(loaded), fusion="nano (built in)")
     latent = host("VAEEncode", pixels=tensor(source()), vae=vae)["samples"].reshape(1, 48, 1, 8, 8)
     mask = torch.zeros(1, 128, 128)
     mask[:, :, 64:] = 1
     masked = host("SetLatentNoiseMask", {"samples": latent}, mask)
-    samples = ksampler(host, model, prompts, masked)
+    samples = ksampler(host, model, prompts, masked, cfg=1.0)
     assert torch.allclose(samples[..., :3], latent[..., :3], atol=1e-4)
-    assert not torch.allclose(samples[..., 5:], latent[..., 5:], atol=0.1)
+    context = core.encode([[core.text(PROMPT)]], 128, 128)
+    noise = torch.randn(1, 48, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))[:, :, 0]
+    clean, free = core.clean(source()).latents[None], torch.zeros(1, 1, 8, 8)
+    free[..., 4:] = 1
+    x = noise
+    for here, after in pairwise(host("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=1.0)):
+        seen = x * free + (here * noise + (1 - here) * clean) * (1 - free)
+        denoised = (seen - here * core.velocity(seen, float(here), context)) * free + clean * (1 - free)
+        x = x + (after - here) * (x - denoised) / here
+    assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(x)[0]) > SAME
 
 
 def test_combined_conditionings_are_averaged(host, loaded, prompts, core):
@@ -248,13 +274,55 @@ def test_nothing_of_a_run_is_kept(host, loaded, prompts):
 
 
 def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
-    """ApplyFusion onto the bare Wan of the same weights gives what the loader gives."""
-    bare = loaded[0].clone()
-    for kind in list(bare.wrappers):
-        bare.remove_wrappers_with_key(kind, "lightbagel")
-    bare.remove_additional_models("lightbagel")
+    """ApplyFusion onto the bare Wan of the same weights gives what the loader gives; without it a person is told."""
+    bare = bare_wan(loaded)
     model = host("LightBagelApplyFusion", model=bare, fusion="nano (built in)")
     assert close(ksampler(host, model, prompts), ksampler(host, loaded[0], prompts))
+    with pytest.raises(ValueError, match="the MODEL does not listen to it"):
+        ksampler(host, bare, prompts)
+
+
+def test_fusion_onto_fp8_weights(host, loaded, prompts):
+    """A MODEL stored in fp8 by ComfyUI's own layers listens too; what fp8 costs is its own."""
+    pack = host.mappings["LightBagelLoader"].__module__.rpartition(".nodes")[0]
+    wan, checkpoint = (import_module(f"{pack}.{name}") for name in ("nodes.host.wan", "lightbagel_core.checkpoint"))
+    nano = PACK / "lightbagel_core" / "nano"
+    config, parts = checkpoint.open_folder(nano)
+    state = checkpoint.read_part(nano, "generation", parts["generation"])
+    small = wan.wan_model(config, state, torch.float8_e4m3fn)
+    assert small.model.diffusion_model.blocks[0].ffn[0].weight.dtype == torch.float8_e4m3fn
+    model = host("LightBagelApplyFusion", model=small, fusion="nano (built in)")
+    images = [pixels(host("VAEDecode", loaded[2], {"samples": ksampler(host, m, prompts)})) for m in (model, loaded[0])]
+    assert psnr(*images) > 20
+
+
+def test_a_compiled_model(host, loaded, prompts):
+    """TorchCompileModel: the same picture, and a second run compiles nothing."""
+    from torch._dynamo.utils import counters
+
+    compiled = host("TorchCompileModel", model=loaded[0], backend="inductor")
+    plain = ksampler(host, loaded[0], prompts)
+    assert close(ksampler(host, compiled, prompts), plain)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    assert not close(ksampler(host, compiled, prompts, seed=SEED + 1), plain)
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_previews_have_the_pictures_colours(host, loaded):
+    """The preview of a finished picture's latents is the picture, 16 times smaller."""
+    import latent_preview
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    model, _, vae = loaded
+    latent = model.model.process_latent_in(host("VAEEncode", pixels=tensor(source()), vae=vae)["samples"])
+    args.preview_method, kept = LatentPreviewMethod.Auto, args.preview_method
+    try:
+        previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+    finally:
+        args.preview_method = kept
+    preview = previewer.decode_latent_to_preview(latent.reshape(1, 48, 1, 8, 8))
+    assert psnr(preview, source().resize((8, 8), Image.Resampling.BOX)) > 15
 
 
 def test_grey_and_alpha_pictures_are_pictures(host, loaded):
