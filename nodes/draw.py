@@ -26,7 +26,7 @@ def common(defaults: Defaults, text_guidance: float) -> list[Any]:
             default=text_guidance,
             min=0.0,
             max=30.0,
-            step=0.1,
+            step=0.05,
             tooltip="How strongly the words are followed; 1 or less switches guidance off and halves the time.",
         ),
         io.Float.Input(
@@ -34,7 +34,7 @@ def common(defaults: Defaults, text_guidance: float) -> list[Any]:
             default=defaults.image_guidance,
             min=1.0,
             max=30.0,
-            step=0.1,
+            step=0.05,
             tooltip="Above 1: how strongly the source images are followed.",
         ),
         io.String.Input(

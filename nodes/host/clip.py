@@ -23,6 +23,7 @@ from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.fused import CleanImage, Part, segment, und_states_for_any_size
 from ...lightbagel_core.understanding import Understanding
 from .attach import KEY, Sources, Unheard
+from .recent import Recent
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,7 @@ class TextEncoder(nn.Module):
     def __init__(self, und: Understanding, config: LightBagelConfig) -> None:
         super().__init__()
         self.und, self.config = und, config
+        self.recent = Recent()
 
     def reset_clip_options(self) -> None:
         pass

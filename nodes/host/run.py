@@ -34,9 +34,9 @@ def generate(
     **settings: Any,
 ) -> Drawn:
     """Pictures of a prompt; size is (width, height) in pixels, the other settings are `draw`'s."""
-    encoder_of(clip)
     prompts = {"full": prompt, "negative": negative_prompt}
-    conds = {name: condition(clip, prompts[name]) for name in guidance.branches}
+    asked = tuple((name, prompts[name]) for name in guidance.branches)
+    conds = encoder_of(clip).recent.get(asked, (clip,), lambda: {name: condition(clip, words) for name, words in asked})
     ratio = vae.spacial_compression_encode()
     return draw(model, vae, conds, torch.zeros(batch, vae.latent_channels, 1, size[1] // ratio, size[0] // ratio),
                 None, guidance, **settings)  # fmt: skip
@@ -55,22 +55,27 @@ def edit(
     **settings: Any,
 ) -> Drawn:
     """A picture of the first IMAGE's size, made by an instruction; what a mask [B, H, W] does not cover stays."""
-    config, found = encoder_of(clip).config, pictures(batches)
-    sources = latents(vae, found, config)
-    asked: dict[str, tuple[Any, ...]] = {
-        "full": (instruction, found, sources),
-        "negative": (negative_prompt, found, sources),
-        "no_image": (instruction,),
-    }
-    conds = {name: condition(clip, *asked[name]) for name in guidance.branches}
-    first, latent = found[0], sources[0]
+    encoder = encoder_of(clip)
+
+    def encoded() -> tuple[Any, torch.Tensor, dict[str, Any]]:
+        found = pictures(batches)
+        sources = latents(vae, found, encoder.config)
+        asked: dict[str, tuple[Any, ...]] = {
+            "full": (instruction, found, sources),
+            "negative": (negative_prompt, found, sources),
+            "no_image": (instruction,),
+        }
+        return found[0], sources[0], {name: condition(clip, *asked[name]) for name in guidance.branches}
+
+    words = (instruction, negative_prompt, guidance.branches)
+    first, latent, conds = encoder.recent.get(words, (clip, vae, *batches), encoded)
     if mask is None:
         return draw(model, vae, conds, torch.zeros_like(latent), None, guidance, **settings)
     image, drawn = draw(model, vae, conds, latent, mask, guidance, **settings)
     # The VAE blurs what it passes on: outside the mask the picture itself is put back.
     soft = comfy.utils.common_upscale(mask[:1, None], image.shape[2], image.shape[1], "bilinear", "disabled")
     soft = soft[:, 0, :, :, None].to(image)
-    return image * soft + sized(first, config.vae_image).to(image) * (1 - soft), drawn
+    return image * soft + sized(first, encoder.config.vae_image).to(image) * (1 - soft), drawn
 
 
 def draw(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PACK, comfyui
-from helpers import INSTRUCTION, PROMPT, SETTINGS, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, pixels, psnr, source, tensor
 from PIL import Image
 
 CONTRACT = {
@@ -136,8 +136,9 @@ assert not new & {{"transformers", "diffusers"}}, new
     subprocess.run([sys.executable, "-c", code], check=True, cwd=comfyui())
 
 
-@pytest.mark.parametrize(("text", "image", "prompts"), [(2.0, 1.5, 3), (2.0, 1.0, 2), (1.0, 1.0, 1)])
-def test_an_edit_encodes_each_source_once_and_only_what_guidance_asks(host, loaded, monkeypatch, text, image, prompts):
+@pytest.fixture
+def calls(loaded, monkeypatch) -> dict[str, int]:
+    """How often the VAE encoded a picture and the VLM a prompt."""
     _, clip, vae = loaded
     calls = {"vae": 0, "clip": 0}
 
@@ -152,5 +153,30 @@ def test_an_edit_encodes_each_source_once_and_only_what_guidance_asks(host, load
 
     counted(vae, "encode", "vae")
     counted(clip.cond_stage_model, "encode_token_weights", "clip")
+    return calls
+
+
+@pytest.mark.parametrize(("text", "image", "prompts"), [(2.0, 1.5, 3), (2.0, 1.0, 2), (1.0, 1.0, 1)])
+def test_an_edit_encodes_each_source_once_and_only_what_guidance_asks(host, loaded, calls, text, image, prompts):
     edit(host, loaded, steps=1, text_guidance=text, image_guidance=image)
     assert calls == {"vae": 1, "clip": prompts}
+
+
+def test_another_seed_encodes_nothing_again(host, loaded, calls):
+    """But another picture, mask aside, or another word does, even in an object of the same content."""
+    images = {"image0": tensor(source())}
+    first = edit(host, loaded, images=images, steps=1)
+    once = dict(calls)
+    second = edit(host, loaded, images=images, steps=1, seed=SEED + 1, mask=torch.ones(1, 8, 8))
+    assert calls == once
+    assert not torch.equal(first[0], second[0])
+    edit(host, loaded, images={"image0": images["image0"].clone()}, steps=1)
+    assert calls == {name: 2 * count for name, count in once.items()}
+    edit(host, loaded, images=images, steps=1, instruction="make the circle green")
+    assert calls == {name: 3 * count for name, count in once.items()}
+    draw = {"prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1, **SETTINGS, "steps": 1}
+    calls.update(clip=0)
+    for seed in (0, 1):
+        host("LightBagelGenerate", *loaded, **draw | {"seed": seed})
+    host("LightBagelGenerate", loaded[0], loaded[1].clone(), loaded[2], **draw)  # as with a LoRA on the CLIP
+    assert calls["clip"] == 4
