@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,10 @@ def start() -> Any:
     from comfy.cli_args import args
 
     args.cpu, args.base_directory, args.disable_api_nodes = True, tempfile.mkdtemp(), True
-    import utils.extra_config  # as main.py does: importing nodes puts comfy/ with its own utils.py before ComfyUI's
+    import_module("utils.extra_config")  # first, as in main.py: importing nodes puts comfy/ and its utils.py in front
+    import server
 
     import nodes
-    import server
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
