@@ -96,13 +96,21 @@ def set_statistics(vae: AutoencoderKLWan, seed: int, count: int = 512) -> None:
 
 
 @torch.no_grad()
-def preview(vae: AutoencoderKLWan, seed: int, count: int = 256) -> Preview:
-    """The linear map from normalised latents to the mean colour of the pixels they stand for, by least squares."""
+def preview(vae: AutoencoderKLWan, seed: int, count: int = 256, noise: float = 0.1) -> Preview:
+    """The linear map from normalised latents to the mean colour of the pixels they stand for, by least squares.
+
+    Fitted as if the latents had noise of this standard deviation: what the DiT draws is never exact, and channels that
+    nearly repeat each other would get large factors of opposite sign. Tokens with something on them count for more
+    than plain background, of which there is most.
+    """
     pixels = to_pixels(pictures(np.random.default_rng([seed, 98]), count))
     latents = encode(vae, pixels.to(vae.device)).cpu().movedim(1, -1).flatten(0, 2)
-    colours = F.avg_pool2d(pixels, vae.config.scale_factor_spatial).movedim(1, -1).flatten(0, 2)
+    colours = F.avg_pool2d(pixels, vae.config.scale_factor_spatial)
+    weight = 1 + 5 * (colours - pixels[:, :, :1, :1]).abs().amax(1).flatten()[:, None]  # a corner is background
+    colours = colours.movedim(1, -1).flatten(0, 2)
     known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
-    *factors, bias = torch.linalg.lstsq(known, colours).solution.tolist()
+    ridge = (noise**2 * weight.sum() * torch.eye(latents.shape[1] + 1)).index_fill(0, torch.tensor(latents.shape[1]), 0)
+    *factors, bias = torch.linalg.solve(known.T @ (weight * known) + ridge, known.T @ (weight * colours)).tolist()
     return Preview(factors, bias)
 
 
