@@ -1,0 +1,105 @@
+"""A ComfyUI server with nothing but the pack in it, as a person starts one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+PACK = Path(__file__).resolve().parents[2]
+START, RUN = 180, 300  # seconds at most
+
+
+class Refused(Exception):
+    """What the server says is wrong with a prompt, or with a part of it, before anything runs."""
+
+
+class Server:
+    """A running ComfyUI; `url` is its address, `base` its folder of models, input and output."""
+
+    def __init__(self, process: subprocess.Popen[Any], port: int, base: Path, log: IO[str]) -> None:
+        self.process, self.base, self.log = process, base, log
+        self.url = f"http://127.0.0.1:{port}"
+
+    def request(self, path: str, data: Any = None) -> Any:
+        """Parsed JSON of a GET, or of a POST if there is data."""
+        body = None if data is None else json.dumps(data).encode()
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            raise Refused(error.read().decode()) from error
+        return json.loads(text) if text else None
+
+    def run(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """The history entry of a prompt in API format, once it has ended, well or not.
+
+        Raises:
+            Refused: any of its nodes is refused, even if others would run.
+        """
+        answer = self.request("/prompt", {"prompt": prompt})
+        entry = self.ended(answer["prompt_id"])
+        if answer["node_errors"]:
+            raise Refused(json.dumps(answer))
+        return entry
+
+    def ended(self, prompt_id: str) -> dict[str, Any]:
+        limit = time.monotonic() + RUN
+        while time.monotonic() < limit:
+            history = self.request(f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]
+            if self.process.poll() is not None:
+                raise RuntimeError(f"ComfyUI ended:\n{self.log_text()[-6000:]}")
+            time.sleep(0.1)
+        raise TimeoutError(f"no result after {RUN} s:\n{self.log_text()[-6000:]}")
+
+    def log_text(self) -> str:
+        """All the server has said so far."""
+        return Path(self.log.name).read_text()
+
+
+@contextmanager
+def serve(comfyui: Path, base: Path, with_pack: bool = True) -> Any:
+    """A server on a free port, from starting to answer until the end of the block."""
+    (base / "custom_nodes").mkdir(parents=True)
+    if with_pack:
+        (base / "custom_nodes" / "lightbagel").symlink_to(PACK)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch",
+        "--disable-api-nodes", "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
+        "--preview-method", "auto",
+    ]  # fmt: skip
+    with open(base / "log.txt", "w") as log:
+        process = subprocess.Popen(
+            command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
+        server = Server(process, port, base, log)
+        try:
+            limit = time.monotonic() + START
+            while True:
+                try:
+                    server.request("/system_stats")
+                    break
+                except urllib.error.URLError:
+                    if process.poll() is not None or time.monotonic() > limit:
+                        raise RuntimeError(f"ComfyUI did not start:\n{server.log_text()[-6000:]}") from None
+                    time.sleep(0.2)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(30)
+            shutil.rmtree(base / "output", ignore_errors=True)

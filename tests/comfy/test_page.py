@@ -1,0 +1,104 @@
+"""ComfyUI's page: workflow files as people drop them, the blueprint as they find it, the words under Describe's box."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import BOXES, MISSING, browse, drop, run
+from conftest import comfyui
+from playwright.sync_api import Page
+from serving import PACK, Server, serve
+
+WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+BLUEPRINT = next((PACK / "subgraphs").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(comfyui(), tmp_path_factory.mktemp("comfyui") / "base") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(server: Server) -> Iterator[Page]:
+    with browse(server) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_dropped_workflow_runs(server: Server, page: Page, workflow: Path):
+    """No node is missing, Run succeeds, and nothing overlaps: not as dropped, not with all previews shown."""
+    drop(page, workflow)
+    assert page.evaluate(MISSING) == []
+    assert overlaps(page) == []
+    entry = run(page, server)
+    assert entry["status"]["status_str"] == "success"
+    shown = [node for node, output in entry["outputs"].items() if output.get("images")]
+    page.wait_for_function("(ids) => ids.every((id) => app.graph.getNodeById(id)?.imgs?.length)", arg=shown)
+    assert overlaps(page) == []
+    for node, output in entry["outputs"].items():
+        if output.get("text"):
+            values = page.evaluate("(id) => app.graph.getNodeById(id).widgets.map((w) => w.value)", node)
+            assert output["text"][0] in values
+
+
+def overlaps(page: Page) -> list[tuple[str, str]]:
+    """Pairs of nodes that lie on one another."""
+    return [
+        (a["name"], b["name"])
+        for a, b in combinations(page.evaluate(BOXES), 2)
+        if a["left"] < b["right"] and b["left"] < a["right"] and a["top"] < b["bottom"] and b["top"] < a["bottom"]
+    ]
+
+
+def test_an_answer_is_no_setting(page: Page):
+    """What Describe shows is saved neither in the workflow nor in the prompt."""
+    drop(page, PACK / "workflows" / "describe.json")
+    shown = "app.graph.nodes.filter((n) => n.type == 'LightBagelDescribe')"
+    page.evaluate(f"{shown}.forEach((n) => (n.widgets.find((w) => w.name == 'answer').value = 'forty-two'))")
+    saved = page.evaluate("JSON.stringify(app.graph.serialize())")
+    prompt = page.evaluate("app.graphToPrompt().then((made) => JSON.stringify(made.output))")
+    assert "forty-two" not in prompt
+    assert "LightBagelDescribe" in prompt
+    assert [node["widgets_values"] for node in json.loads(saved)["nodes"] if node["type"] == "LightBagelDescribe"] == [
+        node["widgets_values"]
+        for node in json.loads((PACK / "workflows" / "describe.json").read_text())["nodes"]
+        if node["type"] == "LightBagelDescribe"
+    ]
+
+
+def test_the_blueprint_is_found_and_runs(server: Server, page: Page):
+    """Found by its name in the node search; wired to a loader and a picture, it edits."""
+    page.evaluate("app.graph.clear()")
+    page.mouse.dblclick(900, 600)
+    page.keyboard.type(BLUEPRINT.stem)
+    page.get_by_text(BLUEPRINT.stem).last.wait_for()
+    page.keyboard.press("Enter")
+    page.wait_for_function("app.graph.nodes.length == 1")
+    inputs: list[Any] = page.evaluate("app.graph.nodes[0].inputs.map((i) => i.name)")
+    assert inputs[:4] == ["model", "clip", "vae", "image"]
+    page.evaluate("""() => {
+      const edit = app.graph.nodes[0];
+      const add = (type, values) => {
+        const node = LiteGraph.createNode(type);
+        app.graph.add(node);
+        for (const [name, value] of Object.entries(values)) node.widgets.find((w) => w.name == name).value = value;
+        return node;
+      };
+      const load = add("LightBagelLoader", {}), shown = add("PreviewImage", {});
+      const white = add("EmptyImage", { width: 128, height: 128, color: 0xffffff });
+      for (const slot of [0, 1, 2]) load.connect(slot, edit, slot);
+      white.connect(0, edit, 3);
+      edit.connect(0, shown, 0);
+      const set = (name, value) => (edit.widgets.find((w) => w.name == name).value = value);
+      set("instruction", "add a large red circle on the left");
+      set("steps", 4);
+    }""")
+    entry = run(page, server)
+    assert entry["status"]["status_str"] == "success"
+    assert [output["images"] for output in entry["outputs"].values()]

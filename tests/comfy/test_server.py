@@ -1,0 +1,151 @@
+"""A real server: what a person meets between starting ComfyUI and the result, and what the pack says when it cannot."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from comfy_cli.workflow_to_api import convert_ui_to_api
+from conftest import comfyui
+from PIL import Image
+from serving import PACK, Refused, Server, serve
+
+WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(comfyui(), tmp_path_factory.mktemp("comfyui") / "base") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def prompt(server: Server) -> Any:
+    """A workflow file as a prompt in API format, with changed inputs by node class."""
+    info = server.request("/object_info")
+
+    def convert(name: str, **changed: dict[str, Any]) -> dict[str, Any]:
+        nodes = convert_ui_to_api(json.loads((PACK / "workflows" / f"{name}.json").read_text()), info)
+        for node in nodes.values():
+            node["inputs"] |= changed.get(node["class_type"], {})
+        return nodes
+
+    return convert
+
+
+def pictures(server: Server, entry: dict[str, Any]) -> list[np.ndarray]:
+    """All pictures a run shows or saves."""
+    found = [image for output in entry["outputs"].values() for image in output.get("images", [])]
+    addresses = [f"{server.url}/view?{urllib.parse.urlencode(image)}" for image in found]
+    return [np.asarray(Image.open(io.BytesIO(urllib.request.urlopen(address).read()))) for address in addresses]
+
+
+def message(entry: dict[str, Any]) -> str:
+    """What a person is told of a run that failed: the node and its words."""
+    (error,) = (body for kind, body in entry["status"]["messages"] if kind == "execution_error")
+    return f"{error['node_type']}: {error['exception_message']}"
+
+
+def test_there_are_workflows_with_pictures_and_notes():
+    assert len(WORKFLOWS) == 9
+    for workflow in WORKFLOWS:
+        assert Image.open(workflow.with_suffix(".jpg")).size >= (300, 300)
+        kinds = [node["type"] for node in json.loads(workflow.read_text())["nodes"]]
+        assert "MarkdownNote" in kinds
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_through_post_prompt(server: Server, prompt: Any, workflow: Path):
+    entry = server.run(prompt(workflow.stem))
+    assert entry["status"]["status_str"] == "success", message(entry)
+    shown = pictures(server, entry)
+    assert shown
+    assert all(picture.std() > 10 for picture in shown)
+
+
+@pytest.mark.parametrize("workflow", ["text-to-image", "text-to-image-ksampler", "edit", "edit-dual-guidance"])
+def test_another_seed_loads_and_encodes_nothing_again(server: Server, prompt: Any, workflow: str):
+    """Only what depends on the seed runs; no model is loaded. (What a one-box run encodes: see test_nodes.)"""
+
+    def run(seed: int) -> tuple[dict[str, Any], str, set[str]]:
+        last = {"edit": ["LightBagelEdit"], "edit-dual-guidance": ["RandomNoise"]}.get(workflow)
+        seeds = {"seed": seed, "noise_seed": seed}
+        changed = {
+            kind: {name: seeds[name]}
+            for kind, name in (("LightBagelGenerate", "seed"), ("KSampler", "seed"), ("LightBagelEdit", "seed"),
+                               ("RandomNoise", "noise_seed"))
+            if last is None or kind in last
+        }  # fmt: skip
+        nodes = prompt(workflow, **changed)
+        already = len(server.log_text())
+        entry = server.run(nodes)
+        (cached,) = (body["nodes"] for kind, body in entry["status"]["messages"] if kind == "execution_cached")
+        return entry, server.log_text()[already:], {nodes[node]["class_type"] for node in nodes if node not in cached}
+
+    first, _, _ = run(1001)
+    second, said, ran = run(1002)
+    assert "Requested to load" not in said
+    sampling = {"LightBagelGenerate", "KSampler", "LightBagelEdit", "RandomNoise", "SamplerCustomAdvanced"}
+    assert ran <= sampling | {"VAEDecode", "SaveImage"}
+    assert ran & sampling
+    differ = [not np.array_equal(a, b) for a, b in zip(pictures(server, first), pictures(server, second), strict=True)]
+    assert any(differ)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "changed", "told"),
+    [
+        ("text-to-image", {"LightBagelLoader": {"checkpoint": "gone"}}, "checkpoint: 'gone' not in"),
+        ("text-to-image", {"LightBagelGenerate": {"width": 8}}, "8.*smaller than min of 32"),
+        ("text-to-image", {"LightBagelGenerate": {"steps": 0}}, "smaller than min of 1"),
+        ("edit", {"LightBagelEdit": {"renorm": "wild"}}, "renorm: 'wild' not in"),
+    ],
+)
+def test_what_the_server_refuses(server: Server, prompt: Any, workflow: str, changed: Any, told: str):
+    with pytest.raises(Refused, match=told) as refusal:
+        server.run(prompt(workflow, **changed))
+    errors = json.loads(str(refusal.value))["node_errors"]
+    assert [error["class_type"] for error in errors.values()] == list(changed)
+
+
+def test_an_edit_without_an_image(server: Server, prompt: Any):
+    nodes = prompt("with-other-nodes")
+    for node in nodes.values():
+        node["inputs"].pop("images.image0", None)
+    with pytest.raises(Refused, match=r"Required input is missing.*images\.image0.*LightBagelEdit"):
+        server.run(nodes)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "changed", "told"),
+    [
+        ("text-to-image", {"LightBagelGenerate": {"prompt": " "}}, "LightBagelGenerate: the prompt is empty"),
+        ("text-to-image", {"LightBagelGenerate": {"prompt": "cat " * 5000}}, "LightBagelGenerate: .*not know: cat"),
+        ("describe", {"LightBagelDescribe": {"question": ""}}, "LightBagelDescribe: the question is empty"),
+        ("with-other-nodes", {"EmptyImage": {"width": 16384, "height": 1}}, "LightBagelEdit: .*too narrow"),
+    ],
+)  # fmt: skip
+def test_what_a_run_says_and_the_next_one_works(server: Server, prompt: Any, workflow: str, changed: Any, told: str):
+    entry = server.run(prompt(workflow, **changed))
+    assert entry["status"]["status_str"] == "error"
+    assert re.match(told, message(entry)), message(entry)
+    assert server.run(prompt("text-to-image"))["status"]["status_str"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("changed", "count"),
+    [({"batch_size": 64, "steps": 2}, 64), ({"prompt": "a large red circle " * 1053, "steps": 2}, 1)],
+    ids=["a batch of 64", "20,000 characters"],
+)
+def test_what_is_much_simply_works(server: Server, prompt: Any, changed: Any, count: int):
+    entry = server.run(prompt("text-to-image", LightBagelGenerate=changed))
+    assert entry["status"]["status_str"] == "success", message(entry)
+    assert len(pictures(server, entry)) == count
