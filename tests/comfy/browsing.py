@@ -11,7 +11,8 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 from serving import Server
 
-READY = "!!(window.app?.canvas && window.LiteGraph?.registered_node_types?.KSampler)"
+# The last thing the page does by itself is to open its default workflow.
+READY = "!!(window.LiteGraph?.registered_node_types?.KSampler && window.app?.canvas?.graph?.nodes.length)"
 DROP = """([name, text]) => {
   const data = new DataTransfer();
   data.items.add(new File([text], name, { type: "application/json" }));
