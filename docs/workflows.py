@@ -1,5 +1,5 @@
 """Runs every workflow on ComfyUI's page and takes its pictures: workflows/<name>.jpg, what it makes, for ComfyUI's list
-of templates, and docs/<name>.jpg, how it looks on the canvas.
+of templates; docs/<name>.jpg, how it looks on the canvas; web/docs/<node>.jpg, parts of that for the help pages.
 
     COMFYUI_PATH=… python docs/workflows.py        (with ComfyUI's Python, playwright and Debian's chromium)
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+from playwright.sync_api import Page
 
 PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK / "tests" / "comfy"))
@@ -24,7 +25,25 @@ sys.path.insert(0, str(PACK / "tests" / "comfy"))
 from browsing import area, browse, drop, fit, run  # noqa: E402
 from serving import Server, serve  # noqa: E402
 
-SIDE, GAP, INK, PAPER = 384, 12, "#e8e8e8", "#262626"
+SIDE, GAP, LINE, INK, PAPER = 512, 12, 26, "#e8e8e8", "#262626"
+HELP = {  # for a node's help page: the workflow, and what of it to show
+    "LightBagelLoader": ("text-to-image", ("LightBagelLoader", "LightBagelGenerate")),
+    "LightBagelTextEncode": ("text-to-image-ksampler", ("LightBagelTextEncode", "KSampler")),
+    "LightBagelGenerate": ("text-to-image", ("LightBagelGenerate", "SaveImage")),
+    "LightBagelEdit": ("edit", ("LightBagelEdit", "PreviewImage", "SaveImage")),
+    "LightBagelDescribe": ("describe", ("LightBagelDescribe", "PreviewImage")),
+}
+BESIDE_A_LOADER = """() => {
+  app.graph.clear();
+  const [load, fuse, sample] = ["UNETLoader", "LightBagelApplyFusion", "KSampler"].map((type, i) => {
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = [i * 360, 0];
+    return node;
+  });
+  load.connect(0, fuse, 0);
+  fuse.connect(0, sample, 0);
+}"""
 
 
 def images(server: Server, outputs: dict[str, Any]) -> list[Image.Image]:
@@ -42,15 +61,19 @@ def images(server: Server, outputs: dict[str, Any]) -> list[Image.Image]:
 
 
 def card(pictures: list[Image.Image], texts: list[str]) -> Image.Image:
-    """Pictures side by side, with what was said below them."""
-    font = ImageFont.load_default(22)
-    lines = [line for text in texts for line in textwrap.wrap(f"“{text}”", SIDE * len(pictures) // 12)]
-    width = len(pictures) * (SIDE + GAP) + GAP
-    made = Image.new("RGB", (width, SIDE + 2 * GAP + 30 * len(lines)), PAPER)
+    """A square of pictures in a grid, the list of templates shows squares, with what was said below them."""
+    made, font = Image.new("RGB", (SIDE, SIDE), PAPER), ImageFont.load_default(20)
+    lines = [line for text in texts for line in textwrap.wrap(f"“{text}”", SIDE // 11)]
+    columns = 1 if len(pictures) == 1 else 2
+    rows = -(-len(pictures) // columns)
+    height = SIDE - GAP - len(lines) * LINE
+    tile = min((SIDE - GAP) // columns, height // rows) - GAP
+    left, top = (SIDE - columns * (tile + GAP) + GAP) // 2, (height - rows * (tile + GAP) + 2 * GAP) // 2
     for i, picture in enumerate(pictures):
-        made.paste(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (GAP + i * (SIDE + GAP), GAP))
+        place = left + i % columns * (tile + GAP), top + i // columns * (tile + GAP)
+        made.paste(picture.convert("RGB").resize((tile, tile), Image.Resampling.LANCZOS), place)
     for i, line in enumerate(lines):
-        ImageDraw.Draw(made).text((GAP, SIDE + 2 * GAP + 30 * i), line, INK, font)
+        ImageDraw.Draw(made).text((GAP, height + i * LINE), line, INK, font)
     return made
 
 
@@ -69,7 +92,18 @@ def main() -> None:
             page.wait_for_timeout(2000)  # the last previews arrive
             fit(page)
             page.wait_for_timeout(500)
-            page.screenshot(path=PACK / "docs" / f"{workflow.stem}.jpg", clip=area(page), type="jpeg", quality=85)
+            photograph(page, PACK / "docs" / f"{workflow.stem}.jpg")
+            for node, (name, types) in HELP.items():
+                if name == workflow.stem:
+                    photograph(page, PACK / "web" / "docs" / f"{node}.jpg", types)
+        page.evaluate(BESIDE_A_LOADER)
+        fit(page)
+        page.wait_for_timeout(500)
+        photograph(page, PACK / "web" / "docs" / "LightBagelApplyFusion.jpg")
+
+
+def photograph(page: Page, path: Path, types: tuple[str, ...] = ()) -> None:
+    page.screenshot(path=path, clip=area(page, types), type="jpeg", quality=85)
 
 
 if __name__ == "__main__":

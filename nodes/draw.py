@@ -13,14 +13,24 @@ from .loader import CATEGORY
 
 STRIDE = 32  # pixels a DiT token covers
 
+OUTPUTS = [
+    io.Image.Output(tooltip="The finished pictures."),
+    io.Latent.Output(tooltip="Their latents, for another sampler or decoder."),
+]
+
 
 def common(defaults: Defaults, text_guidance: float) -> list[Any]:
     """The inputs both one-box nodes end with."""
     return [
         io.Int.Input(
-            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="The noise."
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="The noise a picture starts from; the same seed draws the same picture.",
         ),
-        io.Int.Input("steps", default=defaults.steps, min=1, max=1000, tooltip="Denoising steps; 20 to 50."),
+        io.Int.Input("steps", default=defaults.steps, min=1, max=1000, tooltip="Denoising steps; 20 to 50 are usual."),
         io.Float.Input(
             "text_guidance",
             default=text_guidance,
@@ -38,14 +48,18 @@ def common(defaults: Defaults, text_guidance: float) -> list[Any]:
             tooltip="Above 1: how strongly the source images are followed.",
         ),
         io.String.Input(
-            "negative_prompt", multiline=True, default="", advanced=True, tooltip="What to keep away from."
+            "negative_prompt",
+            multiline=True,
+            default="",
+            advanced=True,
+            tooltip="What to keep away from; may stay empty.",
         ),
         io.Combo.Input(
             "solver",
             options=list(get_args(SolverName)),
             default=defaults.solver,
             advanced=True,
-            tooltip="The authors use unipc.",
+            tooltip="How a step is taken; the authors use unipc.",
         ),
         io.Float.Input(
             "shift",
@@ -64,7 +78,13 @@ def common(defaults: Defaults, text_guidance: float) -> list[Any]:
             tooltip="Brings an over-guided picture back to its natural contrast.",
         ),
         io.Float.Input(
-            "renorm_min", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True, tooltip="Renorm shrinks no further."
+            "renorm_min",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            advanced=True,
+            tooltip="Renorm weakens guidance no further than to this part.",
         ),
         io.Float.Input(
             "guidance_from",
@@ -73,7 +93,7 @@ def common(defaults: Defaults, text_guidance: float) -> list[Any]:
             max=1.0,
             step=0.01,
             advanced=True,
-            tooltip="Guidance acts from this noise level (1: the start) …",
+            tooltip="Guidance acts from this noise level; 1 is the start of the run.",
         ),
         io.Float.Input(
             "guidance_to",
@@ -82,7 +102,7 @@ def common(defaults: Defaults, text_guidance: float) -> list[Any]:
             max=1.0,
             step=0.01,
             advanced=True,
-            tooltip="… down to this one (0: the end).",
+            tooltip="Guidance acts down to this noise level; 0 is the end of the run.",
         ),
     ]
 
@@ -105,10 +125,10 @@ class LightBagelGenerate(io.ComfyNode):
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip="What to draw."),
                 io.Int.Input("width", default=defaults.width, tooltip="Pixels. The nano draws 128.", **side),
                 io.Int.Input("height", default=defaults.height, tooltip="Pixels. The nano draws 128.", **side),
-                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Pictures at once."),
+                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="How many pictures to draw at once."),
                 *(i for i in common(defaults, defaults.text_guidance) if i.id != "image_guidance"),
             ],
-            outputs=[io.Image.Output(), io.Latent.Output()],
+            outputs=OUTPUTS,
         )
 
     @classmethod
@@ -143,12 +163,13 @@ class LightBagelEdit(io.ComfyNode):
                     template=io.Autogrow.TemplatePrefix(
                         io.Image.Input("image", tooltip="A source image; the first one gives the size."), "image", 1, 16
                     ),
+                    tooltip="Source images; the first one gives the size.",
                 ),
                 io.String.Input("instruction", multiline=True, dynamic_prompts=True, tooltip="What to change."),
                 io.Mask.Input("mask", optional=True, tooltip="Only here may the first image change."),
                 *common(defaults, defaults.edit_text_guidance),
             ],
-            outputs=[io.Image.Output(), io.Latent.Output()],
+            outputs=OUTPUTS,
         )
 
     @classmethod

@@ -39,9 +39,10 @@ class LightBagelTextEncode(io.ComfyNode):
                         io.Image.Input("image", tooltip="A source image; a batch counts as several."), "image", 0, 16
                     ),
                     optional=True,
+                    tooltip="Source images, in the order the instruction speaks of them. None: text to image.",
                 ),
             ],
-            outputs=[io.Conditioning.Output()],
+            outputs=[io.Conditioning.Output(tooltip="For a sampler that runs LightBagel's MODEL.")],
         )
 
     @classmethod
@@ -76,24 +77,64 @@ class LightBagelDescribe(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "sampling_mode",
                     display_name="Sampling Mode",
-                    tooltip="Off: always the likeliest word.",
+                    tooltip="Off: always the likeliest word. On: chosen by chance, with these settings.",
                     options=[
                         io.DynamicCombo.Option("off", []),
                         io.DynamicCombo.Option(
                             "on",
                             [
-                                io.Float.Input("temperature", default=0.7, min=0.01, max=2.0, step=0.01),
-                                io.Int.Input("top_k", default=64, min=0, max=1000),
-                                io.Float.Input("top_p", default=0.95, min=0.0, max=1.0, step=0.01),
-                                io.Float.Input("min_p", default=0.05, min=0.0, max=1.0, step=0.01),
-                                io.Float.Input("repetition_penalty", default=1.05, min=0.01, max=5.0, step=0.01),
-                                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF),
+                                io.Float.Input(
+                                    "temperature",
+                                    default=0.7,
+                                    min=0.01,
+                                    max=2.0,
+                                    step=0.01,
+                                    tooltip="Higher: more surprising words.",
+                                ),
+                                io.Int.Input(
+                                    "top_k",
+                                    default=64,
+                                    min=0,
+                                    max=1000,
+                                    tooltip="Choose among this many likeliest words; 0: among all.",
+                                ),
+                                io.Float.Input(
+                                    "top_p",
+                                    default=0.95,
+                                    min=0.0,
+                                    max=1.0,
+                                    step=0.01,
+                                    tooltip="Choose among the likeliest words that together reach this probability.",
+                                ),
+                                io.Float.Input(
+                                    "min_p",
+                                    default=0.05,
+                                    min=0.0,
+                                    max=1.0,
+                                    step=0.01,
+                                    tooltip="Leave out words less likely than this part of the likeliest one.",
+                                ),
+                                io.Float.Input(
+                                    "repetition_penalty",
+                                    default=1.05,
+                                    min=0.01,
+                                    max=5.0,
+                                    step=0.01,
+                                    tooltip="Above 1: words already said become less likely.",
+                                ),
+                                io.Int.Input(
+                                    "seed",
+                                    default=0,
+                                    min=0,
+                                    max=0xFFFFFFFFFFFFFFFF,
+                                    tooltip="The same seed gives the same answer.",
+                                ),
                             ],
                         ),
                     ],
                 ),
             ],
-            outputs=[io.String.Output(display_name="text")],
+            outputs=[io.String.Output(display_name="text", tooltip="The answer.")],
         )
 
     @classmethod

@@ -23,7 +23,7 @@ DROP = """([name, text]) => {
 MISSING = "app.graph.nodes.map((n) => n.type).filter((t) => !(t in LiteGraph.registered_node_types))"
 # A node's title stands above its position.
 BOXES = """app.graph.nodes.map((n) => ({
-  name: n.title, left: n.pos[0], top: n.pos[1] - LiteGraph.NODE_TITLE_HEIGHT,
+  name: n.title, type: n.type, left: n.pos[0], top: n.pos[1] - LiteGraph.NODE_TITLE_HEIGHT,
   right: n.pos[0] + n.size[0], bottom: n.pos[1] + n.size[1] }))"""
 BAR, TOAST, MARGIN = 120, 260, 140  # pixels of the page's own things: above and left, on the right, below
 
@@ -58,9 +58,9 @@ def drop(page: Page, workflow: Path) -> None:
     page.wait_for_function("app.graph.nodes.length > 0")
 
 
-def bounds(page: Page) -> tuple[float, float, float, float]:
-    """(left, top, width, height) of all nodes, in the graph's units."""
-    boxes = page.evaluate(BOXES)
+def bounds(page: Page, types: tuple[str, ...] = ()) -> tuple[float, float, float, float]:
+    """(left, top, width, height) of all nodes, or of those of some types, in the graph's units."""
+    boxes = [box for box in page.evaluate(BOXES) if not types or box["type"] in types]
     left, top = (min(box[side] for box in boxes) for side in ("left", "top"))
     right, bottom = (max(box[side] for box in boxes) for side in ("right", "bottom"))
     return left, top, right - left, bottom - top
@@ -75,11 +75,17 @@ def fit(page: Page) -> None:
     page.evaluate("(view) => { Object.assign(app.canvas.ds, view); app.canvas.setDirty(true, true) }", view)
 
 
-def area(page: Page) -> dict[str, float]:
-    """Where on the page the graph is after `fit`, with a little air, in pixels."""
-    width, height = bounds(page)[2:]
-    scale = page.evaluate("app.canvas.ds.scale")
-    return {"x": BAR - 20, "y": BAR - 20, "width": width * scale + 40, "height": height * scale + 40}
+def area(page: Page, types: tuple[str, ...] = ()) -> dict[str, float]:
+    """Where on the page the nodes of some types, or all, are, with a little air; x, y, width, height in pixels."""
+    left, top, width, height = bounds(page, types)
+    scale, (x, y) = page.evaluate("[app.canvas.ds.scale, [...app.canvas.ds.offset]]")
+    air = 20
+    return {
+        "x": (left + x) * scale - air,
+        "y": (top + y) * scale - air,
+        "width": width * scale + 2 * air,
+        "height": height * scale + 2 * air,
+    }
 
 
 def run(page: Page, server: Server) -> dict[str, Any]:
