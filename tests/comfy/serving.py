@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -70,8 +71,8 @@ class Server:
 
 
 @contextmanager
-def serve(comfyui: Path, base: Path, with_pack: bool = True) -> Any:
-    """A server on a free port, from starting to answer until the end of the block."""
+def serve(comfyui: Path, base: Path, *arguments: str, with_pack: bool = True) -> Iterator[Server]:
+    """A server on a free port, with more arguments for main.py, from starting to answer until the end of the block."""
     (base / "custom_nodes").mkdir(parents=True)
     if with_pack:
         (base / "custom_nodes" / "lightbagel").symlink_to(PACK)
@@ -81,7 +82,7 @@ def serve(comfyui: Path, base: Path, with_pack: bool = True) -> Any:
     command = [
         sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch",
         "--disable-api-nodes", "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
-        "--preview-method", "auto",
+        "--preview-method", "auto", *arguments,
     ]  # fmt: skip
     with open(base / "log.txt", "w") as log:
         process = subprocess.Popen(

@@ -30,7 +30,13 @@ SEEDS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(comfyui(), tmp_path_factory.mktemp("comfyui") / "base") as running:
+    """With a second place for checkpoints, as extra_model_paths.yaml names it."""
+    folder = tmp_path_factory.mktemp("comfyui")
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "my checkpoint").symlink_to(PACK / "lightbagel_core" / "nano")
+    paths = folder / "extra_model_paths.yaml"
+    paths.write_text(f"mine:\n  base_path: {folder}\n  lightbagel: elsewhere\n")
+    with serve(comfyui(), folder / "base", "--extra-model-paths-config", str(paths)) as running:
         yield running
 
 
@@ -75,6 +81,21 @@ def test_a_workflow_through_post_prompt(server: Server, prompt: Any, workflow: P
     assert entry["status"]["status_str"] == "success", message(entry)
     assert entry["outputs"]
     assert all(picture.std() > 10 for picture in pictures(server, entry))
+
+
+def test_a_checkpoint_from_extra_model_paths(server: Server, prompt: Any):
+    entry = server.run(prompt("text-to-image", LightBagelLoader={"checkpoint": "my checkpoint"}))
+    assert entry["status"]["status_str"] == "success", message(entry)
+
+
+def test_cancel_ends_a_run_and_the_next_one_works(server: Server, prompt: Any):
+    long = prompt("text-to-image", LightBagelGenerate={"steps": 1000, "seed": 5})
+    prompt_id = server.request("/prompt", {"prompt": long})["prompt_id"]
+    while not server.request(f"/history/{prompt_id}"):  # a run that only begins forgets what was asked before
+        server.request("/interrupt", {})
+    kinds = [kind for kind, _ in server.ended(prompt_id)["status"]["messages"]]
+    assert kinds[-1] == "execution_interrupted"
+    assert server.run(prompt("text-to-image"))["status"]["status_str"] == "success"
 
 
 @pytest.mark.parametrize("workflow", SEEDS)

@@ -240,6 +240,24 @@ def test_previews_and_cancelling(host, loaded, prompts, monkeypatch):
     assert torch.equal(ksampler(host, loaded[0], prompts), before)
 
 
+def test_cancelling_ends_within_a_step(host, loaded, prompts):
+    """The rest of a step's blocks and fusion layers is not computed."""
+    import comfy.model_management as management
+
+    wan, fusion = loaded[0].model.diffusion_model, loaded[0].additional_models["lightbagel"][0].model
+    done: list[Any] = []
+    hooks = [wan.blocks[1].register_forward_hook(lambda *_: management.interrupt_current_processing())]
+    for module in (fusion[1].gen_out, wan.blocks[2]):
+        hooks.append(module.register_forward_hook(lambda module, *_: done.append(module)))
+    try:
+        with pytest.raises(management.InterruptProcessingException):
+            ksampler(host, loaded[0], prompts)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert done == []
+
+
 def test_a_run_computes_constant_things_once(host, loaded, prompts, monkeypatch):
     """Prompts of two lengths share one forward a step; the und side's keys are made once a run, the VLM not at all."""
     model, clip, _ = loaded
