@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, SEED, STEPS, empty, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, empty, pixels, psnr, source, tensor
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -289,6 +291,28 @@ def test_nothing_of_a_run_is_kept(host, loaded, prompts):
     hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
     assert len(hooks) == 3
     assert all(not hook.__self__.prefixes for hook in hooks)
+
+
+def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
+    """The fusion stack is managed beside Wan; when nobody holds the loader's outputs any more, nothing of them stays."""
+    import comfy.model_management as management
+
+    model, clip, vae = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
+    own = host("CLIPTextEncode", clip, PROMPT), host("CLIPTextEncode", clip, "")
+    samples = ksampler(host, model, own)
+    host("VAEDecode", vae, {"samples": samples})
+    image = {"image0": tensor(source())}
+    draw = {**SETTINGS, "steps": 1, "images": image, "instruction": INSTRUCTION, "image_guidance": 1.0}
+    host("LightBagelEdit", model, clip, vae, **draw)
+    parts = [model.model, model.additional_models["lightbagel"][0].model, clip.cond_stage_model, vae.first_stage_model]
+    managed = [entry.model.model for entry in management.current_loaded_models]
+    assert all(any(part is one for one in managed) for part in parts)
+    refs = [weakref.ref(part) for part in parts]
+    management.unload_all_models()
+    assert not management.current_loaded_models
+    del model, clip, vae, own, parts, managed, draw, image
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 4
 
 
 def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
