@@ -294,7 +294,7 @@ def test_nothing_of_a_run_is_kept(host, loaded, prompts):
 
 
 def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
-    """The fusion stack is managed beside Wan; when nobody holds the loader's outputs any more, nothing of them stays."""
+    """The fusion stack is managed beside Wan; when nobody holds the outputs of the loader any more, nothing stays."""
     import comfy.model_management as management
 
     model, clip, vae = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
