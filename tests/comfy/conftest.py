@@ -1,6 +1,7 @@
 """A real ComfyUI in this process, on the CPU, with the pack loaded the way ComfyUI loads it.
 
-Which one: COMFYUI_PATH, else the ComfyUI whose custom_nodes the pack lies in. Without one these tests fail, not skip.
+Which one: COMFYUI_PATH, else the ComfyUI whose custom_nodes the pack lies in, else what .ci/comfy has fetched. Without
+one these tests fail, not skip; .ci/comfy installs all they need, so that none is left out there.
 """
 
 from __future__ import annotations
@@ -10,19 +11,28 @@ import os
 import sys
 import tempfile
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 PACK = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightbagel-tests"
+NEEDS = {"test_page.py": "playwright", "test_server.py": "comfy_cli"}
+collect_ignore = [test for test, package in NEEDS.items() if find_spec(package) is None]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for test in collect_ignore:
+        terminalreporter.write_line(f"NOT RUN: {test}, for want of {NEEDS[test]}", red=True, bold=True)
 
 
 def comfyui() -> Path:
-    for path in (os.environ.get("COMFYUI_PATH"), PACK.parents[1]):
+    for path in (os.environ.get("COMFYUI_PATH"), PACK.parents[1], CACHE / "comfyui-0.30.0"):
         if path and (Path(path) / "comfy" / "sd.py").is_file():
             return Path(path).resolve()
-    raise pytest.UsageError("these tests need a ComfyUI: set COMFYUI_PATH to its folder")
+    raise pytest.UsageError("these tests need a ComfyUI: set COMFYUI_PATH to its folder, or let .ci/comfy fetch one")
 
 
 def start() -> Any:
