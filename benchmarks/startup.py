@@ -30,6 +30,7 @@ def seconds(comfyui: Path, with_pack: bool) -> tuple[float, float]:
             took = time.perf_counter() - began
             assert ("LightBagelLoader" in nodes) == with_pack
             imported = re.search(r"([\d.]+) seconds: .*lightbagel", server.log_text())
+            assert bool(imported) == with_pack, "ComfyUI's log names no import time"
             return took, float(imported[1]) if imported else 0.0
 
 

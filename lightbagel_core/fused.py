@@ -91,10 +91,10 @@ def und_states(und: Understanding, samples: Sequence[Sequence[Part]], layouts: S
 
 
 def und_states_for_any_size(und: Understanding, parts: Sequence[Part], patch: int) -> list[Tensor]:
-    """The VLM's states of one sample whose target's size is not known yet: depth x [1, U + 2 * SIDES, hidden].
+    """The VLM's states of one sample whose target's size is not known yet: depth x [1, 2 * SIDES + U, hidden].
 
     Of the und tokens only the target's two markers depend on its size, and on nothing of it but its longer side (the
-    position of the end marker). They follow the U others once for each longer side of 1 .. SIDES tokens.
+    position of the end marker). They stand once for each longer side of 1 .. SIDES tokens, before the U others.
     """
     segments = [segment(part, patch) for part in parts]
     markers = [_und_only(lay_out([*segments, ImageSegment("noised", side, side)])) for side in range(1, SIDES + 1)]
@@ -104,11 +104,12 @@ def und_states_for_any_size(und: Understanding, parts: Sequence[Part], patch: in
     visible = torch.cat([torch.ones(2 * SIDES, u, dtype=torch.bool), visible], dim=1)
     visible = torch.cat([F.pad(markers[0][1][:u, :u], (0, 2 * SIDES)), visible])
     embeddings = und.und_embeddings([*(None if isinstance(p, CleanImage) else p for p in parts), *[None] * SIDES])
-    return und.und_states(embeddings[None], positions[:, None].to(und.device), visible[None].to(und.device))
+    states = und.und_states(embeddings[None], positions[:, None].to(und.device), visible[None].to(und.device))
+    return [torch.cat([state[:, u:], state[:, :u]], dim=1) for state in states]
 
 
 def at_size(states: Tensor, target: tuple[int, int]) -> Tensor:
-    """From states for any size [U + 2 * SIDES, ...] those for a target of (rows, cols) tokens, [U + 2, ...].
+    """From states for any size [2 * SIDES + U, ...] those for a target of (rows, cols) tokens, [U + 2, ...].
 
     Raises:
         ValueError: the target is larger than SIDES tokens.
@@ -116,8 +117,7 @@ def at_size(states: Tensor, target: tuple[int, int]) -> Tensor:
     side = max(target)
     if side > SIDES:
         raise ValueError(f"a picture may have at most {SIDES} tokens on its longer side, not {side}; make it smaller")
-    u = len(states) - 2 * SIDES
-    return torch.cat([states[:u], states[u + 2 * side - 2 : u + 2 * side]])
+    return torch.cat([states[2 * SIDES :], states[2 * side - 2 : 2 * side]])
 
 
 def _und_only(layout: Layout) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,13 @@ from .loader import CATEGORY
 
 STRIDE = 32  # pixels a DiT token covers
 
+PARTS = [
+    io.Model.Input(
+        "model", tooltip="LightBagel's MODEL, with LoRAs and patches; what changes CFG acts only in KSampler."
+    ),
+    io.Clip.Input("clip", tooltip="LightBagel's CLIP."),
+    io.Vae.Input("vae", tooltip="LightBagel's VAE."),
+]
 OUTPUTS = [
     io.Image.Output(tooltip="The finished pictures."),
     io.Latent.Output(tooltip="Their latents, for another sampler or decoder."),
@@ -119,9 +126,7 @@ class LightBagelGenerate(io.ComfyNode):
             description="Draws pictures of a prompt, with the authors' sampler and guidance.",
             search_aliases=["lightbagel", "text to image", "t2i", "draw"],
             inputs=[
-                io.Model.Input("model", tooltip="LightBagel's MODEL, with LoRAs or whatever else was put on it."),
-                io.Clip.Input("clip", tooltip="LightBagel's CLIP."),
-                io.Vae.Input("vae", tooltip="LightBagel's VAE."),
+                *PARTS,
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip="What to draw."),
                 io.Int.Input("width", default=defaults.width, tooltip="Pixels. The nano draws 128.", **side),
                 io.Int.Input("height", default=defaults.height, tooltip="Pixels. The nano draws 128.", **side),
@@ -155,9 +160,7 @@ class LightBagelEdit(io.ComfyNode):
             description="Changes a picture by an instruction, or makes one from several.",
             search_aliases=["lightbagel", "instruct", "image edit", "inpaint"],
             inputs=[
-                io.Model.Input("model", tooltip="LightBagel's MODEL, with LoRAs or whatever else was put on it."),
-                io.Clip.Input("clip", tooltip="LightBagel's CLIP."),
-                io.Vae.Input("vae", tooltip="LightBagel's VAE."),
+                *PARTS,
                 io.Autogrow.Input(
                     "images",
                     template=io.Autogrow.TemplatePrefix(

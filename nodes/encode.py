@@ -141,7 +141,8 @@ class LightBagelDescribe(io.ComfyNode):
     def execute(
         cls, clip: Any, image: torch.Tensor, question: str, max_length: int, sampling_mode: Any
     ) -> io.NodeOutput:
-        from .host.pictures import encoder_of, pictures
+        from .host.image import pictures
+        from .host.pictures import encoder_of
 
         encoder_of(clip)
         if not question.strip():

@@ -96,7 +96,10 @@ class LightBagelApplyFusion(io.ComfyNode):
             description="Puts a LightBagel fusion stack onto any Wan2.2-TI2V-5B model: fp8, GGUF, with LoRAs.",
             search_aliases=["lightbagel", "fusion", "wan", "gguf"],
             inputs=[
-                io.Model.Input("model", tooltip="A Wan2.2-TI2V-5B model, loaded by any loader."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A Wan2.2-TI2V-5B model, loaded by any loader. Its shift becomes 4 unless it was set.",
+                ),
                 io.Combo.Input(
                     "fusion",
                     options=checkpoints(),

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import comfy.conds
-import comfy.model_base
+import comfy.model_sampling
 import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
@@ -36,7 +35,7 @@ KEY = "lightbagel"
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """What stands beside the und states in a CONDITIONING, under `KEY`.
+    """What stands beside the und states in a CONDITIONING, among its `model_conds` under `KEY`.
 
     segments: all segments before the drawn image, in sequence order.
     latents: the clean source images' latents [1, C, 1, h, w], as a VAE gives them, in the order of their segments.
@@ -48,7 +47,7 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One sample of a batch: und states for any size [U + 2 * SIDES, depth * hidden], and what stands beside them."""
+    """One sample of a batch: und states for any size [2 * SIDES + U, depth * hidden], and what stands beside them."""
 
     states: Tensor
     sources: Sources
@@ -71,10 +70,10 @@ class Rows(comfy.conds.CONDRegular):
 
 
 class Unheard(comfy.conds.CONDRegular):
-    """What `Rows` replaces in our CONDITIONING; a model that does not know it did not listen to LightBagel either."""
+    """`Sources` in a CONDITIONING, until `Rows` take its place; a model that leaves it there hears something else."""
 
-    def __init__(self) -> None:
-        super().__init__(None)
+    def __init__(self, sources: Sources) -> None:
+        super().__init__(sources)
 
     def process_cond(self, **kwargs: Any) -> Any:
         raise ValueError(
@@ -112,16 +111,29 @@ class Fused:
         return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args)
 
     def batchable(self, cond: dict[str, Any], model: Any) -> dict[str, Any]:
-        """A condition with its samples as `Rows` in place of what Wan would read from it."""
-        sources = cond.get(KEY)
-        if sources is None:
-            raise ValueError(
-                "this MODEL listens to LightBagel's own text encoder, but a conditioning came from another one. "
-                "Encode the prompt with the CLIP of the LightBagel loader."
-            )
-        if isinstance(cond["model_conds"][KEY], Rows):
+        """A condition with its samples as `Rows` in place of what Wan would read from it.
+
+        All is read from `model_conds`: of the conditions ComfyUI makes where an area is set, only those are their own.
+        """
+        conds = cond["model_conds"]
+        if isinstance(conds.get(KEY), Rows):
             return cond
-        states = cond["cross_attn"]
+        if KEY not in conds:
+            raise ValueError(
+                "this MODEL listens to LightBagel's own text encoder, but a conditioning came from another one, or "
+                "from scheduled CLIP hooks. Encode the prompt with the CLIP of the LightBagel loader, without schedule."
+            )
+        if {"reference_latent", "context_latents"} & conds.keys():
+            raise ValueError(
+                "LightBagel does not hear a ReferenceLatent: connect the picture and the VAE to LightBagel Text Encode"
+            )
+        sources, states = conds[KEY].cond, conds["c_crossattn"].cond
+        config = self.fusion.config
+        if states.shape[2] != config.und_layers * config.und_dim:
+            raise ValueError(
+                "this conditioning is of another LightBagel checkpoint than the MODEL's fusion stack; use the CLIP and "
+                "the fusion stack of one checkpoint"
+            )
         wanted = sum(2 if _is_gen(s) else s.length for s in sources.segments) + 2 * SIDES
         if states.shape[1] != wanted:
             raise ValueError(
@@ -130,7 +142,8 @@ class Fused:
             )
         latents = tuple(model.process_latent_in(x) for x in sources.latents)
         rows = tuple(Row(row, Sources(sources.segments, latents)) for row in states)
-        kept = {k: v for k, v in cond["model_conds"].items() if k not in ("c_crossattn", "reference_latent")}
+        # A mask is for the sampler. Wan2.2 would scale time by it frame by frame: right for video, not for a picture.
+        kept = {k: v for k, v in conds.items() if k not in ("c_crossattn", "denoise_mask")}
         cond["model_conds"] = {**kept, KEY: Rows(rows)}  # once a run: ComfyUI made this dictionary for it
         return cond
 
@@ -221,13 +234,15 @@ class Fused:
         if at not in self.prefixes:
             config = self.fusion.config
             layout = lay_out([*row.sources.segments, ImageSegment("noised", *grid)])
-            states = at_size(row.states, grid).to(like).unflatten(-1, (config.und_layers, config.und_dim))
+            # In float32 up to the keys and values: Qwen's states may be larger than half precision holds.
+            states = at_size(row.states, grid).to(like.device, torch.float32)
+            states = states.unflatten(-1, (config.und_layers, config.und_dim))
             und_rotary = tables(config, layout, layout.und, like)
             pairs = [
                 self.fusion[i].und_key_value(states[None, :, config.und_layer(i)], und_rotary)
                 for i in range(config.layers)
             ]
-            keys, values = [k for k, _ in pairs], [v for _, v in pairs]
+            keys, values = [k.to(like) for k, _ in pairs], [v.to(like) for _, v in pairs]
             before = layout.und.nonzero()[:, 0]
             clean = [i for i, s in enumerate(row.sources.segments) if _is_gen(s)]
             for number, latents in zip(clean, row.sources.latents, strict=True):
@@ -308,8 +323,10 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
     ):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, hook)
-    # Wan2.2 scales time frame by frame under a mask, which is right for video and wrong for one picture.
-    for method in ("process_timestep", "scale_latent_inpaint"):
-        stock = getattr(comfy.model_base.BaseModel, method)
-        model.add_object_patch(method, partial(stock, model.model))
+    model.add_object_patch("scale_latent_inpaint", at_noise)
     return model
+
+
+def at_noise(sigma: Tensor, noise: Tensor, latent_image: Tensor, **kwargs: Any) -> Tensor:
+    """The kept part of a picture at a step's noise, as for every image model; Wan2.2 keeps it clean, as for video."""
+    return comfy.model_sampling.CONST().noise_scaling(sigma, noise, latent_image)

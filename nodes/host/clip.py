@@ -23,6 +23,7 @@ from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.fused import CleanImage, Part, segment, und_states_for_any_size
 from ...lightbagel_core.understanding import Understanding
 from .attach import KEY, Sources, Unheard
+from .image import pictures as image_pictures
 from .recent import Recent
 
 
@@ -50,10 +51,22 @@ class Tokenizer:
         return_word_ids: bool = False,
         pictures: Sequence[Image.Image] = (),
         latents: Sequence[torch.Tensor] = (),
+        image: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Request]:
+        """`image`: an IMAGE to ask about, as ComfyUI's own Generate Text gives it.
+
+        Raises:
+            ValueError: words the model does not know; pictures or sounds of a kind it does not take here.
+        """
+        if any(kwargs.get(kind) is not None and len(kwargs[kind]) for kind in ("images", "video", "audio")):
+            raise ValueError(
+                "LightBagel's CLIP takes no pictures from this node; use LightBagel Text Encode to draw or edit, "
+                "LightBagel Describe Image to ask"
+            )
         self.und.words_to_ids(text)  # unknown words are refused here, before any weights move
-        return {KEY: Request(text, tuple(pictures), tuple(latents))}
+        seen = (*pictures, *image_pictures([image] if image is not None else []))
+        return {KEY: Request(text, seen, tuple(latents))}
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = True) -> str:
         return self.und.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
@@ -78,7 +91,7 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, Request]) -> tuple[torch.Tensor, None, dict[str, Any]]:
-        """Und states for any size of target, [1, U + 2 * SIDES, depth * hidden], and what must travel beside them."""
+        """Und states for any size of target, [1, 2 * SIDES + U, depth * hidden], and what must travel beside them."""
         request = tokens[KEY]
         patch = self.config.generation["patch_size"][-1]
         seen = self.und.vit_images([images.resized(p, self.config.vit_image) for p in request.pictures])
@@ -90,7 +103,8 @@ class TextEncoder(nn.Module):
         parts.append(self.und.text_ids(request.text))
         states = und_states_for_any_size(self.und, parts, patch)
         sources = Sources(tuple(segment(part, patch) for part in parts), request.latents)
-        return torch.cat(states, dim=-1), None, {KEY: sources, "model_conds": {KEY: Unheard()}}
+        kept = torch.cat(states, dim=-1).to(comfy.model_management.intermediate_device())
+        return kept, None, {"model_conds": {KEY: Unheard(sources)}}
 
     def generate(
         self,

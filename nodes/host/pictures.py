@@ -1,4 +1,4 @@
-"""IMAGE tensors to pictures and latents, and prompts with them to CONDITIONING."""
+"""Pictures to latents, and prompts with them to CONDITIONING."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ...lightbagel_core import images
-from ...lightbagel_core.config import ImageRule, LightBagelConfig
+from ...lightbagel_core.config import LightBagelConfig
 from .clip import TextEncoder
+from .image import pictures, sized
 
 
 def encoder_of(clip: Any) -> TextEncoder:
@@ -25,25 +25,14 @@ def encoder_of(clip: Any) -> TextEncoder:
     return encoder
 
 
-def pictures(batches: Sequence[torch.Tensor]) -> list[Image.Image]:
-    """RGB pictures of IMAGE tensors [B, H, W, C] in 0..1, one after the other; alpha on white.
-
-    Raises:
-        ValueError: values that are no numbers, or a picture too narrow to use.
-    """
-    found = []
-    for batch in batches:
-        if not bool(torch.isfinite(batch).all()):
-            raise ValueError("an image holds values that are no numbers (NaN); the node that made it went wrong")
-        for pixels in (batch.clamp(0, 1) * 255).round().byte().cpu().numpy():
-            grey = pixels.shape[-1] == 1
-            found.append(images.to_rgb(Image.fromarray(pixels[..., 0] if grey else pixels)))
-    return found
-
-
-def sized(picture: Image.Image, rule: ImageRule) -> torch.Tensor:
-    """An IMAGE [1, H, W, 3] of a picture in the size the model draws it in."""
-    return (images.to_pixels(images.resized(picture, rule)).movedim(0, -1)[None] + 1) / 2
+def check_vae(vae: Any, config: LightBagelConfig) -> None:
+    """Raises ValueError when a VAE is not of the kind the model draws with."""
+    wanted, channels = config.vae["z_dim"], vae.latent_channels
+    if channels != wanted:
+        raise ValueError(
+            f"the vae input needs a Wan2.2 VAE with {wanted} latent channels, such as Load LightBagel gives; the one "
+            f"connected has {channels}"
+        )
 
 
 def latents(vae: Any, found: Sequence[Image.Image], config: LightBagelConfig) -> list[torch.Tensor]:
@@ -52,13 +41,9 @@ def latents(vae: Any, found: Sequence[Image.Image], config: LightBagelConfig) ->
     Raises:
         ValueError: the VAE is not of the kind the model draws with.
     """
-    wanted, channels = config.vae["z_dim"], vae.latent_channels
-    if channels != wanted:
-        raise ValueError(
-            f"the vae input needs a Wan2.2 VAE with {wanted} latent channels, such as Load LightBagel gives; the one "
-            f"connected has {channels}"
-        )
-    return [vae.encode(sized(picture, config.vae_image)) for picture in found]
+    check_vae(vae, config)
+    made = [vae.encode(sized(picture, config.vae_image)) for picture in found]
+    return [latent.reshape(1, latent.shape[1], 1, *latent.shape[-2:]) for latent in made]
 
 
 def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tensor] = ()) -> Any:

@@ -16,7 +16,7 @@ class Recent:
     Objects are only pointed at: a picture or a VAE that nobody else holds is not kept alive from here.
     """
 
-    def __init__(self, runs: int = 4) -> None:
+    def __init__(self, runs: int = 2) -> None:
         self.made: deque[tuple[Hashable, tuple[Callable[[], Any], ...], Any]] = deque(maxlen=runs)
 
     def get(self, words: Hashable, objects: tuple[Any, ...], make: Callable[[], T]) -> T:

@@ -15,7 +15,8 @@ from comfy.patcher_extension import WrappersMP
 from ...lightbagel_core.config import SolverName
 from ...lightbagel_core.flow import Guidance
 from .attach import KEY
-from .pictures import condition, encoder_of, latents, pictures, sized
+from .image import pictures, sized
+from .pictures import check_vae, condition, encoder_of, latents
 from .sampling import Guider, sampler
 
 Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
@@ -36,7 +37,9 @@ def generate(
     """Pictures of a prompt; size is (width, height) in pixels, the other settings are `draw`'s."""
     prompts = {"full": prompt, "negative": negative_prompt}
     asked = tuple((name, prompts[name]) for name in guidance.branches)
-    conds = encoder_of(clip).recent.get(asked, (clip,), lambda: {name: condition(clip, words) for name, words in asked})
+    encoder = encoder_of(clip)
+    check_vae(vae, encoder.config)
+    conds = encoder.recent.get(asked, (clip,), lambda: {name: condition(clip, words) for name, words in asked})
     ratio = vae.spacial_compression_encode()
     return draw(model, vae, conds, torch.zeros(batch, vae.latent_channels, 1, size[1] // ratio, size[0] // ratio),
                 None, guidance, **settings)  # fmt: skip
@@ -54,7 +57,7 @@ def edit(
     negative_prompt: str,
     **settings: Any,
 ) -> Drawn:
-    """A picture of the first IMAGE's size, made by an instruction; what a mask [B, H, W] does not cover stays."""
+    """A picture of the first IMAGE's size, made by an instruction; what a mask [B, H, W] or [H, W] leaves out stays."""
     encoder = encoder_of(clip)
 
     def encoded() -> tuple[Any, torch.Tensor, dict[str, Any]]:
@@ -71,9 +74,10 @@ def edit(
     first, latent, conds = encoder.recent.get(words, (clip, vae, *batches), encoded)
     if mask is None:
         return draw(model, vae, conds, torch.zeros_like(latent), None, guidance, **settings)
+    mask = mask.reshape(-1, *mask.shape[-2:])[:1]  # of a batch the first, as of the pictures
     image, drawn = draw(model, vae, conds, latent, mask, guidance, **settings)
     # The VAE blurs what it passes on: outside the mask the picture itself is put back.
-    soft = comfy.utils.common_upscale(mask[:1, None], image.shape[2], image.shape[1], "bilinear", "disabled")
+    soft = comfy.utils.common_upscale(mask[:, None], image.shape[2], image.shape[1], "bilinear", "disabled")
     soft = soft[:, 0, :, :, None].to(image)
     return image * soft + sized(first, encoder.config.vae_image).to(image) * (1 - soft), drawn
 
@@ -96,7 +100,7 @@ def draw(
     Args:
         conds: CONDITIONING for each of the guidance's branches.
         latent: [B, C, 1, h, w], zeros where nothing is to be kept.
-        mask: [B, H, W]; where it is 0 the latent stays.
+        mask: [1, H, W]; where it is 0 the latent stays.
 
     Raises:
         ValueError: the MODEL has no fusion stack.
@@ -115,12 +119,17 @@ def draw(
             latent,
             run,
             sigmas,
-            denoise_mask=None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]),
+            denoise_mask=None if mask is None else mask[:, None],
             callback=latent_preview.prepare_callback(model, steps),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,
         )
         .to(latent.device)
     )
+    if not bool(torch.isfinite(samples).all()):
+        raise ValueError(
+            "the latents hold values that are no numbers: half precision was too narrow, or a LoRA or another patch on "
+            "the MODEL went wrong. Try weight_dtype bfloat16 or float32 in Load LightBagel."
+        )
     image = vae.decode(samples)
     return image.reshape(-1, *image.shape[-3:]), {"samples": samples}

@@ -57,7 +57,19 @@ def unet_config(gen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def wan_model(config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.dtype | None) -> Any:
+def managed(module: Any, static: bool) -> Any:
+    """A module under ComfyUI's memory management; `static` loads it whole even where ComfyUI streams weights."""
+    kind = comfy.model_patcher.ModelPatcher if static else comfy.model_patcher.CoreModelPatcher
+    return kind(
+        module,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+
+
+def wan_model(
+    config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.dtype | None, static: bool = False
+) -> Any:
     """A MODEL of ComfyUI's own Wan, with the weights of a checkpoint's generation part (diffusers' names)."""
     described = comfy.supported_models.WAN22_T2V(unet_config(config.generation))
     described.latent_format = LatentFormat(config.vae, config.preview)
@@ -69,23 +81,22 @@ def wan_model(config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.d
     cast = comfy.model_management.unet_manual_cast(weight, device, described.supported_inference_dtypes)
     described.set_inference_dtype(weight, cast)
     model = comfy.model_base.WAN22(described)
-    patcher = comfy.model_patcher.CoreModelPatcher(
-        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
-    )
+    patcher = managed(model, static)
     names = original_transformer_names(model.diffusion_model.state_dict())
     model.load_model_weights({names[k]: v for k, v in state.items()}, "", assign=patcher.is_dynamic())
     return patcher
 
 
-def fusion_model(config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.dtype | None) -> Any:
+def fusion_model(
+    config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.dtype | None, static: bool = False
+) -> Any:
     """The fusion stack under ComfyUI's memory management, cast to the activations' type layer by layer."""
-    patcher_device = comfy.model_management.get_torch_device()
     offload = comfy.model_management.unet_offload_device()
     weight = dtype or next(iter(state.values())).dtype
     stack = FusionStack(config.fusion, comfy.ops.manual_cast, device=offload, dtype=weight)
     stack.eval().requires_grad_(False)
-    patcher = comfy.model_patcher.CoreModelPatcher(stack, load_device=patcher_device, offload_device=offload)
-    stack.load_state_dict(state, assign=patcher.is_dynamic())
+    patcher = managed(stack, static)
+    stack.load_state_dict({name: t.to(weight) for name, t in state.items()}, assign=patcher.is_dynamic())
     return patcher
 
 
@@ -113,4 +124,6 @@ def wan_vae(config: LightBagelConfig, state: dict[str, Tensor]) -> comfy.sd.VAE:
     }
     names = {name: original_vae_name(name, vae["num_res_blocks"]) for name in state}
     with _sizes(**sizes):
-        return comfy.sd.VAE(sd={names[name]: tensor for name, tensor in state.items()})
+        made = comfy.sd.VAE(sd={names[name]: tensor for name, tensor in state.items()})
+    made.not_video = True  # a batch is several pictures, not the frames of one film
+    return made

@@ -48,6 +48,71 @@ def test_a_mask_keeps_every_pixel_it_leaves_out(host, loaded):
     assert psnr(pixels(image)[:, :60], np.asarray(source())[:, :60]) < 40
 
 
+def test_masks_in_a_batch_or_alone(host, loaded):
+    """A batch of masks means its first; a mask without a batch is a mask."""
+    masks = torch.zeros(2, 128, 128)
+    masks[0, :, :32], masks[1, :, 96:] = 1, 1
+    first, batch, alone = (edit(host, loaded, mask=mask)[1]["samples"] for mask in (masks[:1], masks, masks[0]))
+    assert torch.equal(first, batch)
+    assert torch.equal(first, alone)
+
+
+def test_no_black_picture(host, loaded):
+    """Numbers that broke on the way end in a message."""
+    model = loaded[0].clone()
+    model.set_model_patch_replace(lambda args, extra: {"img": args["img"] * torch.nan}, "dit", "double_block", 5)
+    with pytest.raises(ValueError, match=r"no numbers.*weight_dtype"):
+        edit(host, [model, *loaded[1:]])
+
+
+def describe(host: Any, loaded: Any, **settings: Any) -> str:
+    mode = {"sampling_mode": "on", "temperature": 2.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 0}
+    mode |= {"repetition_penalty": 1.0, **settings}
+    return host(
+        "LightBagelDescribe",
+        loaded[1],
+        image=tensor(source()),
+        question="Describe the image",
+        max_length=24,
+        sampling_mode={"sampling_mode": "off"} if mode["sampling_mode"] == "off" else mode,
+    )
+
+
+def test_answers_by_chance(host, loaded):
+    """Each setting of the sampling mode acts; the same seed gives the same answer."""
+    surest = describe(host, loaded, sampling_mode="off")
+    drawn = [describe(host, loaded, seed=seed) for seed in range(6)]
+    assert drawn == [describe(host, loaded, seed=seed) for seed in range(6)]
+    assert len(set(drawn)) > 1
+    for sure in ({"top_k": 1}, {"top_p": 0.001}, {"min_p": 1.0}, {"temperature": 0.01}):
+        assert {describe(host, loaded, seed=seed, **sure) for seed in range(3)} == {surest}
+    assert describe(host, loaded, top_k=1, repetition_penalty=0.01) != surest
+
+
+def test_a_description_can_be_cancelled(host, loaded):
+    import comfy.model_management as management
+
+    management.interrupt_current_processing()
+    with pytest.raises(management.InterruptProcessingException):
+        describe(host, loaded)
+    assert describe(host, loaded)
+
+
+def test_stock_generate_text_sees_the_picture(host, loaded):
+    """ComfyUI's own Generate Text on our CLIP: what Describe says."""
+    if "TextGenerate" not in host.mappings:
+        pytest.skip("this ComfyUI has no Generate Text")
+    text = host(
+        "TextGenerate",
+        clip=loaded[1],
+        prompt="Describe the image",
+        max_length=24,
+        sampling_mode={"sampling_mode": "off"},
+        image=tensor(source()),
+    )
+    assert text == describe(host, loaded, sampling_mode="off")
+
+
 def test_an_image_can_be_tiny(host, loaded):
     image, _ = edit(host, loaded, images={"image0": tensor(Image.new("RGB", (1, 1), "white"))}, steps=1)
     assert image.shape == (1, 64, 64, 3)
@@ -90,12 +155,22 @@ def test_strangers_on_our_sockets_are_named(host, loaded):
         bare.remove_wrappers_with_key(kind, "lightbagel")
     with pytest.raises(ValueError, match="needs a MODEL with LightBagel's fusion stack"):
         host("LightBagelGenerate", bare, clip, vae, **draw)
+    with pytest.raises(ValueError, match=r"needs a Wan2\.2 VAE with 48 latent channels"):
+        host("LightBagelGenerate", model, clip, Other(), **draw)
     foreign = [[torch.zeros(1, 4, 4096), {}]]
     with pytest.raises(ValueError, match="listens to LightBagel's own text encoder"):
         sample(host, model, foreign)
     joined = host("ConditioningConcat", *(host("CLIPTextEncode", clip, p) for p in (PROMPT, "a red circle")))
     with pytest.raises(ValueError, match="joined from several"):
         sample(host, model, joined)
+    states, rest = host("CLIPTextEncode", clip, PROMPT)[0]
+    with pytest.raises(ValueError, match="another LightBagel checkpoint"):
+        sample(host, model, [[states[..., :256], rest]])
+    referring = host("ReferenceLatent", conditioning=[[states, rest]], latent={"samples": torch.zeros(1, 48, 1, 8, 8)})
+    with pytest.raises(ValueError, match="does not hear a ReferenceLatent"):
+        sample(host, model, referring)
+    with pytest.raises(ValueError, match="takes no pictures from this node"):
+        clip.tokenize(PROMPT, images=[tensor(source())])
     unsaid = host("CLIPTextEncode", clip, "")
     with pytest.raises(ValueError, match="9 frames"):
         sample(host, model, unsaid, frames=9)

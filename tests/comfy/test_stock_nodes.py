@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from importlib import import_module
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -134,6 +135,18 @@ def test_img2img_starts_from_the_picture(host, loaded, prompts, core):
     assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(x)[0]) > SAME
 
 
+def test_where_comfyui_streams_weights_a_static_copy_draws_the_same(host, loaded, prompts):
+    """TorchCompileModel and hooks ask for such a copy when dynamic VRAM is on; ComfyUI loads Wan anew for it."""
+    model = loaded[0]
+    if "disable_dynamic" not in signature(model.clone).parameters:
+        pytest.skip("this ComfyUI has no dynamic VRAM")
+    streamed = model.clone()
+    streamed.is_dynamic = lambda: True
+    copy = streamed.clone(disable_dynamic=True)
+    assert copy.model is not model.model
+    assert close(ksampler(host, copy, prompts), ksampler(host, model, prompts))
+
+
 def bare_wan(loaded: Any) -> Any:
     """The nano's Wan as a loader that knows nothing of LightBagel would give it: a plain WAN22 MODEL."""
     bare = loaded[0].clone()
@@ -179,6 +192,18 @@ def test_combined_conditionings_are_averaged(host, loaded, prompts, core):
     assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(noise - velocity)[0]) > SAME
 
 
+def test_an_area_keeps_each_sides_prompt(host, loaded, prompts):
+    """The negative that ComfyUI makes up for an area is the negative: as if it had been given the same area by hand."""
+    positive, negative = prompts
+
+    def area(cond: Any) -> Any:
+        return host("ConditioningSetArea", cond, 64, 128, 0, 0, 1.0)
+
+    by_hand = host("ConditioningCombine", area(negative), negative)
+    both = host("ConditioningCombine", area(positive), positive)
+    assert close(ksampler(host, loaded[0], (both, negative)), ksampler(host, loaded[0], (both, by_hand)))
+
+
 def test_a_timestep_range_switches_prompts(host, loaded, prompts):
     model, clip, _ = loaded
     other = host("CLIPTextEncode", clip, "a large green star on the right on a black background")
@@ -193,6 +218,35 @@ def test_a_timestep_range_switches_prompts(host, loaded, prompts):
     mixed = ksampler(host, model, (halves, prompts[1]))
     assert not close(mixed, plain)
     assert not close(mixed, ksampler(host, model, (other, prompts[1])))
+
+
+def test_block_replacements_and_attention_overrides_of_others_act(host, loaded, prompts):
+    """What another node puts in a block's place runs, before our layer; the person's choice of attention is ours."""
+    model, plain, asked = loaded[0], ksampler(host, loaded[0], prompts), []
+
+    def attention(stock: Any, q: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        asked.append(q.ndim)
+        return stock(q, *args, **kwargs)
+
+    chosen = model.clone()
+    chosen.model_options["transformer_options"]["optimized_attention_override"] = attention
+    assert close(ksampler(host, chosen, prompts, steps=1), ksampler(host, model, prompts, steps=1))
+    assert asked.count(4) >= chosen.additional_models["lightbagel"][0].model.config.layers  # ours come in heads
+    skipping = model.clone()
+    skipping.set_model_patch_replace(lambda args, extra: {"img": args["img"]}, "dit", "double_block", 2)
+    assert not close(ksampler(host, skipping, prompts), plain)
+    once = model.clone()
+    once.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 2)
+    assert close(ksampler(host, once, prompts), plain)
+
+
+def test_a_batch_through_the_vae_is_several_pictures(host, loaded):
+    batch = torch.cat([tensor(source(colour)) for colour in ("red", "green", "yellow")])
+    latent = host("VAEEncode", pixels=batch, vae=loaded[2])
+    assert latent["samples"].shape[0] == 3
+    images = host("VAEDecode", loaded[2], latent)
+    for image, picture in zip(images.reshape(3, 1, 128, 128, 3), batch, strict=True):
+        assert psnr(pixels(image), pixels(picture[None])) > 20
 
 
 def test_zeroed_conditioning_still_runs(host, loaded, prompts):
@@ -318,8 +372,16 @@ def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
 def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
     """ApplyFusion onto the bare Wan of the same weights gives what the loader gives; without it a person is told."""
     bare = bare_wan(loaded)
-    model = host("LightBagelApplyFusion", model=bare, fusion="nano (built in)")
-    assert close(ksampler(host, model, prompts), ksampler(host, loaded[0], prompts))
+    shifted = host("LightBagelApplyFusion", model=host("ModelSamplingSD3", bare, 8.0), fusion="nano (built in)")
+    assert shifted.get_model_object("model_sampling").shift == 8.0  # somebody chose it
+    own = bare.get_model_object("model_sampling")
+    own.set_parameters(shift=8.0)  # as Wan2.2 comes
+    try:
+        model = host("LightBagelApplyFusion", model=bare, fusion="nano (built in)")
+        drawn = ksampler(host, model, prompts)
+    finally:
+        own.set_parameters(shift=4.0)
+    assert close(drawn, ksampler(host, loaded[0], prompts))
     with pytest.raises(ValueError, match="the MODEL does not listen to it"):
         ksampler(host, bare, prompts)
 
