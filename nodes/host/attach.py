@@ -234,15 +234,15 @@ class Fused:
         if at not in self.prefixes:
             config = self.fusion.config
             layout = lay_out([*row.sources.segments, ImageSegment("noised", *grid)])
-            # In float32 up to the keys and values: Qwen's states may be larger than half precision holds.
-            states = at_size(row.states, grid).to(like.device, torch.float32)
-            states = states.unflatten(-1, (config.und_layers, config.und_dim))
+            states = at_size(row.states, grid).unflatten(-1, (config.und_layers, config.und_dim))
             und_rotary = tables(config, layout, layout.und, like)
-            pairs = [
-                self.fusion[i].und_key_value(states[None, :, config.und_layer(i)], und_rotary)
-                for i in range(config.layers)
-            ]
-            keys, values = [k.to(like) for k, _ in pairs], [v.to(like) for _, v in pairs]
+            keys, values = [], []
+            for i in range(config.layers):
+                # In float32 up to keys and values: Qwen's states may be larger than half precision holds.
+                heard = states[None, :, config.und_layer(i)].to(like.device, torch.float32)
+                k, v = self.fusion[i].und_key_value(heard, und_rotary)
+                keys.append(k.to(like))
+                values.append(v.to(like))
             before = layout.und.nonzero()[:, 0]
             clean = [i for i, s in enumerate(row.sources.segments) if _is_gen(s)]
             for number, latents in zip(clean, row.sources.latents, strict=True):

@@ -52,6 +52,18 @@ def test_edit(host, loaded, core, solver, image_guidance, renorm, interval):
     assert psnr(pixels(image), ours[0]) > SAME
 
 
+@pytest.mark.parametrize("dtype", ["default", "bfloat16", "float16"])
+def test_weight_dtypes(host, core, dtype):
+    """Half precision costs little; the VLM's states and the fusion's keys are made in float32 from them."""
+    parts = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype=dtype)
+    image, _ = host(
+        "LightBagelEdit", *parts, images={"image0": tensor(source())}, instruction=INSTRUCTION, image_guidance=1.0,
+        **SETTINGS,
+    )  # fmt: skip
+    ours = core.edit(source(), INSTRUCTION, seed=SEED, steps=STEPS, text_guidance=2.0, solver="euler", progress=False)
+    assert psnr(pixels(image), ours[0]) > 40
+
+
 def test_several_sources_of_different_sizes(host, loaded, core):
     pictures = [source(), source("green", (128, 64)), source("yellow", (96, 128))]
     image, _ = host(
