@@ -254,6 +254,15 @@ def test_zeroed_conditioning_still_runs(host, loaded, prompts):
     assert torch.isfinite(ksampler(host, loaded[0], (prompts[0], zeroed))).all()
 
 
+def test_what_changes_cfg_acts_in_ksampler_alone(host, loaded, prompts):
+    """The one-box nodes' guidance is no CFG: there such a patch changes nothing."""
+    rescaled = host("RescaleCFG", model=loaded[0], multiplier=0.7)
+    assert not close(ksampler(host, rescaled, prompts), ksampler(host, loaded[0], prompts))
+    draw = {**SETTINGS, "prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1}
+    boxes = [host("LightBagelGenerate", model, *loaded[1:], **draw)[0] for model in (rescaled, loaded[0])]
+    assert torch.equal(*boxes)
+
+
 def test_easy_cache_skips_forwards(host, loaded, prompts, monkeypatch):
     """It sees our forwards as it sees a native model's: none skipped changes nothing, some skipped are not computed."""
     model = loaded[0]
