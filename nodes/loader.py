@@ -40,9 +40,10 @@ def checkpoints() -> list[str]:
 def checkpoint_folder(name: str) -> Path:
     if name == BUILT_IN:
         return NANO
-    for root in folder_paths.get_folder_paths(FOLDER):
-        if name in checkpoints() and (Path(root) / name / "config.json").is_file():
-            return Path(root) / name
+    if name in checkpoints():  # nothing but what is listed becomes a path
+        for root in folder_paths.get_folder_paths(FOLDER):
+            if (Path(root) / name / "config.json").is_file():
+                return Path(root) / name
     raise ValueError(
         f"there is no LightBagel checkpoint {name!r} in models/{FOLDER}; refresh the list and choose again"
     )

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lightbagel_core.config import NANO
 from lightbagel_core.flow import Guidance
-from lightbagel_core.training import evaluate
+from lightbagel_core.training import evaluate, vae
 from lightbagel_core.training.world import Scene, Thing, render
 
 SEEDS = (101, 102)
@@ -72,6 +72,12 @@ def test_an_edit_takes_the_sources_size_and_several_sources(nano):
     assert [p.size for p in out] == [(128, 64)]
     with pytest.raises(ValueError, match="at least one source"):
         nano.edit([], "make the circle blue")
+
+
+def test_its_preview_colours_are_what_the_trainer_fits(nano):
+    fitted, shipped = vae.preview(nano.vae, nano.config.metadata["seed"]), nano.config.preview
+    torch.testing.assert_close(torch.tensor(shipped.factors), torch.tensor(fitted.factors), rtol=0, atol=1e-3)
+    torch.testing.assert_close(torch.tensor(shipped.bias), torch.tensor(fitted.bias), rtol=0, atol=1e-3)
 
 
 def test_it_fits_its_package():

@@ -200,7 +200,7 @@ class Fused:
         self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], patch: int, like: Tensor
     ) -> tuple[list[Tensor], list[Tensor], Rotary, Tensor | None]:
         """Keys and values of all rows padded to one length, the tables of their noised tokens, and the mask."""
-        at = (*map(id, rows), grid)
+        at = (rows, grid)
         if at not in self.prefixes:
             parts = [self.prefix(wan, row, grid, patch, like) for row in rows]
             lengths = [part.keys[0].shape[2] for part in parts]
@@ -221,9 +221,8 @@ class Fused:
                 [stack([part.values[i] for part in parts]) for i in layers],
                 tuple(torch.cat([part.rotary[i] for part in parts]) for i in (0, 1)),
                 mask,
-                rows,  # lives as long as the key, which is made of their ids
             )
-        return self.prefixes[at][:4]
+        return self.prefixes[at]
 
     def prefix(self, wan: Wan, row: Row, grid: tuple[int, int], patch: int, like: Tensor) -> Prefix:
         """The prefix of one sample: the fusion's keys and values of its und states, then of its clean source images.

@@ -26,12 +26,14 @@ def load_checkpoint(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, 
     config, parts = open_folder(folder)
     model = attach(load_generation(folder, dtype), load_fusion(folder, dtype))
     offload = comfy.model_management.text_encoder_offload_device()
-    und = load_understanding(folder, config, parts["understanding"], offload, dtype or understanding_dtype())
+    und = load_understanding(folder, config, parts["understanding"], offload, understanding_dtype(dtype))
     return model, clip(und, config), wan_vae(config, read_part(folder, "vae", parts["vae"]))
 
 
-def understanding_dtype() -> torch.dtype:
-    """What Qwen2.5-VL computes in by default: never float16, in which it overflows."""
+def understanding_dtype(asked: torch.dtype | None) -> torch.dtype:
+    """What Qwen2.5-VL computes in where `asked` was asked for: never float16, in which it overflows."""
+    if asked not in (None, torch.float16):
+        return asked
     half = comfy.model_management.should_use_bf16(comfy.model_management.text_encoder_device())
     return torch.bfloat16 if half else torch.float32
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import PROMPT
 
 PACK = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightbagel-tests"
@@ -94,3 +95,10 @@ def core() -> Any:
     from lightbagel_core import LightBagel
 
     return LightBagel.from_pretrained("nano", "cpu")
+
+
+@pytest.fixture(scope="session")
+def prompts(host: Host, loaded: Any) -> tuple[Any, Any]:
+    """(positive, negative) CONDITIONING."""
+    clip = loaded[1]
+    return host("CLIPTextEncode", clip, PROMPT), host("CLIPTextEncode", clip, "")

@@ -50,3 +50,34 @@ def psnr(a: Any, b: Any) -> float:
 
 def empty(count: int = 1, side: int = 128) -> dict[str, torch.Tensor]:
     return {"samples": torch.zeros(count, 48, 1, side // 16, side // 16)}
+
+
+def ksampler(host, model, prompts, latent=None, **changed: Any) -> torch.Tensor:
+    """Latents [B, 48, 1, h, w] of a stock KSampler."""
+    inputs = {
+        "seed": SEED,
+        "steps": STEPS,
+        "cfg": 2.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "positive": prompts[0],
+        "negative": prompts[1],
+        "latent_image": latent or empty(),
+    }
+    return host("KSampler", model, **{**inputs, **changed})["samples"]
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def counted(monkeypatch: Any, calls: dict[str, int], owner: Any, method: str, name: str) -> None:
+    """From now on `calls[name]` counts the calls of a method."""
+    original = getattr(owner, method)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls[name] += 1
+        return original(*args, **kwargs)
+
+    calls[name] = 0
+    monkeypatch.setattr(owner, method, call)

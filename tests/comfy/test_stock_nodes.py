@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from importlib import import_module
 from inspect import signature
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, empty, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, close, empty, ksampler, pixels, psnr, source, tensor
 from PIL import Image
 from safetensors.torch import save_file
 
 SAME = 45.0  # dB
-
-
-@pytest.fixture(scope="module")
-def prompts(host, loaded) -> tuple[Any, Any]:
-    clip = loaded[1]
-    return host("CLIPTextEncode", clip, PROMPT), host("CLIPTextEncode", clip, "")
-
-
-def ksampler(host, model, prompts, latent=None, **changed: Any) -> torch.Tensor:
-    """Latents [B, 48, 1, h, w] of a stock KSampler."""
-    inputs = {
-        "seed": SEED,
-        "steps": STEPS,
-        "cfg": 2.0,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "positive": prompts[0],
-        "negative": prompts[1],
-        "latent_image": latent or empty(),
-    }
-    return host("KSampler", model, **{**inputs, **changed})["samples"]
 
 
 def custom(host, model, guider, latent=None) -> torch.Tensor:
@@ -51,10 +27,6 @@ def custom(host, model, guider, latent=None) -> torch.Tensor:
         sigmas=host("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=1.0),
         latent_image=latent or empty(),
     )[0]["samples"]
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
 def test_custom_sampling_is_ksampler(host, loaded, prompts):
@@ -284,100 +256,6 @@ def test_easy_cache_skips_forwards(host, loaded, prompts, monkeypatch):
     assert torch.isfinite(some).all()
 
 
-def test_previews_and_cancelling(host, loaded, prompts, monkeypatch):
-    """Every step reports itself, and a cancelled run ends at once; the next one works."""
-    import comfy.model_management as management
-    import latent_preview
-
-    seen: list[int] = []
-    monkeypatch.setattr(latent_preview, "prepare_callback", lambda model, steps, *rest: lambda i, *_: seen.append(i))
-    before = ksampler(host, loaded[0], prompts)
-    assert seen == list(range(STEPS))
-
-    def stop(i: int, *rest: Any) -> None:
-        management.interrupt_current_processing()
-        management.throw_exception_if_processing_interrupted()
-
-    monkeypatch.setattr(latent_preview, "prepare_callback", lambda model, steps, *rest: stop)
-    with pytest.raises(management.InterruptProcessingException):
-        ksampler(host, loaded[0], prompts)
-    monkeypatch.undo()
-    assert torch.equal(ksampler(host, loaded[0], prompts), before)
-
-
-def test_cancelling_ends_within_a_step(host, loaded, prompts):
-    """The rest of a step's blocks and fusion layers is not computed."""
-    import comfy.model_management as management
-
-    wan, fusion = loaded[0].model.diffusion_model, loaded[0].additional_models["lightbagel"][0].model
-    done: list[Any] = []
-    hooks = [wan.blocks[1].register_forward_hook(lambda *_: management.interrupt_current_processing())]
-    for module in (fusion[1].gen_out, wan.blocks[2]):
-        hooks.append(module.register_forward_hook(lambda module, *_: done.append(module)))
-    try:
-        with pytest.raises(management.InterruptProcessingException):
-            ksampler(host, loaded[0], prompts)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    assert done == []
-
-
-def test_a_run_computes_constant_things_once(host, loaded, prompts, monkeypatch):
-    """Prompts of two lengths share one forward a step; the und side's keys are made once a run, the VLM not at all."""
-    model, clip, _ = loaded
-    wan = type(model.model.diffusion_model)
-    fusion = model.additional_models["lightbagel"][0].model
-    calls = {"wan": 0, "und": 0, "gen": 0, "vlm": 0}
-
-    def counted(owner: Any, method: str, name: str) -> None:
-        original = getattr(owner, method)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            calls[name] += 1
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(owner, method, call)
-
-    counted(wan, "forward_orig", "wan")
-    counted(type(fusion[0]), "und_key_value", "und")
-    counted(type(fusion[0]), "gen_query_key_value", "gen")
-    counted(type(clip.cond_stage_model), "encode_token_weights", "vlm")
-    ksampler(host, model, prompts)
-    layers = fusion.config.layers
-    assert calls == {"wan": STEPS, "und": 2 * layers, "gen": STEPS * layers, "vlm": 0}
-
-
-def test_nothing_of_a_run_is_kept(host, loaded, prompts):
-    model = loaded[0]
-    ksampler(host, model, prompts)
-    hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
-    assert len(hooks) == 3
-    assert all(not hook.__self__.prefixes for hook in hooks)
-
-
-def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
-    """The fusion stack is managed beside Wan; when nobody holds the outputs of the loader any more, nothing stays."""
-    import comfy.model_management as management
-
-    model, clip, vae = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
-    own = host("CLIPTextEncode", clip, PROMPT), host("CLIPTextEncode", clip, "")
-    samples = ksampler(host, model, own)
-    host("VAEDecode", vae, {"samples": samples})
-    image = {"image0": tensor(source())}
-    draw = {**SETTINGS, "steps": 1, "images": image, "instruction": INSTRUCTION, "image_guidance": 1.0}
-    host("LightBagelEdit", model, clip, vae, **draw)
-    parts = [model.model, model.additional_models["lightbagel"][0].model, clip.cond_stage_model, vae.first_stage_model]
-    managed = [entry.model.model for entry in management.current_loaded_models]
-    assert all(any(part is one for one in managed) for part in parts)
-    refs = [weakref.ref(part) for part in parts]
-    management.unload_all_models()
-    assert not management.current_loaded_models
-    del model, clip, vae, own, parts, managed, draw, image
-    gc.collect()
-    assert [ref() for ref in refs] == [None] * 4
-
-
 def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
     """ApplyFusion onto the bare Wan of the same weights gives what the loader gives; without it a person is told."""
     bare = bare_wan(loaded)
@@ -437,14 +315,3 @@ def test_previews_have_the_pictures_colours(host, loaded, prompts):
     preview = previewer.decode_latent_to_preview(model.model.process_latent_in(samples))
     picture = Image.fromarray(pixels(host("VAEDecode", vae, {"samples": samples})))
     assert psnr(preview, picture.resize((8, 8), Image.Resampling.BOX)) > 15
-
-
-def test_grey_and_alpha_pictures_are_pictures(host, loaded):
-    clip = loaded[1]
-    picture = np.asarray(source().convert("RGBA"), np.float32) / 255
-    for image in (torch.from_numpy(picture)[None], torch.from_numpy(picture[..., :1].copy())[None]):
-        text = host(
-            "LightBagelDescribe", clip, image=image, question="how many shapes are there?", max_length=8,
-            sampling_mode={"sampling_mode": "off"},
-        )  # fmt: skip
-        assert text in ("two", "one")

@@ -1,0 +1,95 @@
+"""What a run computes once, keeps no longer than itself, frees and gives up when it is cancelled."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, counted, ksampler, source, tensor
+
+
+def test_previews_and_cancelling(host, loaded, prompts, monkeypatch):
+    """Every step reports itself, and a cancelled run ends at once; the next one works."""
+    import comfy.model_management as management
+    import latent_preview
+
+    seen: list[int] = []
+    monkeypatch.setattr(latent_preview, "prepare_callback", lambda model, steps, *rest: lambda i, *_: seen.append(i))
+    before = ksampler(host, loaded[0], prompts)
+    assert seen == list(range(STEPS))
+
+    def stop(i: int, *rest: Any) -> None:
+        management.interrupt_current_processing()
+        management.throw_exception_if_processing_interrupted()
+
+    monkeypatch.setattr(latent_preview, "prepare_callback", lambda model, steps, *rest: stop)
+    with pytest.raises(management.InterruptProcessingException):
+        ksampler(host, loaded[0], prompts)
+    monkeypatch.undo()
+    assert torch.equal(ksampler(host, loaded[0], prompts), before)
+
+
+def test_cancelling_ends_within_a_step(host, loaded, prompts):
+    """The rest of a step's blocks and fusion layers is not computed."""
+    import comfy.model_management as management
+
+    wan, fusion = loaded[0].model.diffusion_model, loaded[0].additional_models["lightbagel"][0].model
+    done: list[Any] = []
+    hooks = [wan.blocks[1].register_forward_hook(lambda *_: management.interrupt_current_processing())]
+    for module in (fusion[1].gen_out, wan.blocks[2]):
+        hooks.append(module.register_forward_hook(lambda module, *_: done.append(module)))
+    try:
+        with pytest.raises(management.InterruptProcessingException):
+            ksampler(host, loaded[0], prompts)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert done == []
+
+
+def test_a_run_computes_constant_things_once(host, loaded, prompts, monkeypatch):
+    """Prompts of two lengths share one forward a step; the und side's keys are made once a run, the VLM not at all."""
+    model, clip, _ = loaded
+    wan = type(model.model.diffusion_model)
+    fusion = model.additional_models["lightbagel"][0].model
+    calls: dict[str, int] = {}
+    counted(monkeypatch, calls, wan, "forward_orig", "wan")
+    counted(monkeypatch, calls, type(fusion[0]), "und_key_value", "und")
+    counted(monkeypatch, calls, type(fusion[0]), "gen_query_key_value", "gen")
+    counted(monkeypatch, calls, type(clip.cond_stage_model), "encode_token_weights", "vlm")
+    ksampler(host, model, prompts)
+    layers = fusion.config.layers
+    assert calls == {"wan": STEPS, "und": 2 * layers, "gen": STEPS * layers, "vlm": 0}
+
+
+def test_nothing_of_a_run_is_kept(host, loaded, prompts):
+    model = loaded[0]
+    ksampler(host, model, prompts)
+    hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
+    assert len(hooks) == 3
+    assert all(not hook.__self__.prefixes for hook in hooks)
+
+
+def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
+    """The fusion stack is managed beside Wan; when nobody holds the outputs of the loader any more, nothing stays."""
+    import comfy.model_management as management
+
+    model, clip, vae = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
+    own = host("CLIPTextEncode", clip, PROMPT), host("CLIPTextEncode", clip, "")
+    samples = ksampler(host, model, own)
+    host("VAEDecode", vae, {"samples": samples})
+    image = {"image0": tensor(source())}
+    draw = {**SETTINGS, "steps": 1, "images": image, "instruction": INSTRUCTION, "image_guidance": 1.0}
+    host("LightBagelEdit", model, clip, vae, **draw)
+    parts = [model.model, model.additional_models["lightbagel"][0].model, clip.cond_stage_model, vae.first_stage_model]
+    managed = [entry.model.model for entry in management.current_loaded_models]
+    assert all(any(part is one for one in managed) for part in parts)
+    refs = [weakref.ref(part) for part in parts]
+    management.unload_all_models()
+    assert not management.current_loaded_models
+    del model, clip, vae, own, parts, managed, draw, image
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 4
