@@ -2,7 +2,8 @@
 
 Wan2.2's VAE is causal in time. For one frame every causal convolution sees only zeros before it, so it equals a 2-D
 convolution with the last time slice of its weight; `use_single_frames` runs it as one, which is several times faster on
-a CPU and changes nothing but rounding.
+a CPU and changes nothing but rounding. Encoder and decoder are called without the cache that films need: it would keep
+a copy of every layer's input, which at 1024 x 1024 is more than twice the memory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d, patchify, unpatchify
 from torch import Tensor
 
 
@@ -44,7 +45,8 @@ def latent_statistics(vae: AutoencoderKLWan) -> tuple[Tensor, Tensor]:
 def encode(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
     """Pixels [B, 3, H, W] in [-1, 1] to normalised latents `(mu - mean) / std`, float32 [B, C, H/16, W/16]."""
     mean, std = (s.to(pixels.device) for s in latent_statistics(vae))
-    mu = vae.encode(pixels[:, :, None].to(vae.dtype)).latent_dist.mode()[:, :, 0]
+    frames = patchify(pixels[:, :, None].to(vae.dtype), vae.config.patch_size)
+    mu = vae.quant_conv(vae.encoder(frames)).chunk(2, dim=1)[0][:, :, 0]
     return (mu.float() - mean) / std
 
 
@@ -53,4 +55,5 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Normalised latents [B, C, h, w] to pixels in [-1, 1], float32 [B, 3, 16h, 16w]."""
     mean, std = (s.to(latents.device) for s in latent_statistics(vae))
     z = (latents.float() * std + mean)[:, :, None].to(vae.dtype)
-    return vae.decode(z).sample[:, :, 0].float()
+    frames = vae.decoder(vae.post_quant_conv(z), first_chunk=True)
+    return unpatchify(frames, vae.config.patch_size).clamp(-1, 1)[:, :, 0].float()
