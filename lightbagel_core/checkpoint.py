@@ -1,180 +1,118 @@
-"""The checkpoint folder: config.json, one safetensors file per part, the tokenizer. Nothing else is ever read.
+"""Modules from stored tensors, and our own checkpoint folder.
 
 config.json   understanding.safetensors   generation.safetensors   fusion.safetensors   vae.safetensors
 tokenizer.json   tokenizer_config.json   chat_template.jinja
+
+A part may be sharded: PART-00001-of-00003.safetensors … and PART.safetensors.index.json.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
-from transformers import (
-    PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-)
 
 from .config import LightBagelConfig
 from .fusion import FusionStack
-from .generation import Generation, weight_dtype
+from .generation import Generation
+from .layouts import Opened
+from .parts import PARTS, blaming, empty_parts
+from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, use_float8, widened
+from .stored import Stored, Tensors, listed, read
+from .tokenizer import open_tokenizer, save_tokenizer
 from .understanding import ImageProcessor, Understanding
 
-PARTS = ("understanding", "generation", "fusion", "vae")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-FILES = {"config.json", *(f"{part}.safetensors" for part in PARTS), *TOKENIZER, "special_tokens_map.json"}
+OURS = re.compile(rf"(?:{'|'.join(PARTS)})(?:-\d+-of-\d+)?\.safetensors(?:\.index\.json)?")
+BESIDE = {"config.json", *TOKENIZER, "special_tokens_map.json"}
 
 
-@contextmanager
-def parameters_on_meta() -> Iterator[None]:
-    """Modules built inside get parameters without memory, and real buffers (rotary tables are not in the files)."""
-    register = nn.Module.register_parameter
+def weights(
+    tensors: Tensors, kinds: Mapping[str, torch.dtype], device: torch.device
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of a part in the dtypes `kinds` (see `dtypes`), and `X_scale` before each X in float8; one at a time.
 
-    def on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        register(module, name, None if param is None else nn.Parameter(param.to("meta"), param.requires_grad))
-
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-def build_parts(config: LightBagelConfig) -> dict[str, Any]:
-    """The bare modules of a model by part name, as their config describes them; with the weights their makers draw."""
-    return {
-        "understanding": Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config.understanding)),
-        "generation": WanTransformer3DModel(**config.generation),
-        "fusion": FusionStack(config.fusion),
-        "vae": AutoencoderKLWan(**config.vae),
-    }
-
-
-def read_config(folder: Path) -> LightBagelConfig:
-    """Raises ValueError when the folder holds no readable LightBagel config."""
-    if not folder.is_dir():
-        raise ValueError(f"there is no checkpoint folder {folder}")
-    try:
-        data = json.loads((folder / "config.json").read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no config.json; it is not a LightBagel checkpoint folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{folder / 'config.json'} is not a LightBagel config")
-    return LightBagelConfig.from_dict(data)
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:8])
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def read_part(folder: Path, part: str, module: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of one part of a checkpoint folder, as stored; `module` (on meta, say) names what must be there.
+    What needs no change on the CPU stays where it is: in the memory-mapped file.
 
     Raises:
-        ValueError: the file is missing or damaged, or its tensors are not exactly the module's, by name and shape.
+        ValueError: a file is damaged or a float8 scale is no positive number.
     """
-    file, wanted = folder / f"{part}.safetensors", module.state_dict()
-    if not file.is_file():
-        raise ValueError(f"the checkpoint lacks {file.name} (looked in {file.parent})")
-    try:
-        with safe_open(file, "pt") as tensors:
-            names = set(tensors.keys())
-            shapes = {n: tuple(tensors.get_slice(n).get_shape()) for n in names & set(wanted)}
-            problems = {
-                "missing": sorted(set(wanted) - names),
-                "unexpected": sorted(names - set(wanted)),
-                "wrong shape": [
-                    f"{n} {list(shape)} instead of {list(wanted[n].shape)}"
-                    for n, shape in sorted(shapes.items())
-                    if shape != tuple(wanted[n].shape)
-                ],
-            }
-            found = "; ".join(f"{kind}: {_listed(list_)}" for kind, list_ in problems.items() if list_)
-            if found:
-                raise ValueError(f"{file} does not fit the config. {found}")
-            return {n: tensors.get_tensor(n) for n in names}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is damaged or no safetensors file: {error}") from None
+    for name, dtype in kinds.items():
+        held = read(tensors[name]).to(device)
+        scaled = tensors[name].dtype in FLOAT8_KINDS
+        scale = read_scale(tensors.get(name + SCALE)).to(device) if scaled else None
+        if dtype in FLOAT8_KINDS:
+            weight, scale = (held, scale) if scale is not None else quantised(held)
+            yield name + SCALE, scale
+            yield name, weight
+        else:
+            yield name, held.to(dtype) if scale is None else widened(held, scale, dtype)
 
 
-@contextmanager
-def blaming(path: Path, verdict: str) -> Iterator[None]:
-    """Turns whatever a library raises over a file's content into a ValueError that names the file."""
-    try:
-        yield
-    except Exception as error:  # the libraries' own errors share no base class
-        raise ValueError(f"{path} {verdict}: {error}") from error
-
-
-def open_folder(folder: Path) -> tuple[LightBagelConfig, dict[str, Any]]:
-    """A checkpoint folder's config and, on meta, the modules it describes, by part name.
+def read_scale(stored: Stored | None) -> torch.Tensor:
+    """The scale of a float8 weight, float32 []; 1 where there is none.
 
     Raises:
-        ValueError: there is no such folder, or its config describes no model.
+        ValueError: it is no positive number.
     """
-    config = read_config(folder)
-    with blaming(folder / "config.json", "describes no model that can be built"), parameters_on_meta():
-        return config, build_parts(config)
+    if stored is None:
+        return torch.ones(())
+    scale = read(stored)
+    if not (torch.isfinite(scale) and scale > 0):
+        raise ValueError(f"{stored.file} is damaged: {stored.key} is {float(scale)}, which is no scale")
+    return scale
 
 
-def load_module(
-    folder: Path, part: str, module: nn.Module, device: torch.device, dtype: Callable[[str], torch.dtype]
-) -> None:
-    """Fills one of `open_folder`'s modules with its weights, in `dtype(name)` each, in eval mode, without gradients."""
-    state = read_part(folder, part, module)
-    module.load_state_dict({n: t.to(device, dtype(n)) for n, t in state.items()}, assign=True)
+def fill(part: str, module: nn.Module, tensors: Tensors, precision: Precision, device: torch.device) -> None:
+    """Gives one of `empty_parts`' modules its weights, on a device, in eval mode and without gradients.
+
+    Raises:
+        ValueError: as `weights`.
+    """
+    kinds = dtypes(part, tensors, precision)
+    use_float8(module, kinds)
+    module.load_state_dict(dict(weights(tensors, kinds, device)), assign=True)
     module.to(device)  # the buffers
     module.eval().requires_grad_(False)
 
 
-def load_understanding(
-    folder: Path, config: LightBagelConfig, vlm: Any, device: torch.device, dtype: torch.dtype
-) -> Understanding:
-    """The understanding branch of a checkpoint folder; `vlm` is `open_folder`'s module.
+def untrained_fusion(module: FusionStack, config: LightBagelConfig, precision: Precision, device: torch.device) -> None:
+    """Gives a fusion stack the weights that training starts from: the DiT hears nothing and is the plain Wan."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = FusionStack(config.fusion)
+    dtype = torch.bfloat16 if precision.float8 else precision.compute
+    module.load_state_dict({name: value.to(device, dtype) for name, value in fresh.state_dict().items()}, assign=True)
+    module.eval().requires_grad_(False)
+
+
+def branches(opened: Opened, device: torch.device) -> tuple[Understanding, Generation, FusionStack, AutoencoderKLWan]:
+    """The parts of an opened model, still without weights; they will compute on `device`.
 
     Raises:
-        ValueError: anything missing, unexpected, damaged or of a wrong shape.
+        ValueError: there is no tokenizer, or it cannot be read.
     """
-    load_module(folder, "understanding", vlm, device, lambda name: dtype)
-    for file in TOKENIZER:
-        if not (folder / file).is_file():
-            raise ValueError(f"the checkpoint lacks {file} (looked in {folder})")
-    with blaming(folder / "tokenizer.json", "holds no tokenizer that can be read"):
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    with blaming(folder / "config.json", "describes no model that can be built"):
-        processor = ImageProcessor(**config.processor)
-    return Understanding(vlm, tokenizer, processor)
+    parts = empty_parts(opened.config, opened.config_file)
+    tokenizer = open_tokenizer(opened.tokenizer)
+    with blaming(opened.config_file, "describes no model that can be built"):
+        processor = ImageProcessor(**opened.config.processor)
+    und = Understanding(parts["understanding"], tokenizer, processor, device)
+    return und, Generation(parts["generation"]), parts["fusion"], parts["vae"]
 
 
-def load_parts(
-    folder: Path, device: torch.device, dtype: torch.dtype
-) -> tuple[LightBagelConfig, Understanding, Generation, FusionStack, AutoencoderKLWan]:
-    """All parts of a checkpoint folder on a device, in eval mode and without gradients.
-
-    What the model asks for in float32 (time embedding, modulation, head; the VAE) is float32 whatever `dtype` is.
-
-    Raises:
-        ValueError: anything missing, unexpected, damaged or of a wrong shape.
-    """
-    config, parts = open_folder(folder)
-    und = load_understanding(folder, config, parts["understanding"], device, dtype)
-    load_module(folder, "generation", parts["generation"], device, lambda name: weight_dtype(name, dtype))
-    load_module(folder, "fusion", parts["fusion"], device, lambda name: dtype)
-    load_module(folder, "vae", parts["vae"], device, lambda name: torch.float32)
-    return config, und, Generation(parts["generation"]), parts["fusion"], parts["vae"]
+def strangers(folder: Path) -> list[str]:
+    """What at a path is no part of a LightBagel checkpoint folder."""
+    if not folder.is_dir():
+        return [folder.name]
+    return sorted(f.name for f in folder.iterdir() if f.name not in BESIDE and not OURS.fullmatch(f.name))
 
 
 def save_parts(
@@ -192,9 +130,12 @@ def save_parts(
         ValueError: something that is no LightBagel checkpoint is there already, or it could not be written.
     """
     if folder.exists():
-        strange = [folder.name] if not folder.is_dir() else sorted({f.name for f in folder.iterdir()} - FILES)
+        strange = strangers(folder)
         if strange:
-            raise ValueError(f"{folder} is not a LightBagel checkpoint ({_listed(strange)}); choose a new folder")
+            raise ValueError(f"{folder} is not a LightBagel checkpoint ({listed(strange)}); choose a new folder")
+    held = {p.dtype for part in (und, gen, fusion, vae) for p in part.parameters() if not p.is_meta}
+    if held & set(FLOAT8_KINDS) or any(p.is_meta for part in (und, gen, fusion, vae) for p in part.parameters()):
+        raise ValueError("a model with float8 or streamed weights cannot be saved; convert its files instead")
     modules: dict[str, nn.Module] = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
     metadata = {"format": "pt", "lightbagel_format": str(config.format_version)}
     try:
@@ -208,10 +149,7 @@ def save_parts(
                 }
                 save_file(state, partial / f"{name}.safetensors", metadata)
             (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
-            und.tokenizer.save_pretrained(partial)
-            written = partial / "tokenizer_config.json"  # transformers 5 writes a class name that 4 does not know
-            settings = json.loads(written.read_text("utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-            written.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+            save_tokenizer(und.tokenizer, partial)
             for file in partial.iterdir():
                 file.chmod(0o644)  # safetensors makes its files private
             if folder.exists():

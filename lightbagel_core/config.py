@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 FORMAT_VERSION = 1
 NANO = Path(__file__).parent / "nano"  # the checkpoint that ships with the package
+PUBLISHED = Path(__file__).parent / "lightbagel-7b-5b.json"  # the config of the model of the paper
 DESCRIBE = "Describe the image"  # what describing asks when nothing else is asked
 
 SolverName = Literal["unipc", "euler", "dpm++"]

@@ -231,14 +231,14 @@ def prefix(
     def rotary(positions: Tensor) -> Rotary:
         return mrope(positions.to(device), config.head_dim, config.rope_theta, config.mrope_section)
 
-    learned = gen.learned_context(fusion.context.to(gen.dit.patch_embedding.weight.dtype))
+    learned = gen.learned_context(fusion.context.to(gen.dtype))
     und_rotary, clean_rotary = rotary(tables.und_positions), rotary(tables.clean_positions)
     sources = _CleanPass(gen, clean, learned) if any(clean) else None
     clean_mask, clean_valid = tables.clean_mask.to(device), tables.clean_valid.to(device)
     keys, values = [], []
     for i in range(config.layers):
         layer = fusion[i]
-        k, v = layer.und_key_value(states[config.und_layer(i)], und_rotary)
+        k, v = layer.und_key_value(states[config.und_layer(i)], und_rotary, gen.dtype)
         if sources is not None:
             q, k_clean, v_clean = layer.gen_query_key_value(sources.block(i), clean_rotary)
             k, v = torch.cat([k, k_clean.type_as(k)], dim=2), torch.cat([v, v_clean.type_as(v)], dim=2)
@@ -253,17 +253,9 @@ def prefix(
     return Context(keys, values, noised_rotary, mask, learned)
 
 
-def encode(
-    und: Understanding,
-    gen: Generation,
-    fusion: FusionStack,
-    samples: Sequence[Sequence[Part]],
-    target: tuple[int, int],
-) -> Context:
-    """The context of B samples, each a list of parts in sequence order, for a target of (rows, cols) tokens."""
-    layouts = [layout_of(parts, gen.patch, target) for parts in samples]
-    clean = [[p.latents for p in parts if isinstance(p, CleanImage)] for parts in samples]
-    return prefix(gen, fusion, layouts, und_states(und, samples, layouts), clean)
+def clean_latents(samples: Sequence[Sequence[Part]]) -> list[list[Tensor]]:
+    """Per sample, the latents of its source images in order."""
+    return [[p.latents for p in parts if isinstance(p, CleanImage)] for parts in samples]
 
 
 def velocity(gen: Generation, fusion: FusionStack, latents: Tensor, t: Tensor, context: Context) -> Tensor:

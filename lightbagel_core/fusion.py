@@ -77,9 +77,12 @@ class MultimodalSelfAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
 
-    def und_key_value(self, u: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, U, D] of und states [B, U, und_dim]."""
-        u = self.und_norm(u)
+    def und_key_value(self, u: Tensor, rotary: Rotary, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, U, D] of und states [B, U, und_dim], in `dtype` (default: that of the states).
+
+        The states are normalised first: Qwen's may be larger than half precision holds.
+        """
+        u = self.und_norm(u).to(dtype or u.dtype)
         return rotate(self.k_norm(self._heads(self.und_k(u))), rotary), self._heads(self.und_v(u))
 
     def gen_query_key_value(self, g: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:

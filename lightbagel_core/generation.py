@@ -34,6 +34,12 @@ class Generation(nn.Module):
     def patch(self) -> int:
         return int(self.dit.config.patch_size[1])
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the tokens are computed in."""
+        dtype: torch.dtype = self.dit.patch_embedding.weight.dtype
+        return dtype
+
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Token rows and columns of a latent of height x width.
 
@@ -47,7 +53,7 @@ class Generation(nn.Module):
     def embed(self, latents: Tensor) -> tuple[Tensor, Rotary]:
         """Tokens [B, N, dim] of latents [B, C, h, w], and Wan's own rotary tables for that size."""
         self.grid(*latents.shape[-2:])
-        frames = latents[:, :, None].to(self.dit.patch_embedding.weight.dtype)
+        frames = latents[:, :, None].to(self.dtype)
         with torch.autocast(latents.device.type, enabled=False):  # in training the residual stream stays float32
             tokens = self.dit.patch_embedding(frames).flatten(2).transpose(1, 2).contiguous()
         return tokens, self.dit.rope(frames)

@@ -14,12 +14,16 @@ from tqdm.auto import tqdm
 
 from . import fused, images
 from . import vae as vae_module
-from .checkpoint import load_parts, save_parts
+from .checkpoint import branches, save_parts
 from .config import DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
 from .flow import Guidance, combine
 from .fused import CleanImage, Context, Part
 from .fusion import FusionStack
 from .generation import Generation
+from .layouts import Opened, open_model
+from .parts import PARTS
+from .precision import Precision
+from .residency import Offload, Residency
 from .sampling import Stopped, make_solver, sample
 from .understanding import Understanding, VitImage
 
@@ -47,38 +51,83 @@ class LightBagel:
         gen: Generation,
         fusion: FusionStack,
         vae: AutoencoderKLWan,
+        residency: Residency | None = None,
     ) -> None:
+        """`residency` brings weights when they are needed; without one the parts have them."""
         self.config, self.und, self.gen, self.fusion = config, und, gen, fusion
         self.vae = vae_module.use_single_frames(vae)
+        self.residency = residency
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "nano", device: str | torch.device | None = None, dtype: torch.dtype | None = None
+        cls,
+        name: str | Path | None = "nano",
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        parts: Mapping[str, Path | None] | None = None,
+        tokenizer: Path | None = None,
+        config: Path | None = None,
+        offload: Offload | None = None,
     ) -> LightBagel:
-        """Opens a model.
+        """Opens a model: checks its files now, reads the weights of each part when it is first needed.
 
         Args:
-            name: "nano", the one that ships with the package, or a checkpoint folder.
+            name: "nano", the one that ships with the package; a checkpoint folder; the authors' file or folder; a
+                fusion stack alone; None for the base models as they are.
             device: default: the accelerator that is there, else the CPU.
-            dtype: default: float32 on the CPU, bfloat16 elsewhere.
+            dtype: float32, bfloat16, float16 or float8_e4m3fn (weights; computes in bfloat16). Default: float32 on the
+                CPU, bfloat16 elsewhere, float8 weights as they are.
+            parts: base models' files or folders by part name; they win over the checkpoint's.
+            tokenizer, config: see `layouts.open_model`.
+            offload: "parts" or "layers", see `residency`.
 
         Raises:
-            ValueError: the folder is no complete checkpoint; the message names what is wrong.
+            ValueError: the files are no complete model; the message names what is wrong.
         """
+        checkpoint = NANO if name == "nano" else None if name is None else Path(name)
+        return cls.of(open_model(checkpoint, parts=parts, tokenizer=tokenizer, config=config), device, dtype, offload)
+
+    @classmethod
+    def of(
+        cls,
+        opened: Opened,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        offload: Offload | None = None,
+    ) -> LightBagel:
+        """The model of files that were opened; arguments as in `from_pretrained`."""
         device = torch.device(device) if device is not None else default_device()
-        if dtype is None:
-            dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        return cls(*load_parts(NANO if str(name) == "nano" else Path(name), device, dtype))
+        und, gen, fusion, vae = branches(opened, device)
+        modules = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
+        residency = Residency(opened, modules, Precision.of(dtype, device), device, offload)
+        return cls(opened.config, und, gen, fusion, vae, residency)
+
+    @property
+    def unfused(self) -> bool:
+        """Whether no fusion stack was opened: then it is the plain Wan and hears no prompt, and the plain Qwen."""
+        return self.residency is not None and "fusion" not in self.residency.opened.parts
+
+    def need(self, *parts: str) -> None:
+        """Has the weights of these parts ready; see `Residency.need`."""
+        if self.residency is not None:
+            self.residency.need(*parts)
+
+    def release(self, *parts: str) -> None:
+        """Gives up the weights of these parts ("understanding" before denoising, say) until they are needed again."""
+        if self.residency is not None:
+            self.residency.release(*parts)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes a checkpoint folder that `from_pretrained` opens."""
+        self.need(*PARTS)
         save_parts(Path(folder), self.config, self.und, self.gen, self.fusion, self.vae, dtype)
 
     # --- low level ---------------------------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
-        return self.fusion.context.device
+        return self.fusion.context.device if self.residency is None else self.residency.device
 
     @property
     def pixels_per_token(self) -> int:
@@ -92,11 +141,13 @@ class LightBagel:
     @torch.no_grad()
     def vit(self, image: Image.Image) -> VitImage:
         """A source image as the VLM sees it."""
+        self.need("understanding")
         return self.und.vit_images([images.resized(images.to_rgb(image), self.config.vit_image)])[0]
 
     @torch.no_grad()
     def clean(self, image: Image.Image) -> CleanImage:
         """A source image as the DiT sees it."""
+        self.need("vae")
         pixels = images.to_pixels(images.resized(images.to_rgb(image), self.config.vae_image))
         return CleanImage(vae_module.encode(self.vae, pixels[None].to(self.device))[0])
 
@@ -110,7 +161,12 @@ class LightBagel:
         stride = self.pixels_per_token
         if width % stride or height % stride or min(width, height) < stride:
             raise ValueError(f"a target of {width}x{height} is not made of whole tokens of {stride} pixels")
-        return fused.encode(self.und, self.gen, self.fusion, samples, (height // stride, width // stride))
+        target = (height // stride, width // stride)
+        layouts = [fused.layout_of(parts, self.gen.patch, target) for parts in samples]
+        self.need("understanding")
+        states = fused.und_states(self.und, samples, layouts)
+        self.need("generation", "fusion")
+        return fused.prefix(self.gen, self.fusion, layouts, states, fused.clean_latents(samples))
 
     @torch.no_grad()
     def velocity(self, latents: Tensor, t: float | Tensor, context: Context) -> Tensor:
@@ -126,11 +182,13 @@ class LightBagel:
                 f"latents of {len(latents)} samples, {rows * cols} tokens do not fit a context of {batch}, {tokens}"
             )
         times = torch.as_tensor(t, dtype=torch.float32, device=self.device).expand(len(latents))
+        self.need("generation", "fusion")
         return fused.velocity(self.gen, self.fusion, latents, times, context)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of normalised latents [B, C, h, w]."""
+        self.need("vae")
         return [images.from_pixels(pixels) for pixels in vae_module.decode(self.vae, latents)]
 
     def noise(self, count: int, width: int, height: int, seed: int | torch.Generator) -> Tensor:
@@ -333,6 +391,7 @@ class LightBagel:
             raise ValueError("describe needs at least one image")
         if not question.strip():
             raise ValueError("describe needs a question; leave it out for a description")
+        self.need("understanding")
         return self.und.describe([images.to_rgb(p) for p in pictures], question, max_new_tokens)
 
 

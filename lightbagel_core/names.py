@@ -1,4 +1,8 @@
-"""Wan's two sets of tensor names: diffusers', which our checkpoints use, and the original ones, which ComfyUI uses."""
+"""The names that other files give to our tensors.
+
+Our own are those of the libraries: transformers' Qwen2.5-VL as it stands in memory, diffusers' Wan transformer and VAE.
+Wan's original names are ComfyUI's too. The authors' checkpoint wraps everything in one module (model.md, section 8).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterable
 
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+from einops import rearrange
 
 _IN_RESNET = {
     ".norm1.": ".residual.0.",
@@ -15,6 +20,22 @@ _IN_RESNET = {
     ".conv2.": ".residual.6.",
     ".conv_shortcut.": ".shortcut.",
 }
+_OF_FUSION = {
+    "llm_norm": "und_norm",
+    "vgen_norm": "gen_norm",
+    "k_und_proj": "und_k",
+    "v_und_proj": "und_v",
+    "q_gen_proj": "gen_q",
+    "k_gen_proj": "gen_k",
+    "v_gen_proj": "gen_v",
+    "o_gen_proj": "gen_out",
+    "q_norm": "q_norm",
+    "k_norm": "k_norm",
+}
+_DEAD = {"q_und_proj", "o_und_proj"}  # the und stream is frozen: its queries and outputs change nothing
+_FUSION_LAYER = re.compile(
+    r"(?:mm_attn|cross_attn)_layers\.(\d+)\.(?:(?:mm_attn|cross_attn)\.)?(\w+)\.(weight(?:_scale)?|bias)"
+)
 _OUTSIDE = {
     r"^quant_conv\.": "conv1.",
     r"^post_quant_conv\.": "conv2.",
@@ -45,3 +66,45 @@ def original_vae_name(name: str, res_blocks: int) -> str:
     for ours, theirs in _OUTSIDE.items():
         name = re.sub(ours, theirs, name)
     return name
+
+
+def qwen_name(name: str) -> str:
+    """Qwen2.5-VL's name in memory for one as its release, and ComfyUI's single file, have it; the former stay."""
+    if name.startswith("visual."):
+        return f"model.{name}"
+    if name.startswith("model.") and not name.startswith(("model.visual.", "model.language_model.")):
+        return f"model.language_model.{name.removeprefix('model.')}"
+    return name
+
+
+def author_names(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """{part: {the name there: name in the authors' file}}; the DiT's stay original ones. Dead tensors are left out.
+
+    What belongs nowhere stands under "unknown".
+    """
+    parts: dict[str, dict[str, str]] = {"understanding": {}, "generation": {}, "fusion": {}, "unknown": {}}
+    for name in names:
+        inner = name.removeprefix("vision_language_model.model.language_model.")
+        fused = _FUSION_LAYER.fullmatch(inner)
+        if name == "vgen_model_cross_att_context":
+            parts["fusion"]["context"] = name
+        elif name.startswith("vgen_model."):
+            parts["generation"][name.removeprefix("vgen_model.")] = name
+        elif fused is not None and fused[2] in _DEAD:
+            continue
+        elif fused is not None and fused[2] in _OF_FUSION:
+            parts["fusion"][f"layers.{fused[1]}.{_OF_FUSION[fused[2]]}.{fused[3]}"] = name
+        elif name.startswith("vision_language_model.") and "attn_layers." not in name:
+            parts["understanding"][name.removeprefix("vision_language_model.")] = name
+        else:
+            parts["unknown"][name] = name
+    return parts
+
+
+def unfolded_patches(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """The convolution [dim, C, 1, p, p] of a patch embedding kept as a Linear [dim, 1 * p * p * C].
+
+    The Linear reads a patch in the order (frame, row, column, channel).
+    """
+    patch = round((weight.shape[1] // channels) ** 0.5)
+    return rearrange(weight, "d (f r q c) -> d c f r q", f=1, r=patch, q=patch, c=channels).contiguous()

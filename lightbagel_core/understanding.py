@@ -45,6 +45,7 @@ class Understanding(nn.Module):
         vlm: the stock model.
         tokenizer: its tokenizer, with a chat template.
         processor: its image processor; its pixel bounds hold for `describe`.
+        device: where it computes, for a model whose weights are elsewhere in between; default: where its weights are.
     """
 
     def __init__(
@@ -52,13 +53,15 @@ class Understanding(nn.Module):
         vlm: Qwen2_5_VLForConditionalGeneration,
         tokenizer: PreTrainedTokenizerBase,
         processor: ImageProcessor,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.vlm, self.tokenizer, self.processor = vlm, tokenizer, processor
+        self._device = device
 
     @property
     def device(self) -> torch.device:
-        return self.vlm.get_input_embeddings().weight.device
+        return self._device or self.vlm.get_input_embeddings().weight.device
 
     @property
     def depth(self) -> int:

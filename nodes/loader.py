@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from ..lightbagel_core.config import NANO
 CATEGORY = "LightBagel"
 FOLDER = "lightbagel"
 BUILT_IN = "nano (built in)"
-DTYPES = {"default": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OWN = "from the checkpoint"
+CHECKPOINT = re.compile(r"^config\.json$|\.safetensors(\.index\.json)?$")  # what a folder is known by
+BASE = {"understanding": "text_encoders", "generation": "diffusion_models", "vae": "vae"}  # ComfyUI's model folders
+DTYPES = {
+    "default": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+}
 
 
 def register_folder() -> None:
@@ -25,28 +35,41 @@ def register_folder() -> None:
     folder_paths.folder_names_and_paths[FOLDER] = (paths, extensions | {".safetensors"})
 
 
-def checkpoints() -> list[str]:
-    """The built-in nano, then the checkpoint folders people have, by name."""
-    found = {
-        entry.name
-        for root in folder_paths.get_folder_paths(FOLDER)
+def found_checkpoints() -> dict[str, Path]:
+    """What models/lightbagel holds, by name: checkpoint folders, and single files (the authors', fusion stacks)."""
+    return {
+        entry.name: entry
+        for root in reversed(folder_paths.get_folder_paths(FOLDER))  # of two with one name, that of the first folder
         if os.path.isdir(root)
         for entry in Path(root).iterdir()
-        if (entry / "config.json").is_file()
+        if entry.suffix == ".safetensors" or (entry.is_dir() and any(map(CHECKPOINT.search, os.listdir(entry))))
     }
-    return [BUILT_IN, *sorted(found)]
 
 
-def checkpoint_folder(name: str) -> Path:
+def checkpoints() -> list[str]:
+    """The built-in nano, then the checkpoints people have, by name."""
+    return [BUILT_IN, *sorted(found_checkpoints())]
+
+
+def checkpoint_path(name: str) -> Path:
+    """Raises ValueError: a name that is not listed; nothing else becomes a path."""
     if name == BUILT_IN:
         return NANO
-    if name in checkpoints():  # nothing but what is listed becomes a path
-        for root in folder_paths.get_folder_paths(FOLDER):
-            if (Path(root) / name / "config.json").is_file():
-                return Path(root) / name
+    if name in (found := found_checkpoints()):
+        return found[name]
     raise ValueError(
         f"there is no LightBagel checkpoint {name!r} in models/{FOLDER}; refresh the list and choose again"
     )
+
+
+def base_files(part: str) -> list[str]:
+    """The files that a part may be taken from, in ComfyUI's own folder for such."""
+    files = folder_paths.get_filename_list(BASE[part])
+    return [OWN, *(name for name in files if name.endswith(".safetensors"))]
+
+
+def base_input(part: str, name: str, tooltip: str) -> io.Combo.Input:
+    return io.Combo.Input(name, options=base_files(part), default=OWN, advanced=True, optional=True, tooltip=tooltip)
 
 
 class LightBagelLoader(io.ComfyNode):
@@ -56,22 +79,33 @@ class LightBagelLoader(io.ComfyNode):
             node_id="LightBagelLoader",
             display_name="Load LightBagel",
             category=CATEGORY,
-            description="Loads a LightBagel checkpoint: one model that draws, edits and describes.",
+            description="Loads a LightBagel checkpoint: one model that draws, edits and describes. Base models you "
+            "already own can stand in for parts of it.",
             search_aliases=["lightbagel", "lightfusion", "checkpoint", "load model"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=checkpoints(),
                     default=BUILT_IN,
-                    tooltip="The small built-in model, or a checkpoint folder in models/lightbagel.",
+                    tooltip="The small built-in model, or a checkpoint folder or file in models/lightbagel.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(DTYPES),
                     default="default",
                     advanced=True,
-                    tooltip="Precision of the weights. Default: what ComfyUI chooses for this machine.",
+                    tooltip="Precision of the weights. Default: what ComfyUI chooses for this machine, fp8 as stored.",
                 ),
+                base_input(
+                    "understanding", "text_encoder", "Qwen2.5-VL-7B from models/text_encoders, if not the checkpoint's."
+                ),
+                base_input(
+                    "generation",
+                    "diffusion_model",
+                    "Wan2.2-TI2V-5B from models/diffusion_models, if not the "
+                    "checkpoint's, which LightBagel has trained further.",
+                ),
+                base_input("vae", "vae_file", "The Wan2.2 VAE from models/vae, if not the checkpoint's."),
             ],
             outputs=[
                 io.Model.Output(tooltip="Draws; for KSampler, LoRA loaders and every other MODEL input."),
@@ -81,10 +115,23 @@ class LightBagelLoader(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, weight_dtype: str) -> io.NodeOutput:
-        from .host.load import load_checkpoint
+    def execute(
+        cls,
+        checkpoint: str,
+        weight_dtype: str,
+        text_encoder: str = OWN,
+        diffusion_model: str = OWN,
+        vae_file: str = OWN,
+    ) -> io.NodeOutput:
+        from .host.load import Files, load_checkpoint
 
-        return io.NodeOutput(*load_checkpoint(checkpoint_folder(checkpoint), DTYPES[weight_dtype]))
+        chosen = {"understanding": text_encoder, "generation": diffusion_model, "vae": vae_file}
+        parts = tuple(
+            (part, Path(folder_paths.get_full_path_or_raise(BASE[part], name)))
+            for part, name in chosen.items()
+            if name != OWN
+        )
+        return io.NodeOutput(*load_checkpoint(Files(checkpoint_path(checkpoint), parts), DTYPES[weight_dtype]))
 
 
 class LightBagelApplyFusion(io.ComfyNode):
@@ -113,6 +160,6 @@ class LightBagelApplyFusion(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, fusion: str) -> io.NodeOutput:
-        from .host.load import apply_fusion
+        from .host.load import Files, apply_fusion
 
-        return io.NodeOutput(apply_fusion(model, checkpoint_folder(fusion)))
+        return io.NodeOutput(apply_fusion(model, Files(checkpoint_path(fusion))))

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from lightbagel_core.checkpoint import build_parts
 from lightbagel_core.config import Defaults, FusionConfig, ImageRule, LightBagelConfig
 from lightbagel_core.generation import Generation
 from lightbagel_core.model import LightBagel
+from lightbagel_core.parts import PARTS, build_parts
 from lightbagel_core.training import vae, vlm
 from lightbagel_core.understanding import ImageProcessor, Understanding
 
@@ -89,6 +89,12 @@ def make_tiny(**options) -> LightBagel:
     return LightBagel(config, und, Generation(parts["generation"]), parts["fusion"], parts["vae"])
 
 
+def whole(model: LightBagel) -> LightBagel:
+    """The model with all its weights there, for tests that look at them."""
+    model.need(*PARTS)
+    return model
+
+
 @pytest.fixture(scope="session")
 def tiny() -> LightBagel:
     return make_tiny()
@@ -96,4 +102,4 @@ def tiny() -> LightBagel:
 
 @pytest.fixture(scope="session")
 def nano() -> LightBagel:
-    return LightBagel.from_pretrained("nano", "cpu")
+    return whole(LightBagel.from_pretrained("nano", "cpu"))

@@ -7,12 +7,12 @@ import json
 import pytest
 import torch
 from conftest import make_tiny
-from real_size import real_size
 from safetensors.torch import load_file, save_file
 
-from lightbagel_core.checkpoint import build_parts
-from lightbagel_core.config import LightBagelConfig
+from lightbagel_core.config import PUBLISHED, LightBagelConfig
+from lightbagel_core.layouts import read_config
 from lightbagel_core.model import LightBagel
+from lightbagel_core.parts import build_parts
 
 
 @pytest.fixture
@@ -31,12 +31,13 @@ def test_round_trip(folder):
 
 
 def test_config_round_trips_through_json():
-    config = real_size()
+    config = read_config(PUBLISHED)
     assert LightBagelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_half_precision_keeps_what_the_model_asks_for_in_float32(folder):
     model = LightBagel.from_pretrained(folder, "cpu", torch.bfloat16)
+    model.need("generation")
     block = model.gen.blocks[0]
     assert block.attn1.to_q.weight.dtype == block.ffn.net[0].proj.weight.dtype == torch.bfloat16
     embedder = model.gen.dit.condition_embedder
@@ -58,7 +59,7 @@ def test_a_missing_or_cut_part_is_named(folder, part):
     with pytest.raises(ValueError, match=rf"{part}\.safetensors is damaged"):
         LightBagel.from_pretrained(folder, "cpu")
     file.unlink()
-    with pytest.raises(ValueError, match=rf"lacks {part}\.safetensors"):
+    with pytest.raises(ValueError, match=rf"lacks the {part} part, {part}\.safetensors"):
         LightBagel.from_pretrained(folder, "cpu")
 
 
@@ -118,8 +119,10 @@ def test_saving_over_a_checkpoint_replaces_it_whole(folder, monkeypatch):
         with pytest.raises(ValueError, match=r"could not write .*No space left"):
             model.save_pretrained(folder)
     old = LightBagel.from_pretrained(folder, "cpu")
+    old.need("fusion")
     model.save_pretrained(folder)
     new = LightBagel.from_pretrained(folder, "cpu")
+    new.need("fusion")
     assert torch.allclose(new.fusion.context, old.fusion.context + 1)
     assert [f.name for f in folder.parent.iterdir()] == ["tiny"]
 
@@ -143,10 +146,17 @@ def test_configs_that_contradict_themselves(folder, key, value, message):
         LightBagel.from_pretrained(folder, "cpu")
 
 
-@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
-def test_a_missing_tokenizer_file_is_named(folder, file):
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("tokenizer.json", "tokenizer was found neither"),
+        ("tokenizer_config.json", "lacks tokenizer_config.json"),
+        ("chat_template.jinja", "lacks chat_template.jinja"),
+    ],
+)
+def test_a_missing_tokenizer_file_is_named(folder, file, message):
     (folder / file).unlink()
-    with pytest.raises(ValueError, match=f"lacks {file}"):
+    with pytest.raises(ValueError, match=message):
         LightBagel.from_pretrained(folder, "cpu")
 
 
@@ -159,7 +169,7 @@ def test_a_damaged_tokenizer_is_named(folder, text):
 
 def test_the_real_model_has_its_published_size():
     """Section 1's table: 8.3 B und, 5.0 B gen, 1.73 B fusion used of 2.37 B stored, 2.1 M context, 0.7 B VAE."""
-    config = real_size()
+    config = read_config(PUBLISHED)
     with torch.device("meta"):
         parts = build_parts(config)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

@@ -122,6 +122,8 @@ def test_one_command_from_nothing_to_a_checkpoint(tmp_path, monkeypatch):
     )
     nano.main()
     again = LightBagel.from_pretrained(tmp_path / "b" / "nano", "cpu")
+    for each in (model, again):
+        each.need("understanding", "generation", "fusion", "vae")
     assert again.config.vae == model.config.vae
     for part in ("und", "gen", "fusion", "vae"):
         old, new = (getattr(m, part).state_dict() for m in (model, again))

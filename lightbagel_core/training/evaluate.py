@@ -21,6 +21,7 @@ from ..config import DESCRIBE
 from ..flow import Guidance
 from ..fused import Part
 from ..model import LightBagel
+from ..parts import PARTS
 from .checker import read_scene, same_spot
 from .vae import to_pixels
 from .world import (
@@ -174,6 +175,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a picture of the first results here")
     args = parser.parse_args()
     model = LightBagel.from_pretrained(args.model)
+    model.need(*PARTS)
     default = model.config.defaults
     guidance = Guidance(default.text_guidance if args.guidance is None else args.guidance)
     editing = Guidance(default.edit_text_guidance if args.guidance is None else args.guidance)

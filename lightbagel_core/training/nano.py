@@ -23,6 +23,7 @@ from ..config import Defaults, ImageRule, LightBagelConfig, Preview
 from ..fusion import FusionStack
 from ..generation import Generation
 from ..model import LightBagel
+from ..parts import PARTS
 from ..understanding import Understanding
 from . import dit, vae, vlm
 from .loop import Training
@@ -91,6 +92,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision="bf16")
     start = LightBagel.from_pretrained(args.start, accelerator.device, torch.float32) if args.start else None
+    if start is not None:
+        start.need(*PARTS)
     # On a CPU the fused attention's backward is several times slower than plain matrix products at these lengths.
     with nullcontext() if accelerator.device.type == "cuda" else sdpa_kernel(SDPBackend.MATH):
         recipe = replace(vlm.RECIPE, steps=args.vlm_steps)

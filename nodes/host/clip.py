@@ -146,7 +146,7 @@ def clip(und: Understanding, config: LightBagelConfig) -> comfy.sd.CLIP:
     wrapped = comfy.sd.CLIP(no_init=True)
     wrapped.cond_stage_model = encoder
     wrapped.tokenizer = Tokenizer(und)
-    wrapped.patcher = comfy.model_patcher.ModelPatcher(
+    wrapped.patcher = comfy.model_patcher.CoreModelPatcher(
         encoder,
         load_device=comfy.model_management.text_encoder_device(),
         offload_device=comfy.model_management.text_encoder_offload_device(),

@@ -1,66 +1,97 @@
-"""Checkpoints to MODEL, CLIP and VAE."""
+"""Files to MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import comfy.text_encoders
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-from ...lightbagel_core.checkpoint import load_understanding, open_folder, read_part
+from ...lightbagel_core.checkpoint import branches
+from ...lightbagel_core.layouts import Opened, open_model
+from ...lightbagel_core.parts import PARTS
+from ...lightbagel_core.precision import FLOAT8
+from ...lightbagel_core.tokenizer import find_tokenizer
 from .attach import attach
 from .clip import clip
 from .wan import fusion_model, wan_model, wan_vae
+from .weights import asked_float8, operations, state_of, use_layers
 
 MODEL_SAMPLING = "model_sampling"  # ComfyUI's name for what shift is a part of
+TOKENIZER = Path(next(iter(comfy.text_encoders.__path__))) / "qwen25_tokenizer"  # the one that ComfyUI ships
 
 
-def load_checkpoint(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) of a checkpoint folder; without a dtype ComfyUI chooses one for this machine.
+@dataclass(frozen=True)
+class Files:
+    """What a person chose: a checkpoint, and base models' files that stand in for parts of it, (part, file) each."""
+
+    checkpoint: Path
+    parts: tuple[tuple[str, Path], ...] = ()
+
+    def open(self, need: Collection[str] = PARTS) -> Opened:
+        """Raises ValueError: anything missing, unexpected, damaged or of a wrong shape."""
+        parts = dict(self.parts)
+        own = find_tokenizer(parts.get("understanding"), self.checkpoint)
+        return open_model(self.checkpoint, parts=parts, tokenizer=own or TOKENIZER, need=need)
+
+
+def load_checkpoint(files: Files, dtype: torch.dtype | None) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE); without a dtype ComfyUI chooses one for this machine, and float8 stays as stored.
 
     Raises:
         ValueError: anything missing, unexpected, damaged or of a wrong shape.
     """
-    config, parts = open_folder(folder)
-    model = attach(load_generation(folder, dtype), load_fusion(folder, dtype))
-    offload = comfy.model_management.text_encoder_offload_device()
-    und = load_understanding(folder, config, parts["understanding"], offload, understanding_dtype(dtype))
-    return model, clip(und, config), wan_vae(config, read_part(folder, "vae", parts["vae"]))
+    opened = files.open()
+    model = attach(load_generation(files, dtype), load_fusion(files, dtype))
+    return model, load_understanding(opened, dtype), wan_vae(opened)
 
 
 def understanding_dtype(asked: torch.dtype | None) -> torch.dtype:
     """What Qwen2.5-VL computes in where `asked` was asked for: never float16, in which it overflows."""
-    if asked not in (None, torch.float16):
+    if asked not in (None, torch.float16, FLOAT8):
         return asked
     half = comfy.model_management.should_use_bf16(comfy.model_management.text_encoder_device())
     return torch.bfloat16 if half else torch.float32
 
 
-def load_generation(folder: Path, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
-    """The bare Wan of a checkpoint folder, which ComfyUI may load again: for TorchCompileModel, hooks, several GPUs."""
-    config, parts = open_folder(folder)
-    model = wan_model(config, read_part(folder, "generation", parts["generation"]), dtype, disable_dynamic)
-    model.cached_patcher_init = (load_generation, (folder, dtype))
+def load_understanding(opened: Opened, dtype: torch.dtype | None) -> Any:
+    """The understanding branch as CLIP: transformers' Qwen2.5-VL on ComfyUI's layers."""
+    und, *_ = branches(opened, comfy.model_management.text_encoder_device())
+    compute = understanding_dtype(dtype)
+    state = state_of("understanding", opened.parts["understanding"], compute, asked_float8(dtype))
+    offload = comfy.model_management.text_encoder_offload_device()
+    use_layers(und.vlm, operations(state, compute), offload, compute)
+    und.vlm.load_state_dict(state, assign=True)
+    und.vlm.to(offload).eval().requires_grad_(False)
+    return clip(und, opened.config)
+
+
+def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
+    """The bare Wan of some files, which ComfyUI may load again: for TorchCompileModel, hooks, several GPUs."""
+    model = wan_model(files.open(["generation"]), dtype, disable_dynamic)
+    model.cached_patcher_init = (load_generation, (files, dtype))
     return model
 
 
-def load_fusion(folder: Path, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
-    """The fusion stack of a checkpoint folder, which ComfyUI may load again as it may Wan."""
-    config, parts = open_folder(folder)
-    fusion = fusion_model(config, read_part(folder, "fusion", parts["fusion"]), dtype, disable_dynamic)
-    fusion.cached_patcher_init = (load_fusion, (folder, dtype))
+def load_fusion(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
+    """The fusion stack of some files, which ComfyUI may load again as it may Wan."""
+    fusion = fusion_model(files.open(["fusion"]), dtype, disable_dynamic)
+    fusion.cached_patcher_init = (load_fusion, (files, dtype))
     return fusion
 
 
-def apply_fusion(model: Any, folder: Path) -> Any:
+def apply_fusion(model: Any, files: Files) -> Any:
     """A Wan MODEL with a checkpoint's fusion stack on it, and with its shift if nobody has set another.
 
     Raises:
         ValueError: the MODEL is no Wan model of the fusion stack's sizes.
     """
-    config, _ = open_folder(folder)
+    config = files.open(["fusion"]).config
     wan = model.model.diffusion_model
     wanted = (config.fusion.layers + 1, config.fusion.gen_dim)
     found = (len(getattr(wan, "blocks", ())), getattr(wan, "dim", None))
@@ -71,4 +102,4 @@ def apply_fusion(model: Any, folder: Path) -> Any:
         )
     if MODEL_SAMPLING not in model.object_patches:
         (model,) = ModelSamplingSD3().patch(model, config.defaults.shift)
-    return attach(model, load_fusion(folder, None))
+    return attach(model, load_fusion(files, None))

@@ -6,11 +6,13 @@ arguments of its classes, so a model of other sizes (the nano) is built by the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import comfy.latent_formats
+import comfy.ldm.wan.model
 import comfy.ldm.wan.vae2_2
 import comfy.model_base
 import comfy.model_management
@@ -19,11 +21,14 @@ import comfy.ops
 import comfy.sd
 import comfy.supported_models
 import torch
-from torch import Tensor
 
-from ...lightbagel_core.config import LightBagelConfig, Preview
+from ...lightbagel_core.config import Preview
 from ...lightbagel_core.fusion import FusionStack
+from ...lightbagel_core.layouts import Opened
 from ...lightbagel_core.names import original_transformer_names, original_vae_name
+from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS
+from ...lightbagel_core.stored import read
+from .weights import asked_float8, is_float8, operations, renamed, state_of
 
 
 class LatentFormat(comfy.latent_formats.Wan22):
@@ -67,37 +72,41 @@ def managed(module: Any, static: bool) -> Any:
     )
 
 
-def wan_model(
-    config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.dtype | None, static: bool = False
-) -> Any:
-    """A MODEL of ComfyUI's own Wan, with the weights of a checkpoint's generation part (diffusers' names)."""
+def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -> Any:
+    """A MODEL of ComfyUI's own Wan, with the weights of a generation part."""
+    config, tensors = opened.config, opened.parts["generation"]
     described = comfy.supported_models.WAN22_T2V(unet_config(config.generation))
     described.latent_format = LatentFormat(config.vae, config.preview)
     described.sampling_settings = {"shift": config.defaults.shift}
     device = comfy.model_management.get_torch_device()
-    weight = dtype or comfy.model_management.unet_dtype(
-        model_params=sum(t.numel() for t in state.values()), supported_dtypes=described.supported_inference_dtypes
+    supported = described.supported_inference_dtypes
+    plain = None if dtype == FLOAT8 else dtype
+    weight = plain or comfy.model_management.unet_dtype(
+        model_params=sum(math.prod(t.shape) for t in tensors.values()), supported_dtypes=supported
     )
-    cast = comfy.model_management.unet_manual_cast(weight, device, described.supported_inference_dtypes)
-    described.set_inference_dtype(weight, cast)
+    state = state_of("generation", tensors, weight, asked_float8(dtype))
+    if is_float8(state):
+        described.quant_config = {"mixed_ops": True}
+    asked = None if is_float8(state) else weight
+    described.set_inference_dtype(weight, comfy.model_management.unet_manual_cast(asked, device, supported))
     model = comfy.model_base.WAN22(described)
-    patcher = managed(model, static)
-    names = original_transformer_names(model.diffusion_model.state_dict())
-    model.load_model_weights({names[k]: v for k, v in state.items()}, "", assign=patcher.is_dynamic())
-    return patcher
+    # The names come from a model on torch's own layers: ComfyUI's may have no weights before they are loaded.
+    bare = comfy.ldm.wan.model.WanModel(**described.unet_config, device="meta", operations=torch.nn)
+    names = original_transformer_names(bare.state_dict())
+    model.load_model_weights(renamed(state, names), "", assign=True)  # no second copy of what lies in the file
+    return managed(model, static)
 
 
-def fusion_model(
-    config: LightBagelConfig, state: dict[str, Tensor], dtype: torch.dtype | None, static: bool = False
-) -> Any:
+def fusion_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -> Any:
     """The fusion stack under ComfyUI's memory management, cast to the activations' type layer by layer."""
+    tensors = opened.parts["fusion"]
+    stored = tensors["context"].dtype
+    weight = dtype if dtype not in (None, FLOAT8) else torch.bfloat16 if stored in FLOAT8_KINDS else stored
+    state = state_of("fusion", tensors, weight, asked_float8(dtype))
     offload = comfy.model_management.unet_offload_device()
-    weight = dtype or next(iter(state.values())).dtype
-    stack = FusionStack(config.fusion, comfy.ops.manual_cast, device=offload, dtype=weight)
-    stack.eval().requires_grad_(False)
-    patcher = managed(stack, static)
-    stack.load_state_dict({name: t.to(weight) for name, t in state.items()}, assign=patcher.is_dynamic())
-    return patcher
+    stack = FusionStack(opened.config.fusion, operations(state, weight), device=offload, dtype=weight)
+    stack.load_state_dict(state, assign=True)
+    return managed(stack.eval().requires_grad_(False), static)
 
 
 @contextmanager
@@ -112,9 +121,9 @@ def _sizes(**sizes: Any) -> Iterator[None]:
         module.WanVAE = stock
 
 
-def wan_vae(config: LightBagelConfig, state: dict[str, Tensor]) -> comfy.sd.VAE:
-    """ComfyUI's VAE object around its own Wan2.2 VAE, with a checkpoint's weights (diffusers' names)."""
-    vae = config.vae
+def wan_vae(opened: Opened) -> comfy.sd.VAE:
+    """ComfyUI's VAE object around its own Wan2.2 VAE."""
+    vae = opened.config.vae
     sizes = {
         "dim": vae["base_dim"],
         "dec_dim": vae["decoder_base_dim"] or vae["base_dim"],
@@ -122,8 +131,8 @@ def wan_vae(config: LightBagelConfig, state: dict[str, Tensor]) -> comfy.sd.VAE:
         "num_res_blocks": vae["num_res_blocks"],
         "temperal_downsample": list(vae["temperal_downsample"]),
     }
-    names = {name: original_vae_name(name, vae["num_res_blocks"]) for name in state}
+    tensors = opened.parts["vae"]
     with _sizes(**sizes):
-        made = comfy.sd.VAE(sd={names[name]: tensor for name, tensor in state.items()})
+        made = comfy.sd.VAE(sd={original_vae_name(n, vae["num_res_blocks"]): read(t) for n, t in tensors.items()})
     made.not_video = True  # a batch is several pictures, not the frames of one film
     return made

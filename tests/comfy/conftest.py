@@ -94,7 +94,9 @@ def core() -> Any:
     sys.path.insert(0, str(PACK))
     from lightbagel_core import LightBagel
 
-    return LightBagel.from_pretrained("nano", "cpu")
+    model = LightBagel.from_pretrained("nano", "cpu")
+    model.need("understanding", "generation", "fusion", "vae")
+    return model
 
 
 @pytest.fixture(scope="session")

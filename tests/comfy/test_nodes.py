@@ -193,11 +193,16 @@ def test_checkpoints_are_listed_and_damage_is_named(host, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{")
+    (broken / "fusion.safetensors").write_text("{")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10")
     (tmp_path / "not a checkpoint").mkdir()
     names = host.mappings["LightBagelLoader"].define_schema().inputs[0].options
-    assert names == ["nano (built in)", "broken"]
-    with pytest.raises(ValueError, match="is damaged"):
-        host("LightBagelLoader", checkpoint="broken", weight_dtype="default")
+    assert names[0] == "nano (built in)"
+    assert "not a checkpoint" not in names
+    for name in ("broken", "cut.safetensors"):
+        assert name in names
+        with pytest.raises(ValueError, match=f"{name}.* is damaged"):
+            host("LightBagelLoader", checkpoint=name, weight_dtype="default")
     with pytest.raises(ValueError, match="there is no LightBagel checkpoint 'gone'"):
         host("LightBagelLoader", checkpoint="gone", weight_dtype="default")
 

@@ -275,12 +275,11 @@ def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
 
 def test_fusion_onto_fp8_weights(host, loaded, prompts):
     """A MODEL stored in fp8 by ComfyUI's own layers listens too; what fp8 costs is its own."""
-    pack = host.mappings["LightBagelLoader"].__module__.rpartition(".nodes")[0]
-    wan, checkpoint = (import_module(f"{pack}.{name}") for name in ("nodes.host.wan", "lightbagel_core.checkpoint"))
-    nano = PACK / "lightbagel_core" / "nano"
-    config, parts = checkpoint.open_folder(nano)
-    state = checkpoint.read_part(nano, "generation", parts["generation"])
-    small = wan.wan_model(config, state, torch.float8_e4m3fn)
+    load = import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.load")
+    small = load.load_generation(load.Files(PACK / "lightbagel_core" / "nano"), torch.float16)
+    for name, weight in small.model.diffusion_model.named_parameters():
+        if name.startswith("blocks.") and weight.ndim == 2:
+            weight.data = weight.data.to(torch.float8_e4m3fn)
     assert small.model.diffusion_model.blocks[0].ffn[0].weight.dtype == torch.float8_e4m3fn
     model = host("LightBagelApplyFusion", model=small, fusion="nano (built in)")
     images = [pixels(host("VAEDecode", loaded[2], {"samples": ksampler(host, m, prompts)})) for m in (model, loaded[0])]

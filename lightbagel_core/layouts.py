@@ -1,0 +1,256 @@
+"""From the files people have to the parts of a model: which layout a file has, and its tensors under our names.
+
+| part | layouts |
+| --- | --- |
+| a whole model | our folder; the authors' `ema.safetensors` or `model.safetensors`, sharded or not, new or old names |
+| understanding | Hugging Face folder, sharded or not; ComfyUI's single file |
+| generation | diffusers' folder; original and ComfyUI's single file |
+| fusion | our `fusion.safetensors` |
+| vae | diffusers' folder; original and ComfyUI's single file |
+
+Weights may be float32, bfloat16, float16, or float8 with or without scales, as ComfyUI's files store them: `X.weight`
+with `X.scale_weight` (older) or `X.weight_scale` (newer). Here the scale of `X.weight` is `X.weight_scale`, float32 [].
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import names, stored
+from .config import PUBLISHED, LightBagelConfig
+from .parts import PARTS, empty_parts
+from .precision import FLOAT8_KINDS, SCALE, is_scale
+from .stored import Tensors
+from .tokenizer import find_tokenizer
+
+OPTION = {part: f"--{part}" for part in PARTS}
+INSIDE = {  # where in a folder a part's files may lie, and how they may be called
+    "understanding": (("", "text_encoder"), ("model",)),
+    "generation": (("", "transformer"), ("diffusion_pytorch_model",)),
+    "fusion": (("",), ("fusion",)),
+    "vae": (("", "vae"), ("diffusion_pytorch_model",)),
+}
+WHOLE = ("ema", "ema/model", "model")  # what the authors call theirs, the better one first
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model whose files have been listed and found to fit; no weight has been read.
+
+    parts: by part name its tensors under our names. Without `fusion` the model is the plain Wan and the plain Qwen.
+    tokenizer: the folder that holds it. config_file: what the config was read from.
+    """
+
+    config: LightBagelConfig
+    config_file: Path
+    parts: dict[str, Tensors]
+    tokenizer: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that weights come from."""
+        return sorted({s.file for tensors in self.parts.values() for s in tensors.values()})
+
+
+def read_config(file: Path) -> LightBagelConfig:
+    """Raises ValueError when the file is no readable LightBagel config."""
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file.parent} has no {file.name}; it is not a LightBagel checkpoint folder") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{file} is not a LightBagel config")
+    return LightBagelConfig.from_dict(data)
+
+
+def _scalar(tensor: Tensor) -> Tensor:
+    return tensor.reshape(()).float()
+
+
+def with_scales(tensors: Tensors) -> Tensors:
+    """The same with the scales of float8 weights as `X.weight_scale`, and without ComfyUI's markers beside them.
+
+    Raises:
+        ValueError: a scale without its weight or of a shape that is no scalar; a quantisation that cannot be read.
+    """
+    found: Tensors = {}
+    for name, tensor in tensors.items():
+        stem, _, leaf = name.rpartition(".")
+        if leaf in ("comfy_quant", "scaled_fp8", "input_scale", "scale_input"):
+            continue  # markers, and scales of activations, which stay as they are here
+        if leaf in ("scale_weight", "weight_scale"):
+            owner = tensors.get(f"{stem}.weight")
+            if owner is None or owner.dtype not in FLOAT8_KINDS or tensor.shape not in ((), (1,)):
+                raise ValueError(
+                    f"{tensor.file} holds {name} {list(tensor.shape)}, which is no scale of a float8 weight; of "
+                    "quantised files only float8 with one scale per weight can be read"
+                )
+            found[f"{stem}.weight{SCALE}"] = replace(tensor, shape=(), dtype=torch.float32, rework=_scalar)
+            continue
+        found[name] = tensor
+    strange = sorted(n for n, t in found.items() if not t.dtype.is_floating_point)
+    if strange:
+        raise ValueError(
+            f"{found[strange[0]].file} stores {stored.listed(strange)} as whole numbers: of quantised files only "
+            "float8 can be read here"
+        )
+    return found
+
+
+def renamed(tensors: Tensors, names_of: Mapping[str, str]) -> Tensors:
+    """Tensors under new names, {new: old}."""
+    return {new: tensors[old] for new, old in names_of.items()}
+
+
+def understanding(tensors: Tensors, config: LightBagelConfig, wanted: Mapping[str, Any]) -> Tensors:
+    return {names.qwen_name(name): tensor for name, tensor in tensors.items()}
+
+
+def generation(tensors: Tensors, config: LightBagelConfig, wanted: Mapping[str, Any]) -> Tensors:
+    tensors = {name.removeprefix("model.diffusion_model."): tensor for name, tensor in tensors.items()}
+    if any(".self_attn." in name for name in tensors):
+        tensors = renamed(tensors, names.original_transformer_names(tensors))
+    patches = tensors.get("patch_embedding.weight")
+    if patches is not None and len(patches.shape) == 2:
+        shape, channels = tuple(wanted["patch_embedding.weight"]), config.generation["in_channels"]
+        if patches.shape == (shape[0], shape[1] * shape[2] * shape[3] * shape[4]):
+            unfold = partial(names.unfolded_patches, channels=channels)
+            tensors["patch_embedding.weight"] = replace(patches, shape=shape, rework=unfold)
+    return tensors
+
+
+def fusion(tensors: Tensors, config: LightBagelConfig, wanted: Mapping[str, Any]) -> Tensors:
+    return tensors
+
+
+def vae(tensors: Tensors, config: LightBagelConfig, wanted: Mapping[str, Any]) -> Tensors:
+    if "conv1.weight" not in tensors:
+        return tensors
+    ours = {names.original_vae_name(name, config.vae["num_res_blocks"]): name for name in wanted}
+    return {ours.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+CANONICAL: dict[str, Callable[[Tensors, LightBagelConfig, Mapping[str, Any]], Tensors]] = {
+    "understanding": understanding,
+    "generation": generation,
+    "fusion": fusion,
+    "vae": vae,
+}
+
+
+def _part_file(part: str, path: Path) -> Path:
+    """The file, or the index of the shards, that holds a part at a path a person gave: itself, or inside a folder."""
+    if not path.is_dir():
+        return path
+    folders, stems = INSIDE[part]
+    for folder in folders:
+        found = stored.find(path / folder, part, *stems)
+        if found is not None:
+            return found
+    pickled = sorted(file for file in path.iterdir() if file.suffix.lower() in stored.PICKLED)
+    if pickled:
+        stored.refuse_pickle(pickled[0])
+    raise ValueError(f"{path} holds no {' or '.join(f'{s}.safetensors' for s in (part, *stems))}")
+
+
+def is_ours(checkpoint: Path) -> bool:
+    """Whether a path is a folder of our own; one with a fusion stack alone need not have a config."""
+    held = [part for part in PARTS if stored.find(checkpoint, part)]
+    return bool(held) and (held != ["fusion"] or (checkpoint / "config.json").is_file())
+
+
+def _whole(checkpoint: Path) -> dict[str, Tensors]:
+    """The parts of a checkpoint: our folder, the authors' file or folder, or a fusion stack alone."""
+    if is_ours(checkpoint):
+        files = {part: stored.find(checkpoint, part) for part in PARTS}
+        return {part: with_scales(stored.read_any(file)) for part, file in files.items() if file is not None}
+    file = stored.find(checkpoint, *WHOLE, "fusion") if checkpoint.is_dir() else checkpoint
+    if file is None:
+        pickled = sorted(f for f in checkpoint.iterdir() if f.suffix.lower() in stored.PICKLED)
+        if pickled:
+            stored.refuse_pickle(pickled[0])
+        raise ValueError(
+            f"{checkpoint} is no LightBagel checkpoint: it has neither a config.json with our parts beside it nor "
+            "ema.safetensors, model.safetensors or fusion.safetensors"
+        )
+    tensors = with_scales(stored.read_any(file))
+    if any(name.startswith(("vision_language_model.", "vgen_model")) for name in tensors):
+        found = names.author_names(tensors)
+        unknown = found.pop("unknown")
+        if unknown:
+            raise ValueError(f"{file} holds tensors that no part of the model has: {stored.listed(sorted(unknown))}")
+        return {part: renamed(tensors, names_of) for part, names_of in found.items() if names_of}
+    if "context" in tensors:
+        return {"fusion": tensors}
+    raise ValueError(
+        f"{file} is neither the authors' checkpoint nor a LightBagel fusion stack: its tensors are called "
+        f"{stored.listed(sorted(tensors))}. A base model's file goes with {OPTION['understanding']}, "
+        f"{OPTION['generation']} or {OPTION['vae']}."
+    )
+
+
+def open_model(
+    checkpoint: Path | None = None,
+    *,
+    parts: Mapping[str, Path | None] | None = None,
+    tokenizer: Path | None = None,
+    config: Path | None = None,
+    need: Collection[str] = PARTS,
+) -> Opened:
+    """Lists a model's files, whatever their layout, and checks that they fit the model; reads no weights.
+
+    Args:
+        checkpoint: our folder, the authors' file or folder, a fusion stack alone; None for the base models as they are.
+        parts: base models' files or folders by part name; they win over what the checkpoint holds.
+        tokenizer: Qwen2.5-VL's tokenizer files; default: beside the understanding branch.
+        need: parts that are wanted; of the others no file needs to be there.
+        config: a config.json of a model of another size than the published 7B + 5B; our folder brings its own.
+
+    Raises:
+        ValueError: a file is missing, pickled or damaged; tensors are missing, unexpected or of a wrong shape.
+    """
+    given = {part: Path(path) for part, path in (parts or {}).items() if path is not None}
+    for path in (checkpoint, *given.values()):
+        if path is not None:
+            stored.refuse_pickle(path)
+            if not path.exists():
+                raise ValueError(f"there is no checkpoint folder or file {path}")
+    if config is None:
+        config = checkpoint / "config.json" if checkpoint is not None and is_ours(checkpoint) else PUBLISHED
+    described = read_config(config)
+    whole = {} if checkpoint is None else _whole(checkpoint)
+    held = whole | {part: with_scales(stored.read_any(_part_file(part, path))) for part, path in given.items()}
+    # A checkpoint must have a fusion stack; without any checkpoint it is the base models as they are.
+    wanted = PARTS if checkpoint is not None else tuple(part for part in PARTS if part != "fusion")
+    lacking = [part for part in wanted if part in need and part not in held]
+    if lacking:
+        raise ValueError(
+            f"{checkpoint or 'a model put together from parts'} lacks the {lacking[0]} part"
+            f"{'' if checkpoint is None or not is_ours(checkpoint) else f', {lacking[0]}.safetensors'}; name a file or "
+            f"folder of it with {OPTION[lacking[0]]}"
+        )
+    modules = empty_parts(described, config)
+    shapes = {part: {n: tuple(t.shape) for n, t in module.state_dict().items()} for part, module in modules.items()}
+    opened: dict[str, Tensors] = {}
+    for part in (part for part in PARTS if part in held and part in need):
+        tensors = CANONICAL[part](held[part], described, shapes[part])
+        weights = {name: tensor for name, tensor in tensors.items() if not is_scale(name, tensors)}
+        what = f"the {part} part in {_where(held[part], given.get(part) or checkpoint)}"
+        stored.check_fit(weights, shapes[part], what)
+        opened[part] = tensors
+    return Opened(described, config, opened, find_tokenizer(tokenizer, given.get("understanding"), checkpoint))
+
+
+def _where(tensors: Tensors, path: Path | None) -> str:
+    files = {tensor.file for tensor in tensors.values()}
+    return str(files.pop() if len(files) == 1 else path)

@@ -1,0 +1,62 @@
+"""The bare modules that a config describes; the base models' as their libraries ship them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import nn
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from .config import LightBagelConfig
+from .fusion import FusionStack
+
+PARTS = ("understanding", "generation", "fusion", "vae")
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Modules built inside get parameters without memory, and real buffers (rotary tables are not in the files)."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(module, name, None if param is None else nn.Parameter(param.to("meta"), param.requires_grad))
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def build_parts(config: LightBagelConfig) -> dict[str, Any]:
+    """The bare modules of a model by part name, as their config describes them; with the weights their makers draw."""
+    return {
+        "understanding": Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config.understanding)),
+        "generation": WanTransformer3DModel(**config.generation),
+        "fusion": FusionStack(config.fusion),
+        "vae": AutoencoderKLWan(**config.vae),
+    }
+
+
+@contextmanager
+def blaming(path: Path, verdict: str) -> Iterator[None]:
+    """Turns whatever a library raises over a file's content into a ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:  # the libraries' own errors share no base class
+        raise ValueError(f"{path} {verdict}: {error}") from error
+
+
+def empty_parts(config: LightBagelConfig, file: Path) -> dict[str, Any]:
+    """The modules a config describes, by part name, their parameters on meta; `file` is what an error blames.
+
+    Raises:
+        ValueError: the config describes no model.
+    """
+    with blaming(file, "describes no model that can be built"), parameters_on_meta():
+        return build_parts(config)

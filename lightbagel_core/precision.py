@@ -1,0 +1,131 @@
+"""Which dtype each weight has when a model computes in float32, bfloat16, float16, or with float8 weights.
+
+The one rule, for the loader, the converter and the memory plan alike (`dtypes`):
+- time embedding, modulation, norms and head of the DiT, the norms of the fusion stack, and the VAE stay float32;
+- Qwen2.5-VL never becomes float16, in which its activations overflow: it takes bfloat16 there;
+- float8 (e4m3, one float32 scale a weight, as ComfyUI's files keep it) holds the matrices of numbered layers only; they
+  are widened to the activations' dtype when they are used. Everything else is bfloat16 then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .generation import weight_dtype
+from .stored import Stored
+
+FLOAT8 = torch.float8_e4m3fn
+FLOAT8_KINDS = (torch.float8_e4m3fn, torch.float8_e5m2)
+SCALE = "_scale"  # the scale of X is called X_scale
+MODES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float8": FLOAT8,
+}
+_IN_A_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks)\.\d+\.(?:.+\.)?weight")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """compute: the activations' dtype. float8: True makes matrices float8, False widens them, None keeps them so."""
+
+    compute: torch.dtype
+    float8: bool | None = None
+
+    @classmethod
+    def of(cls, dtype: torch.dtype | None, device: torch.device) -> Precision:
+        """From one dtype a person asks for; None: what suits the device, and float8 where files have it.
+
+        Raises:
+            ValueError: a dtype the model does not run in.
+        """
+        if dtype is None:
+            return cls(torch.float32 if device.type == "cpu" else torch.bfloat16)
+        if dtype == FLOAT8:
+            return cls(torch.bfloat16, True)
+        if dtype not in MODES.values():
+            raise ValueError(f"the model does not run in {dtype}; choose {', '.join(MODES)}")
+        return cls(dtype, False)
+
+
+def dtypes(part: str, tensors: Mapping[str, Stored], precision: Precision) -> dict[str, torch.dtype]:
+    """The dtype of every weight of a part when it is loaded; `tensors` as a layout gives them, scales left out here."""
+    return {
+        name: _dtype(part, name, tensor.shape, tensor.dtype, precision)
+        for name, tensor in tensors.items()
+        if not is_scale(name, tensors)
+    }
+
+
+def is_scale(name: str, names: Collection[str]) -> bool:
+    return name.endswith(SCALE) and name.removesuffix(SCALE) in names
+
+
+def _dtype(part: str, name: str, shape: tuple[int, ...], held: torch.dtype, precision: Precision) -> torch.dtype:
+    if part == "vae":
+        return torch.float32
+    matrix = len(shape) == 2 and _IN_A_LAYER.search(name)
+    if matrix and precision.float8 is not False and (precision.float8 or held in FLOAT8_KINDS):
+        return held if held in FLOAT8_KINDS else FLOAT8
+    if part == "generation":
+        return weight_dtype(name, precision.compute)
+    if part == "fusion" and "norm." in name:
+        return torch.float32
+    if part == "understanding" and precision.compute == torch.float16:
+        return torch.bfloat16
+    return precision.compute
+
+
+def quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix as float8 and its scale, float32 []: weight is about float8 * scale."""
+    scale = scale_of(weight.abs().amax())
+    return to_float8(weight, scale), scale
+
+
+def scale_of(largest: Tensor) -> Tensor:
+    """The scale that puts a weight's largest magnitude at float8's largest number; 1 for a weight of zeros."""
+    scale = largest.float() / torch.finfo(FLOAT8).max
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def to_float8(weight: Tensor, scale: Tensor) -> Tensor:
+    limit = torch.finfo(FLOAT8).max
+    return (weight.float() / scale).clamp(-limit, limit).to(FLOAT8)
+
+
+def widened(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """A float8 weight times its scale, in `dtype`."""
+    wide = weight.to(dtype)
+    return wide if scale is None else wide.mul_(scale.to(weight.device))  # in place: one copy is enough
+
+
+class Float8Linear(nn.Module):
+    """A linear layer whose matrix lies in float8 and is widened when it is used."""
+
+    def __init__(self, like: Any) -> None:
+        super().__init__()
+        shape = like.weight.shape
+        self.weight = nn.Parameter(torch.empty(shape, dtype=FLOAT8, device="meta"), requires_grad=False)
+        self.weight_scale = nn.Parameter(torch.empty((), device="meta"), requires_grad=False)
+        self.bias = like.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, widened(self.weight, self.weight_scale, x.dtype), self.bias)
+
+
+def use_float8(module: nn.Module, kinds: Mapping[str, torch.dtype]) -> None:
+    """Puts a `Float8Linear` wherever the weight's dtype is a float8."""
+    for name, dtype in kinds.items():
+        if dtype in FLOAT8_KINDS:
+            at = name.removesuffix(".weight")
+            linear = module.get_submodule(at)
+            if not isinstance(linear, Float8Linear):
+                module.set_submodule(at, Float8Linear(linear))

@@ -1,0 +1,80 @@
+"""Stored weights as ComfyUI's own layers take them: cast, streamed and widened by ComfyUI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.ops
+import torch
+from torch import Tensor, nn
+
+from ...lightbagel_core.checkpoint import weights
+from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS, SCALE, Precision, dtypes, is_scale
+from ...lightbagel_core.stored import Tensors
+
+FORMATS = {torch.float8_e4m3fn: "float8_e4m3fn", torch.float8_e5m2: "float8_e5m2"}
+MARK = ".comfy_quant"
+
+
+def asked_float8(dtype: torch.dtype | None) -> bool | None:
+    """Whether float8 weights are asked for: None leaves them as they are stored."""
+    return None if dtype is None else dtype == FLOAT8
+
+
+def state_of(part: str, tensors: Tensors, compute: torch.dtype, float8: bool | None) -> dict[str, Tensor]:
+    """The weights of a part in one dtype, or in float8 with ComfyUI's marks beside them; where nothing changes they lie
+    in the memory-mapped file.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    kinds = {
+        name: dtype if dtype in FLOAT8_KINDS else compute
+        for name, dtype in dtypes(part, tensors, Precision(compute, float8)).items()
+    }
+    state = dict(weights(tensors, kinds, torch.device("cpu")))
+    for name, dtype in kinds.items():
+        if dtype in FLOAT8_KINDS:
+            # Only the weights are float8: activations stay as they are, whatever the card could multiply.
+            about = json.dumps({"format": FORMATS[dtype], "full_precision_matrix_mult": True}).encode()
+            state[name.removesuffix(".weight") + MARK] = torch.tensor(list(about), dtype=torch.uint8)
+    return state
+
+
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """A state under other names of its weights, {ours: theirs}; scales and marks follow their weights."""
+    made = {}
+    for name, tensor in state.items():
+        if name.endswith(MARK):
+            made[names[f"{name.removesuffix(MARK)}.weight"].removesuffix(".weight") + MARK] = tensor
+        elif is_scale(name, state):
+            made[names[name.removesuffix(SCALE)] + SCALE] = tensor
+        else:
+            made[names[name]] = tensor
+    return made
+
+
+def is_float8(state: Mapping[str, Tensor]) -> bool:
+    return any(name.endswith(MARK) for name in state)
+
+
+def operations(state: Mapping[str, Tensor], compute: torch.dtype) -> Any:
+    """The layers that hold such a state."""
+    if is_float8(state):
+        return comfy.ops.mixed_precision_ops({}, compute, full_precision_mm=True)
+    return comfy.ops.manual_cast
+
+
+def use_layers(module: nn.Module, layers: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Puts ComfyUI's linear and embedding layers in place of torch's, so that ComfyUI may stream their weights."""
+    for name, inner in list(module.named_modules()):
+        if type(inner) is nn.Linear:
+            bias = inner.bias is not None
+            made = layers.Linear(inner.in_features, inner.out_features, bias=bias, device=device, dtype=dtype)
+        elif type(inner) is nn.Embedding:
+            made = layers.Embedding(inner.num_embeddings, inner.embedding_dim, device=device, dtype=dtype)
+        else:
+            continue
+        module.set_submodule(name, made)

@@ -1,0 +1,170 @@
+"""The files that ComfyUI's users own, chosen in the loader: ComfyUI's own names for Wan, VAE and Qwen, float8 too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import PACK
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, pixels, psnr, source, tensor
+from safetensors.torch import load_file, save_file
+
+NANO = PACK / "lightbagel_core" / "nano"
+
+
+def as_comfyui_has_it(module: Any) -> dict[str, torch.Tensor]:
+    return {name: t.detach().contiguous().clone() for name, t in module.state_dict().items()}
+
+
+def scaled(state: dict[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
+    """The matrices of numbered layers in float8 with scales, as ComfyUI's fp8_scaled files have them."""
+    made = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    for name, weight in state.items():
+        made[name] = weight
+        if weight.ndim == 2 and where in name and name.endswith(".weight"):
+            scale = weight.abs().amax().float() / 448
+            made[name] = (weight.float() / scale).to(torch.float8_e4m3fn)
+            made[f"{name.removesuffix('.weight')}.scale_weight"] = scale.reshape(1)
+    return made
+
+
+@pytest.fixture(scope="module")
+def owned(host, loaded, tmp_path_factory) -> Path:
+    """A models folder with the nano taken apart. Wan and VAE are written by ComfyUI's own modules."""
+    import folder_paths
+
+    root = tmp_path_factory.mktemp("models")
+    model, _, vae = loaded
+    qwen = {
+        name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): weight
+        for name, weight in load_file(NANO / "understanding.safetensors").items()
+    }
+    wan = as_comfyui_has_it(model.model.diffusion_model)
+    files = {
+        "text_encoders/qwen.safetensors": qwen,
+        "text_encoders/qwen_fp8_scaled.safetensors": scaled(qwen, "layers."),
+        "diffusion_models/wan.safetensors": wan,
+        "diffusion_models/wan_fp8_scaled.safetensors": scaled(wan, "blocks."),
+        "vae/wan_vae.safetensors": as_comfyui_has_it(vae.first_stage_model),
+        "lightbagel/parts/fusion.safetensors": load_file(NANO / "fusion.safetensors"),
+    }
+    for name, state in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        save_file({n: t.contiguous() for n, t in state.items()}, root / name)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"):
+        (root / "lightbagel" / "parts" / file).write_bytes((NANO / file).read_bytes())
+    for kind in ("text_encoders", "diffusion_models", "vae", "lightbagel"):
+        folder_paths.add_model_folder_path(kind, str(root / kind))
+    folder_paths.filename_list_cache.clear()
+    return root
+
+
+def load(host, dtype: str = "float32", **files: str) -> Any:
+    return host("LightBagelLoader", checkpoint="parts", weight_dtype=dtype, **files)
+
+
+def edited(host, parts: Any) -> Any:
+    image, _ = host(
+        "LightBagelEdit", *parts, images={"image0": tensor(source())}, instruction=INSTRUCTION, image_guidance=1.0,
+        **SETTINGS,
+    )  # fmt: skip
+    return pixels(image)
+
+
+@pytest.fixture(scope="module")
+def reference(core):
+    return core.edit(source(), INSTRUCTION, seed=SEED, steps=STEPS, text_guidance=2.0, solver="euler", progress=False)[
+        0
+    ]
+
+
+PLAIN = {
+    "text_encoder": "qwen.safetensors",
+    "diffusion_model": "wan.safetensors",
+    "vae_file": "wan_vae.safetensors",
+}
+
+
+def test_a_model_put_together_from_what_people_own(host, owned, reference):
+    assert psnr(edited(host, load(host, **PLAIN)), reference) > 45
+
+
+def test_float8_files_stay_float8_and_draw_nearly_the_same(host, owned, reference):
+    files = PLAIN | {"text_encoder": "qwen_fp8_scaled.safetensors", "diffusion_model": "wan_fp8_scaled.safetensors"}
+    parts = load(host, "default", **files)
+    assert psnr(edited(host, parts), reference) > 20
+    wan, und = parts[0].model.diffusion_model, parts[1].cond_stage_model.und.vlm
+    for weight in (wan.blocks[0].ffn[0].weight, und.model.language_model.layers[0].mlp.up_proj.weight):
+        assert size(weight) == pytest.approx(weight.numel(), rel=0.01)  # a byte each
+    wide = load(host, "float32", **files)
+    assert psnr(edited(host, wide), edited(host, parts)) > 35  # the same weights, widened once
+
+
+def test_float8_can_be_asked_for(host, reference):
+    parts = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="fp8_e4m3fn")
+    assert psnr(edited(host, parts), reference) > 20
+    fusion = parts[0].get_additional_models_with_key("lightbagel")[0].model
+    und = parts[1].cond_stage_model.und.vlm
+    blocks = parts[0].model.diffusion_model.blocks[2], fusion.layers[1], und.model.language_model.layers[3]
+    for weight in (w for block in blocks for w in block.parameters() if w.ndim == 2):
+        assert size(weight) == weight.numel()
+    answer = host(
+        "LightBagelDescribe", parts[1], image=tensor(source()), question="describe the image", max_length=32,
+        sampling_mode={"sampling_mode": "off"},
+    )  # fmt: skip
+    assert "circle" in answer
+
+
+def size(weight: Any) -> int:
+    """Bytes of a weight, also of one of ComfyUI's quantised kind."""
+    return int(getattr(weight, "_qdata", weight).nbytes)
+
+
+def test_fusion_from_a_file_of_its_own(host, owned, loaded):
+    bare = loaded[0].clone()
+    model = host("LightBagelApplyFusion", model=bare, fusion="parts")
+    found = model.get_additional_models_with_key("lightbagel")[0].model.state_dict()
+    for name, weight in load_file(NANO / "fusion.safetensors").items():
+        assert torch.equal(found[name].float(), weight.float()), name
+
+
+def test_a_part_that_no_file_brings_is_asked_for(host, owned):
+    with pytest.raises(ValueError, match="lacks the generation part"):
+        load(host, **{k: v for k, v in PLAIN.items() if k != "diffusion_model"})
+    (owned / "text_encoders" / "wan.safetensors").write_bytes((owned / "diffusion_models/wan.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"understanding part in .*wan\.safetensors does not fit"):
+        load(host, **PLAIN | {"text_encoder": "wan.safetensors"})
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "fp8_e4m3fn"])
+def test_comfyui_can_stream_nearly_everything(host, dtype):
+    """Matrices of ComfyUI's own layers may stay in memory and come to the card when they are used."""
+    model, clip, _ = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype=dtype)
+    for module in (
+        model.model.diffusion_model,
+        model.get_additional_models_with_key("lightbagel")[0].model.layers,
+        clip.cond_stage_model,
+    ):
+        for name, inner in module.named_modules():
+            matrices = [n for n, weight in inner.named_parameters(recurse=False) if weight.ndim == 2]
+            assert not matrices or hasattr(inner, "comfy_cast_weights"), (name, matrices)
+
+
+def test_reading_a_checkpoint_copies_no_weights(host, owned):
+    """What needs no other dtype lies in the mapped file until ComfyUI moves it."""
+    model = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float16")[0]
+    weights = {n: w for n, w in model.model.diffusion_model.named_parameters() if w.ndim == 2}
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    maps = [line.split() for line in lines if "generation.safetensors" in line]
+    spans = [[int(end, 16) for end in line[0].split("-")] for line in maps]
+    for name, weight in weights.items():
+        assert any(low <= weight.data_ptr() < high for low, high in spans), name
+
+
+def test_text_is_read_as_before(host, owned, loaded):
+    """The same conditioning from ComfyUI's layers as from torch's."""
+    ours = host("CLIPTextEncode", loaded[1], PROMPT)[0][0]
+    theirs = host("CLIPTextEncode", load(host, **PLAIN)[1], PROMPT)[0][0]
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
