@@ -1,4 +1,4 @@
-"""The command line: lightbagel generate | edit | describe | info."""
+"""The command line: lightbagel generate | edit | describe | info | convert | download."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import __version__
 from .config import Renorm, SolverName
+from .download import KNOWN
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .layouts import Opened
     from .model import LightBagel
 
 EXIT_USAGE = 2
+BASE_PARTS = ("understanding", "generation", "fusion", "vae")
+DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16", "float8": "float8_e4m3fn"}  # in torch
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -51,10 +55,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lightbagel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    model = _Parser(add_help=False)
-    model.add_argument("--model", default="nano", help='"nano" (default, built in) or a checkpoint folder')
+    files = _Parser(add_help=False)
+    where = files.add_argument_group("model files")
+    where.add_argument("--model", help='"nano" (built in), a checkpoint folder, or the authors\' file or folder')
+    for part, help in {
+        "understanding": "Qwen2.5-VL: Hugging Face folder or single file",
+        "generation": "Wan2.2-TI2V-5B: diffusers folder or single file",
+        "fusion": "a fusion stack",
+        "vae": "the Wan2.2 VAE: diffusers folder or single file",
+    }.items():
+        where.add_argument(f"--{part}", type=Path, metavar="PATH", help=f"{help}; wins over the model's")
+    where.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="default: beside the understanding part")
+    where.add_argument("--config", type=Path, metavar="FILE", help="for a model of another size than 7B + 5B")
+
+    model = _Parser(add_help=False, parents=[files])
     model.add_argument("--device", help="cpu, cuda, mps …; default: the accelerator that is there")
-    model.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on the CPU")
+    model.add_argument("--dtype", choices=DTYPES, help="default: float32 on the CPU, else bfloat16; float8 as stored")
+    model.add_argument(
+        "--offload",
+        choices=("parts", "layers"),
+        help="parts: only what a step needs is on the device; layers: weights are streamed through it",
+    )
 
     draw = _Parser(add_help=False)
     draw.add_argument("-o", "--output", type=Path, required=True, help="the .png to write; with --count: name-1.png …")
@@ -80,13 +101,45 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("image")
     describe.add_argument("question", nargs="?")
     describe.add_argument("--max-new-tokens", type=int, default=128)
-    commands.add_parser("info", parents=[model], help="what the model is made of")
+    commands.add_parser("info", parents=[files], help="what a model is made of, and which card it fits")
+    convert = commands.add_parser("convert", parents=[files], help="write a checkpoint folder of our own")
+    convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")
+    convert.add_argument("--dtype", choices=DTYPES, help="default: as stored")
+    convert.add_argument("--only", nargs="+", choices=BASE_PARTS, metavar="PART", help="leave the other parts out")
+    convert.add_argument("--shard-size", type=_gigabytes, default=4e9, metavar="GB", help="of a file; default: 4")
+    convert.add_argument("--quiet", action="store_true", help="no progress bar")
+    fetch = commands.add_parser("download", help="fetch model files into ComfyUI's models folder")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(KNOWN)}, or OWNER/REPO:PATH/IN/REPO")
+    fetch.add_argument("--to", type=Path, required=True, metavar="MODELS_FOLDER", help="ComfyUI's models folder")
+    fetch.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        size = float(text) * 1e9
+    except ValueError:
+        size = 0
+    if not size > 0:
+        raise argparse.ArgumentTypeError(f"a size is a number of gigabytes above 0, not {text!r}")
+    return size
+
+
+def _files(args: argparse.Namespace, need: Sequence[str] = BASE_PARTS) -> Opened:
+    """The model that --model and its sisters name: the nano if they name nothing."""
+    from .config import NANO
+    from .layouts import open_model
+
+    parts = {part: getattr(args, part) for part in BASE_PARTS if getattr(args, part) is not None}
+    name = args.model or ("nano" if not parts else None)
+    checkpoint = NANO if name == "nano" else Path(name) if name else None
+    return open_model(checkpoint, parts=parts, tokenizer=args.tokenizer, config=args.config, need=need)
 
 
 def _open(args: argparse.Namespace) -> LightBagel:
     import torch
 
+    from .info import NO_FUSION
     from .model import LightBagel
 
     try:
@@ -94,7 +147,12 @@ def _open(args: argparse.Namespace) -> LightBagel:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
-    return LightBagel.from_pretrained(args.model, device, getattr(torch, args.dtype) if args.dtype else None)
+    model = LightBagel.of(
+        _files(args), device, getattr(torch, DTYPES[args.dtype]) if args.dtype else None, args.offload
+    )
+    if model.unfused:
+        print(f"lightbagel: {NO_FUSION}", file=sys.stderr)
+    return model
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:
@@ -199,25 +257,37 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    model = _open(args)
-    parts = {
-        "understanding (Qwen2.5-VL)": model.und,
-        "generation (Wan DiT)": model.gen,
-        "fusion": model.fusion,
-        "VAE": model.vae,
-    }
-    print(f"{model.config.name} on {model.device}")
-    for name, part in parts.items():
-        count = sum(p.numel() for p in part.parameters())
-        dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in part.parameters()})
-        print(f"  {name:<28}{count / 1e6:>10.2f} M  {', '.join(dtypes)}")
-    default = model.config.defaults
-    print(
-        f"  default {default.width}x{default.height}, {default.steps} steps of {default.solver}, "
-        f"shift {default.shift:g}, text guidance {default.text_guidance:g}, in edits {default.edit_text_guidance:g}"
-    )
-    for key, value in model.config.metadata.items():
-        print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")
+    from .info import about
+
+    print(about(_files(args)))
+
+
+def _convert(args: argparse.Namespace) -> None:
+    import torch
+
+    from .convert import convert
+
+    dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
+    opened = _files(args, args.only or BASE_PARTS)
+    convert(opened, args.output, dtype, int(args.shard_size), progress=not args.quiet)
+    print(args.output)
+
+
+def _download(args: argparse.Namespace) -> None:
+    from .download import download
+
+    for path in download(args.names, args.to, progress=not args.quiet):
+        print(path)
+
+
+COMMANDS = {
+    "generate": _draw,
+    "edit": _draw,
+    "describe": _describe,
+    "info": _info,
+    "convert": _convert,
+    "download": _download,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -232,13 +302,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            {"generate": _draw, "edit": _draw, "describe": _describe, "info": _info}[args.command](args)
+            COMMANDS[args.command](args)
     except (ValueError, OSError) as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        message = "not enough memory; make fewer or smaller pictures at once, or use --dtype bfloat16"
+        message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"
     except KeyboardInterrupt:
         print("lightbagel: interrupted", file=sys.stderr)
         return 130

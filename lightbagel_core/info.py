@@ -1,0 +1,83 @@
+"""What a model is made of and which card it fits, from its files' headers; no weight is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from pathlib import Path
+
+from . import plan
+from .layouts import Opened
+from .parts import PARTS
+from .precision import is_scale
+from .stored import Tensors
+
+TITLES = {
+    "understanding": "understanding (Qwen2.5-VL)",
+    "generation": "generation (Wan DiT)",
+    "fusion": "fusion",
+    "vae": "VAE",
+}
+NO_FUSION = "no fusion file: this is the plain Wan DiT, which hears no prompt, and the plain Qwen2.5-VL"
+
+
+def about(opened: Opened) -> str:
+    """Lines for a person: parts, parameters, dtypes as stored, where they lie, what fits which card, defaults."""
+    lines = [opened.config.name]
+    for part in PARTS:
+        if part in opened.parts:
+            lines.append(f"  {TITLES[part]:<28}{_about_part(opened.parts[part])}")
+    if "fusion" not in opened.parts:
+        lines.append(f"  {NO_FUSION}")
+    default = opened.config.defaults
+    lines.append(f"  tokenizer: {opened.tokenizer or 'none found'}")
+    lines.append(
+        f"  default {default.width}x{default.height}, {default.steps} steps of {default.solver}, "
+        f"shift {default.shift:g}, text guidance {default.text_guidance:g}, in edits {default.edit_text_guidance:g}"
+    )
+    lines += [
+        f"  {key}: {value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in opened.config.metadata.items()
+    ]
+    return "\n".join([*lines, *_cards(opened)])
+
+
+def _about_part(tensors: Tensors) -> str:
+    weights = {name: stored for name, stored in tensors.items() if not is_scale(name, tensors)}
+    count = sum(math.prod(stored.shape) for stored in weights.values())
+    held: Counter[str] = Counter()
+    for stored in weights.values():
+        held[str(stored.dtype).removeprefix("torch.")] += stored.bytes
+    dtypes = ", ".join(name for name, _ in held.most_common())
+    files = {stored.file for stored in weights.values()}
+    where = str(next(iter(files))) if len(files) == 1 else f"{len(files)} files in {_folder(files)}"
+    return f"{count / 1e6:>10.2f} M  {size(sum(held.values())):>8}  {dtypes}  {where}"
+
+
+def size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
+
+
+def _folder(files: set[Path]) -> str:
+    return os.path.commonpath([file.parent for file in files])
+
+
+def _cards(opened: Opened) -> list[str]:
+    """For each size of card, how the model runs on it."""
+    default = opened.config.defaults
+    work = plan.Work(default.width, default.height)
+    lines = [
+        f"  an edit at {work.width}x{work.height} with image guidance, by arithmetic "
+        f"({plan.MARGIN / 1e9:g} GB left to the system):"
+    ]
+    for card in plan.CARDS:
+        way = plan.best_way(opened.config, opened.parts, card * 1e9, work)
+        if way is None:
+            lines.append(f"    {card:>3} GB  does not fit")
+            continue
+        mode, offload, need = way
+        options = f"--dtype {mode}" + (f" --offload {offload}" if offload else "")
+        lines.append(f"    {card:>3} GB  {options:<38} needs {size(need)}")
+    return lines
