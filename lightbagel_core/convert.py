@@ -151,7 +151,7 @@ def convert(
     files = {name: group for part in plan.values() for name, group in part.items()}
     total = sum(entry.bytes for group in files.values() for entry in group)
     scratch = out.with_name(f".{out.name}.converting")
-    stamp = scratch.with_suffix(".json")
+    stamp = out.with_name(f"{scratch.name}.json")
     metadata = {"format": "pt", "lightbagel_format": str(opened.config.format_version)}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

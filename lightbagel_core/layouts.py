@@ -70,7 +70,10 @@ def read_config(file: Path) -> LightBagelConfig:
         raise ValueError(f"{file} is damaged: {error}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{file} is not a LightBagel config")
-    return LightBagelConfig.from_dict(data)
+    try:
+        return LightBagelConfig.from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _scalar(tensor: Tensor) -> Tensor:
