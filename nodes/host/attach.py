@@ -1,8 +1,9 @@
 """The fusion stack attached to ComfyUI's own Wan model, through its patch and wrapper hooks.
 
 Nothing of Wan is subclassed or forked. What LightBagel's text encoder gives travels as ordinary CONDITIONING: the und
-states as its tensor, the order of the segments and the source latents beside it. Three hooks do the rest:
+states as its tensor, the order of the segments and the source latents beside it. Four hooks do the rest:
 
+- PREPARE_SAMPLING has ComfyUI leave room for what a run keeps;
 - OUTER_SAMPLE opens a run: everything that stays constant over it is kept until it ends;
 - CALC_COND_BATCH makes the conditions batchable: prompts of different lengths may share one forward;
 - DIFFUSION_MODEL computes the prefix when a run first needs it, gives Wan the learned context in place of umT5's, and
@@ -98,7 +99,7 @@ class Fused:
         self.fusion = fusion
         self.prefixes: dict[Any, Any] = {}
 
-    # --- the three hooks ---------------------------------------------------------------------------------------------
+    # --- the four hooks ----------------------------------------------------------------------------------------------
 
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         self.prefixes.clear()
@@ -106,6 +107,31 @@ class Fused:
             return executor(*args, **kwargs)
         finally:
             self.prefixes.clear()
+
+    def prepare_sampling(
+        self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Has ComfyUI leave room for the run's keys and values, which it cannot know of."""
+        base = model.model
+        room = self.prefix_bytes(conds, noise_shape, base.diffusion_model.patch_size[-1], base.get_dtype_inference())
+        estimate = base.memory_required
+        base.memory_required = lambda *a, **k: estimate(*a, **k) + room
+        try:
+            return executor(model, noise_shape, conds, *args, **kwargs)
+        finally:
+            del base.memory_required
+
+    def prefix_bytes(self, conds: Any, noise_shape: Any, patch: int, dtype: torch.dtype) -> int:
+        """Bytes of the keys and values of all samples of a run; samples may share a batch and then are equally long."""
+        config, longest, samples = self.fusion.config, 0, 0
+        for cond in (c for each in conds.values() for c in each or ()):
+            beside = cond.get("model_conds", {}).get(KEY)
+            if beside is None or cond.get("cross_attn") is None:
+                continue
+            sources = sum(x.shape[-2] * x.shape[-1] // patch**2 for x in beside.cond.latents)
+            longest = max(longest, cond["cross_attn"].shape[1] - 2 * SIDES + 2 + sources)
+            samples += noise_shape[0]
+        return 2 * config.layers * samples * longest * config.heads * config.head_dim * dtype.itemsize
 
     def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any) -> Any:
         return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args)
@@ -206,19 +232,16 @@ class Fused:
             lengths = [part.keys[0].shape[2] for part in parts]
             width = max(lengths)
 
-            def stack(tensors: list[Tensor]) -> Tensor:
-                return torch.cat([F.pad(t, (0, 0, 0, width - t.shape[2])) for t in tensors])
-
-            layers = range(self.fusion.config.layers)
             mask = None
             if min(lengths) < width:
                 seen = torch.ones(len(rows), 1, 1, width + grid[0] * grid[1], dtype=torch.bool, device=like.device)
                 for b, length in enumerate(lengths):
                     seen[b, ..., length:width] = False
                 mask = additive(seen, like.dtype)
+            layers = range(self.fusion.config.layers)
             self.prefixes[at] = (
-                [stack([part.keys[i] for part in parts]) for i in layers],
-                [stack([part.values[i] for part in parts]) for i in layers],
+                [together([part.keys for part in parts], i, width) for i in layers],
+                [together([part.values for part in parts], i, width) for i in layers],
                 tuple(torch.cat([part.rotary[i] for part in parts]) for i in (0, 1)),
                 mask,
             )
@@ -295,6 +318,19 @@ class Wan:
         )
 
 
+def together(parts: list[list[Tensor]], layer: int, width: int) -> Tensor:
+    """One layer's tensors [1, H, P, D] of some samples in one, padded to `width`; the samples then hold their stretches
+    of it, so that nothing is kept twice.
+    """
+    own = [tensors[layer] for tensors in parts]
+    if len(own) == 1:
+        return own[0]
+    whole = torch.cat([F.pad(tensor, (0, 0, 0, width - tensor.shape[2])) for tensor in own])
+    for b, tensors in enumerate(parts):
+        tensors[layer] = whole[b : b + 1, :, : own[b].shape[2]]
+    return whole
+
+
 def _is_gen(segment: Segment) -> bool:
     return isinstance(segment, ImageSegment) and segment.kind != "vit"
 
@@ -316,6 +352,7 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
     hooks = Fused(fusion.model)
     model.set_additional_models(KEY, [fusion])
     for kind, hook in (
+        (WrappersMP.PREPARE_SAMPLING, hooks.prepare_sampling),
         (WrappersMP.OUTER_SAMPLE, hooks.outer_sample),
         (WrappersMP.CALC_COND_BATCH, hooks.calc_cond_batch),
         (WrappersMP.DIFFUSION_MODEL, hooks.diffusion_model),

@@ -65,11 +65,40 @@ def test_a_run_computes_constant_things_once(host, loaded, prompts, monkeypatch)
     assert calls == {"wan": STEPS, "und": 2 * layers, "gen": STEPS * layers, "vlm": 0}
 
 
+@pytest.mark.parametrize("image_guidance", [1.0, 1.5])
+def test_comfyui_leaves_room_for_what_a_run_keeps(host, loaded, monkeypatch, image_guidance):
+    """It is told the very bytes of the keys and values; they are held once, though rows and batches have them."""
+    import comfy.sampler_helpers
+    import latent_preview
+
+    model = loaded[0]
+    estimate, rooms, kept = comfy.sampler_helpers.estimate_memory, [], []
+
+    def watched(patcher: Any, noise_shape: Any, conds: Any) -> Any:
+        total, least = estimate(patcher, noise_shape, conds)
+        rooms.append(least - type(patcher.model).memory_required(patcher.model, list(noise_shape)))
+        return total, least
+
+    def weigh(*_: Any) -> None:
+        prefixes = model.get_wrappers("diffusion_model", "lightbagel")[0].__self__.prefixes.values()
+        held = [(p.keys, p.values) if hasattr(p, "rotary") else p[:2] for p in prefixes]
+        storages = [t.untyped_storage() for pair in held for tensors in pair for t in tensors]
+        kept.append(sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
+
+    monkeypatch.setattr(comfy.sampler_helpers, "estimate_memory", watched)
+    monkeypatch.setattr(latent_preview, "prepare_callback", lambda *_: weigh)
+    images = {"images": {"image0": tensor(source())}, "instruction": INSTRUCTION, "image_guidance": image_guidance}
+    host("LightBagelEdit", *loaded, **SETTINGS, **images)
+    assert kept[-1] > 5e5
+    assert rooms == pytest.approx([kept[-1]])
+    assert "memory_required" not in vars(model.model)
+
+
 def test_nothing_of_a_run_is_kept(host, loaded, prompts):
     model = loaded[0]
     ksampler(host, model, prompts)
     hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
-    assert len(hooks) == 3
+    assert len(hooks) == 4
     assert all(not hook.__self__.prefixes for hook in hooks)
 
 
