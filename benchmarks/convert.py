@@ -58,6 +58,7 @@ def write_source(config: LightBagelConfig, folder: Path) -> Path:
         fields[name] = {"dtype": "BF16", "shape": list(like.shape), "data_offsets": [at, at + 2 * like.numel()]}
         at += 2 * like.numel()
     text = json.dumps(fields).encode()
+    text += b" " * (-len(text) % 8)
     noise = torch.randn(1 << 24).mul_(0.02).to(torch.bfloat16).view(torch.uint8).numpy()
     with open(file, "wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)

@@ -1,8 +1,8 @@
 """Memory and time of opening the model of the real size: python -m benchmarks.load [--dtypes float16]
 
 The 7B + 5B model in the authors' layout and the VAE in ComfyUI's, in sparse files: headers, names and shapes are real,
-the weights are a hole in the file that reads as zeros. The loader cannot tell the difference; the disk's speed is not in
-the times. "own" is the process's memory, "file" what lies in mapped files, which the system can drop at any time.
+the weights are a hole in the file that reads as zeros. The loader cannot tell the difference; the disk's speed is not
+in the times. "own" is the process's memory, "file" what lies in mapped files, which the system can drop at any time.
 """
 
 from __future__ import annotations

@@ -91,7 +91,10 @@ def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], mode: str, wo
     states = fusion.und_layers * rows * und * fusion.und_dim * size
     reading = rows * und * (3 * text["intermediate_size"] + 8 * text["hidden_size"]) * size + widened["und"]
     prefix = 2 * fusion.layers * rows * (und + work.sources * tokens) * inner * size
-    step = rows * tokens * (2 * gen["ffn_dim"] * size + 4 * fusion.gen_dim * (4 + size)) + widened["gen"]
+    step = (
+        rows * tokens * max(1, work.sources) * (2 * gen["ffn_dim"] * size + 4 * fusion.gen_dim * (4 + size))
+        + widened["gen"]
+    )
     decoder = config.vae.get("decoder_base_dim") or config.vae["base_dim"]
     shrink = config.vae.get("patch_size") or 1
     frame = work.width // shrink * (work.height // shrink) * decoder * 4

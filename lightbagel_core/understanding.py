@@ -63,6 +63,10 @@ class Understanding(nn.Module):
     def device(self) -> torch.device:
         return self._device or self.vlm.get_input_embeddings().weight.device
 
+    @device.setter
+    def device(self, device: torch.device) -> None:
+        self._device = device
+
     @property
     def depth(self) -> int:
         return len(self.vlm.model.language_model.layers)

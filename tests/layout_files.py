@@ -143,6 +143,7 @@ def save_hollow(named: Iterable[tuple[str, Any]], file: Path, dtype: torch.dtype
             fields[each] = {"dtype": CODES[kind], "shape": list(shape), "data_offsets": [at, at + length]}
             at += length
     text = json.dumps(fields).encode()
+    text += b" " * (-len(text) % 8)  # as the library's own writer does
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)

@@ -95,6 +95,21 @@ def test_wrong_header_lengths(whole, tmp_path):
             assert refused_or_sound(file), length
 
 
+def test_tensors_at_odd_places_are_read_all_the_same(whole, tmp_path):
+    """Older writers did not align: there a tensor is copied instead of mapped."""
+    length = int.from_bytes(whole[:8], "little")
+    expected = {name: read(stored) for name, stored in read_any(write(tmp_path / "a.safetensors", whole)).items()}
+    for spaces in range(1, 8):
+        odd = (length + spaces).to_bytes(8, "little") + whole[8 : 8 + length] + b" " * spaces + whole[8 + length :]
+        found = read_any(write(tmp_path / "odd.safetensors", odd))
+        assert all(torch.equal(read(stored).float(), expected[name].float()) for name, stored in found.items())
+
+
+def write(file: Path, data: bytes) -> Path:
+    file.write_bytes(data)
+    return file
+
+
 def absurd(chance: random.Random) -> object:
     return chance.choice(
         [

@@ -87,7 +87,9 @@ class TextEncoder(nn.Module):
         pass
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
-        pass
+        """ComfyUI says where it has loaded the model; weights that are streamed lie elsewhere."""
+        if "execution_device" in options:
+            self.und.device = options["execution_device"]
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, Request]) -> tuple[torch.Tensor, None, dict[str, Any]]:
@@ -140,13 +142,14 @@ class _Interruptible(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def clip(und: Understanding, config: LightBagelConfig) -> comfy.sd.CLIP:
-    """The understanding branch as ComfyUI's CLIP, loaded and freed by its memory management."""
+def clip(und: Understanding, config: LightBagelConfig, static: bool = False) -> comfy.sd.CLIP:
+    """The understanding branch as ComfyUI's CLIP, loaded and freed by its memory management; see `wan.managed`."""
     encoder = TextEncoder(und, config)
     wrapped = comfy.sd.CLIP(no_init=True)
     wrapped.cond_stage_model = encoder
     wrapped.tokenizer = Tokenizer(und)
-    wrapped.patcher = comfy.model_patcher.CoreModelPatcher(
+    kind = comfy.model_patcher.ModelPatcher if static else comfy.model_patcher.CoreModelPatcher
+    wrapped.patcher = kind(
         encoder,
         load_device=comfy.model_management.text_encoder_device(),
         offload_device=comfy.model_management.text_encoder_offload_device(),

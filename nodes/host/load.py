@@ -48,7 +48,7 @@ def load_checkpoint(files: Files, dtype: torch.dtype | None) -> tuple[Any, Any, 
     """
     opened = files.open()
     model = attach(load_generation(files, dtype), load_fusion(files, dtype))
-    return model, load_understanding(opened, dtype), wan_vae(opened)
+    return model, load_understanding(files, dtype), wan_vae(opened)
 
 
 def understanding_dtype(asked: torch.dtype | None) -> torch.dtype:
@@ -59,8 +59,9 @@ def understanding_dtype(asked: torch.dtype | None) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def load_understanding(opened: Opened, dtype: torch.dtype | None) -> Any:
+def load_understanding(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
     """The understanding branch as CLIP: transformers' Qwen2.5-VL on ComfyUI's layers."""
+    opened = files.open(["understanding"])
     und, *_ = branches(opened, comfy.model_management.text_encoder_device())
     compute = understanding_dtype(dtype)
     state = state_of("understanding", opened.parts["understanding"], compute, asked_float8(dtype))
@@ -68,7 +69,14 @@ def load_understanding(opened: Opened, dtype: torch.dtype | None) -> Any:
     use_layers(und.vlm, operations(state, compute), offload, compute)
     und.vlm.load_state_dict(state, assign=True)
     und.vlm.to(offload).eval().requires_grad_(False)
-    return clip(und, opened.config)
+    made = clip(und, opened.config, disable_dynamic)
+    made.patcher.cached_patcher_init = (load_clip_patcher, (files, dtype))
+    return made
+
+
+def load_clip_patcher(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
+    """What manages the CLIP's memory, loaded again as ComfyUI may want it."""
+    return load_understanding(files, dtype, disable_dynamic).patcher
 
 
 def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:

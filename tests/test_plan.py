@@ -1,0 +1,96 @@
+"""The memory plan against the real code at real shapes, and what it promises for each size of card."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from layout_files import authors, save_hollow
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
+
+from benchmarks.memory import PLANNED, PeakBytes, computed
+from lightbagel_core import plan
+from lightbagel_core.__main__ import main
+from lightbagel_core.config import PUBLISHED
+from lightbagel_core.layouts import read_config
+from lightbagel_core.parts import build_parts, empty_parts
+
+
+@pytest.fixture(scope="module")
+def real():
+    config = read_config(PUBLISHED)
+    return config, {p: plan.tensors_of(m, p) for p, m in empty_parts(config, PUBLISHED).items()}
+
+
+def test_bytes_are_counted_from_their_making_to_their_end():
+    megabyte = torch.empty(1 << 20, dtype=torch.uint8, device="meta")
+    weight = torch.nn.Linear(1024, 1024, device="meta")
+    with PeakBytes(weight) as counter:
+        a = megabyte + 1
+        b = a.view(1024, 1024)[:, ::2] * 2  # views cost nothing; half a megabyte
+        del a, b
+        assert (counter.live, counter.peak) == (0, 3 << 19)
+        kept = weight.weight.t() + 0
+        assert counter.live == counter.peak == kept.nbytes == 4 << 20
+
+
+@pytest.mark.parametrize("work", [plan.Work(), plan.Work(512, 768, 2, 2), plan.Work(1024, 1024, 0, 2)])
+@pytest.mark.parametrize("mode", ["bfloat16", "float8"])
+def test_the_plan_is_what_the_code_needs(real, mode, work):
+    """Every storage of the real model's run, counted on the meta device: at most the plan, and not much less."""
+    config, tensors = real
+    planned = plan.stages(config, tensors, mode, work)
+    peaks: dict[str, int] = {}
+    for name, (weights, peak) in computed(config, mode, work).items():
+        stage = planned[PLANNED[name]]
+        assert weights == pytest.approx(stage.weights, rel=1e-5), name
+        peaks[stage.name] = max(peak, peaks.get(stage.name, 0))
+    for stage in planned:
+        assert peaks[stage.name] < 1.03 * stage.work + 2e7, stage
+        assert stage.work < 1.35 * peaks[stage.name], stage
+
+
+def test_what_is_promised_for_each_card(real):
+    """An edit at 1024 x 1024 with image guidance (the issue's 8, 12 and 24 GB)."""
+    ways = {card: plan.best_way(*real, card * 1e9, plan.Work()) for card in (4, *plan.CARDS, 48)}
+    assert [way and way[:2] for way in ways.values()] == [
+        None if ways[4] is None else ("float8", "layers"),
+        ("float8", "layers"),
+        ("float8", "parts"),
+        ("float8", "parts"),
+        ("bfloat16", "parts"),
+        ("bfloat16", None),
+    ]
+    assert plan.best_way(*real, 2e9, plan.Work()) is None
+    for card, way in ways.items():
+        assert way is None or way[2] + plan.MARGIN <= card * 1e9
+
+
+def test_weights_are_the_sum_of_their_bytes(real):
+    _, tensors = real
+    assert plan.weight_bytes("understanding", tensors["understanding"], "bfloat16")[0] == 2 * 8_292_166_656
+    layer = 4 * 1280**2 + 3 * 1280 * 3420  # matrices of a ViT block
+    layers = 32 * layer + 28 * (2 * 3584**2 + 2 * 3584 * 512 + 3 * 3584 * 18944)
+    small, largest = plan.weight_bytes("understanding", tensors["understanding"], "float8")
+    assert small == 2 * 8_292_166_656 - layers + 4 * (32 * 5 + 28 * 7)
+    assert largest == 2 * 152064 * 3584
+
+
+def test_info_says_what_fits(tmp_path, capsys):
+    with torch.device("meta"):
+        states = {part: m.state_dict() for part, m in build_parts(read_config(PUBLISHED)).items()}
+    whole = save_hollow(authors(states).items(), tmp_path / "ema.safetensors", torch.bfloat16)
+    vae = save_hollow(states["vae"].items(), tmp_path / "vae.safetensors", torch.float16)
+    assert main(["info", "--model", str(whole), "--vae", str(vae)]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "understanding (Qwen2.5-VL)     8292.17 M  16.58 GB  bfloat16",
+        "8 GB  --dtype float8 --offload layers",
+        "12 GB  --dtype float8 --offload parts",
+        "24 GB  --dtype bfloat16 --offload parts",
+        "tokenizer: none found",
+    ):
+        assert line in text
