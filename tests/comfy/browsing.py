@@ -63,6 +63,14 @@ def drop(page: Page, workflow: Path) -> None:
     page.wait_for_function("app.graph.nodes.length > 0")
 
 
+def unmask(page: Page) -> None:
+    """Takes away a loading mask that stays: on a busy machine the page may miss the end of its animation."""
+    try:
+        page.wait_for_function("!document.querySelector('.p-blockui-mask')", timeout=8_000)
+    except TimeoutError:
+        page.evaluate("document.querySelectorAll('.p-overlay-mask-leave').forEach((mask) => mask.remove())")
+
+
 def bounds(page: Page, types: tuple[str, ...] = ()) -> tuple[float, float, float, float]:
     """(left, top, width, height) of all nodes, or of those of some types, in the graph's units."""
     boxes = [box for box in page.evaluate(BOXES) if not types or box["type"] in types]
@@ -96,6 +104,7 @@ def area(page: Page, types: tuple[str, ...] = ()) -> dict[str, float]:
 def run(page: Page, server: Server) -> dict[str, Any]:
     """Presses Run; the history entry of what it started."""
     before = set(server.request("/history"))
+    unmask(page)
     with page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
         page.locator("[data-testid=queue-button]").click()
     prompt_id = answer.value.json()["prompt_id"]
