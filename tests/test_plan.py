@@ -9,7 +9,7 @@ import pytest
 import torch
 from layout_files import authors, save_hollow
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
 from benchmarks.memory import PLANNED, PeakBytes, computed
 from lightbagel_core import plan

@@ -168,3 +168,44 @@ def test_text_is_read_as_before(host, owned, loaded):
     ours = host("CLIPTextEncode", loaded[1], PROMPT)[0][0]
     theirs = host("CLIPTextEncode", load(host, **PLAIN)[1], PROMPT)[0][0]
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_real_models_files_open_in_comfyui(host, tmp_path, monkeypatch):
+    """Names and shapes of the 7B + 5B model: sparse files as large as the real ones, ComfyUI's own classes."""
+    import folder_paths
+    from comfy.text_encoders.qwen_image import Qwen25_7BVLITokenizer
+
+    for path in (PACK, PACK / "tests"):
+        monkeypatch.syspath_prepend(str(path))
+    from layout_files import authors, qwen_release, save_hollow
+
+    from lightbagel_core.config import PUBLISHED
+    from lightbagel_core.layouts import read_config
+    from lightbagel_core.names import original_vae_name
+    from lightbagel_core.parts import build_parts
+
+    with torch.device("meta"):
+        states = {part: module.state_dict() for part, module in build_parts(read_config(PUBLISHED)).items()}
+    qwen = ((qwen_release(name), like) for name, like in states["understanding"].items())
+    vae = ((original_vae_name(name, 2), like) for name, like in states["vae"].items())
+    save_hollow(authors(states).items(), tmp_path / "lightbagel" / "ema.safetensors")
+    save_hollow(qwen, tmp_path / "text_encoders" / "real_qwen.safetensors", torch.float8_e4m3fn)
+    save_hollow(vae, tmp_path / "vae" / "real_vae.safetensors", torch.float16)
+    for kind in ("text_encoders", "vae", "lightbagel"):
+        folder_paths.add_model_folder_path(kind, str(tmp_path / kind))
+    folder_paths.filename_list_cache.clear()
+    opened = {"checkpoint": "ema.safetensors", "vae_file": "real_vae.safetensors", "weight_dtype": "bfloat16"}
+    model, clip, made = host("LightBagelLoader", **opened)
+    wan = model.model.diffusion_model
+    assert sum(p.numel() for p in wan.parameters()) == 4_999_787_712
+    assert model.model_size() == pytest.approx(2 * 4_999_787_712, rel=0.01)
+    assert (wan.num_layers, wan.dim) == (30, 3072)
+    assert sum(p.numel() for p in clip.cond_stage_model.parameters()) == 8_292_166_656
+    assert sum(p.numel() for p in made.first_stage_model.parameters()) == 704_688_668
+    text = "two men, naïve, 画一只猫  in 4K\n(1:1.5) don't"
+    theirs = Qwen25_7BVLITokenizer().tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert clip.cond_stage_model.und.text_ids(text) == [151644, *theirs, 151645]
+    asked = clip.cond_stage_model.und.chat_inputs([source(size=(56, 56))], "what is it?")["input_ids"][0].tolist()
+    assert asked.count(151655) == 4  # a token for each 28 pixels squared
+    with pytest.raises(ValueError, match=r"real_qwen\.safetensors is damaged: .* is 0\.0, which is no scale"):
+        host("LightBagelLoader", **opened, text_encoder="real_qwen.safetensors")  # a hole has scales of zero
