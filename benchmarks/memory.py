@@ -219,7 +219,7 @@ def main() -> None:
     rows = []
     for mode in args.modes:
         tensors = {part: plan.tensors_of(module, part) for part, module in empty_parts(config, PUBLISHED).items()}
-        planned = plan.stages(config, tensors, mode, work)
+        planned = plan.stages(config, tensors, Precision.of(MODES[mode], torch.device("cpu")), work)
         real = measured(config, mode, work, torch.device(args.device)) if args.device else {}
         for name, (weights, peak) in computed(config, mode, work).items():
             stage = planned[PLANNED[name]]

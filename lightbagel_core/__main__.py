@@ -17,6 +17,7 @@ from .config import Renorm, SolverName
 from .download import KNOWN
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
     from .layouts import Opened
@@ -73,8 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--dtype", choices=DTYPES, help="default: float32 on the CPU, else bfloat16; float8 as stored")
     model.add_argument(
         "--offload",
-        choices=("parts", "layers"),
-        help="parts: only what a step needs is on the device; layers: weights are streamed through it",
+        choices=("auto", "none", "parts", "layers"),
+        default="auto",
+        help="parts: only what a step needs is on the card; layers: weights are streamed through it; "
+        "auto (default): as little of it as the card's free memory allows",
     )
 
     draw = _Parser(add_help=False)
@@ -140,19 +143,35 @@ def _open(args: argparse.Namespace) -> LightBagel:
     import torch
 
     from .info import NO_FUSION
-    from .model import LightBagel
+    from .model import LightBagel, default_device
 
     try:
-        device = torch.device(args.device) if args.device else None
+        device = torch.device(args.device) if args.device else default_device()
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
-    model = LightBagel.of(
-        _files(args), device, getattr(torch, DTYPES[args.dtype]) if args.dtype else None, args.offload
-    )
+    opened = _files(args)
+    dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
+    model = LightBagel.of(opened, device, dtype, _offload(args, opened, device, dtype))
     if model.unfused:
         print(f"lightbagel: {NO_FUSION}", file=sys.stderr)
     return model
+
+
+def _offload(args: argparse.Namespace, opened: Opened, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """What --offload asks for; by itself as little as the graphics card allows."""
+    if args.offload != "auto" or device.type != "cuda":
+        return None if args.offload in ("auto", "none") else args.offload
+    import torch
+
+    from .plan import Work, offload_for
+    from .precision import Precision
+
+    default = opened.config.defaults
+    width, height = getattr(args, "size", None) or (default.width, default.height)
+    work = Work(width, height, len(getattr(args, "images", ())), 3 * getattr(args, "count", 1))
+    card = torch.cuda.mem_get_info(device)[0]
+    return offload_for(opened.config, opened.parts, Precision.of(dtype, device), card, work)
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:

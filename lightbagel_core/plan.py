@@ -65,18 +65,18 @@ def tensors_of(module: Any, part: str) -> Tensors:
     }
 
 
-def weight_bytes(part: str, tensors: Tensors, mode: str) -> tuple[int, int]:
-    """(all, the largest one) of a part's weights, in bytes, when the model is opened in a dtype of `MODES`."""
-    kinds = dtypes(part, tensors, Precision.of(MODES[mode], torch.device("cpu")))
+def weight_bytes(part: str, tensors: Tensors, precision: Precision) -> tuple[int, int]:
+    """(all, the largest one) of a part's weights, in bytes, when the model is opened."""
+    kinds = dtypes(part, tensors, precision)
     sizes = [math.prod(tensors[name].shape) * dtype.itemsize for name, dtype in kinds.items()]
     scales = sum(4 for dtype in kinds.values() if dtype in FLOAT8_KINDS)
     return sum(sizes) + scales, max(sizes)
 
 
-def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], mode: str, work: Work) -> list[Stage]:
+def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], precision: Precision, work: Work) -> list[Stage]:
     """A run's stages in order; it ends with the decoded picture."""
-    held = {part: weight_bytes(part, parts[part], mode) if part in parts else (0, 0) for part in PARTS}
-    size = 4 if mode == "float32" else 2
+    held = {part: weight_bytes(part, parts[part], precision) if part in parts else (0, 0) for part in PARTS}
+    size, float8 = precision.compute.itemsize, precision.float8 is not False
     text, fusion, gen = config.understanding["text_config"], config.fusion, config.generation
     inner = fusion.heads * fusion.head_dim
     tokens = work.width * work.height // config.vae_image.stride**2
@@ -84,8 +84,8 @@ def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], mode: str, wo
     seen = work.sources * (vit[0] * vit[1] // config.vit_image.stride**2 + 4)
     und = seen + TEXT + 4
     widened = {  # a float8 matrix is widened while it is used
-        "und": text["hidden_size"] * text["intermediate_size"] * size if mode == "float8" else 0,
-        "gen": fusion.gen_dim * gen["ffn_dim"] * size if mode == "float8" else 0,
+        "und": text["hidden_size"] * text["intermediate_size"] * size if float8 else 0,
+        "gen": fusion.gen_dim * gen["ffn_dim"] * size if float8 else 0,
     }
     rows = work.branches
     states = fusion.und_layers * rows * und * fusion.und_dim * size
@@ -118,7 +118,17 @@ def best_way(
 ) -> tuple[str, Offload | None, int] | None:
     """The best dtype and offload with which a run fits a card of so many bytes, and its need; None: not at all."""
     for mode, offload in WAYS:
-        need = needed(stages(config, parts, mode, work), offload)
+        precision = Precision.of(MODES[mode], torch.device("cpu"))
+        need = needed(stages(config, parts, precision, work), offload)
         if need + MARGIN <= card:
             return mode, offload, need
     return None
+
+
+def offload_for(
+    config: LightBagelConfig, parts: Mapping[str, Tensors], precision: Precision, card: float, work: Work
+) -> Offload | None:
+    """The least offloading with which a run fits a card of so many bytes; "layers" where none does."""
+    planned = stages(config, parts, precision, work)
+    ways: tuple[Offload | None, ...] = (None, "parts")
+    return next((way for way in ways if needed(planned, way) + MARGIN <= card), "layers")

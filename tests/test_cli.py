@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from lightbagel_core.__main__ import main, write_pngs
+from lightbagel_core.__main__ import _files, _offload, _parser, main, write_pngs
 from lightbagel_core.config import NANO
 from lightbagel_core.model import LightBagel
 from lightbagel_core.training.world import Scene, Thing, render
@@ -120,6 +120,18 @@ def test_odd_but_honest_images_just_work(tmp_path, kind):
         assert max(image.size) == (64 if kind == "1x1" else 128)
 
 
+@pytest.mark.parametrize(("free", "offload"), [(48e9, None), (0.83e9, "parts"), (0.8e9, "layers")])
+def test_offloading_is_chosen_by_the_cards_free_memory(monkeypatch, free, offload):
+    """The nano needs some 40 MB, half of that part by part; 0.8 GB are left to the system."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(48e9)))
+    args = _parser().parse_args(["generate", "a red circle", "-o", "a.png", "--dtype", "bfloat16"])
+    cuda = torch.device("cuda")
+    assert _offload(args, _files(args), cuda, torch.bfloat16) == offload
+    assert _offload(args, _files(args), torch.device("cpu"), None) is None
+    args.offload = "layers"
+    assert _offload(args, _files(args), cuda, None) == "layers"
+
+
 def test_describe_and_info(source, capsys):
     assert main(["describe", str(source), "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "a large red circle in the centre on a white background\n"
@@ -137,6 +149,12 @@ def test_describe_and_info(source, capsys):
     ("argv", "message"),
     [
         (["generate", " ", "-o", "OUT/a.png"], "needs a prompt"),
+        (["info", "--model", "OUT/a.ckpt"], "a.ckpt is a pickle file, which can run any code when it is opened"),
+        (["info", "--model", "OUT/nowhere"], "there is no checkpoint folder or file"),
+        (["info", "--understanding", "OUT"], "holds no understanding.safetensors or model.safetensors"),
+        (["convert", "OUT/new", "--shard-size", "none"], "a size is a number of gigabytes above 0, not 'none'"),
+        (["download", "OWNER/REPO", "--to", "OUT"], "is neither OWNER/REPO:PATH/IN/REPO nor one of qwen2.5-vl-7b"),
+        (["download", "a/b:c.bin", "--to", "OUT"], "c.bin is not fetched: .bin files can run code"),
         (["generate", "a purple circle", "-o", "OUT/a.png"], "does not know: purple. The words it knows: a, above"),
         (["generate", "a red circle", "-o", "OUT/a.jpg"], "must end in .png"),
         (["generate", "a red circle!", "-o", "OUT/a.png"], "does not know: !."),

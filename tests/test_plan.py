@@ -17,12 +17,17 @@ from lightbagel_core.__main__ import main
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.layouts import read_config
 from lightbagel_core.parts import build_parts, empty_parts
+from lightbagel_core.precision import MODES, Precision
 
 
 @pytest.fixture(scope="module")
 def real():
     config = read_config(PUBLISHED)
     return config, {p: plan.tensors_of(m, p) for p, m in empty_parts(config, PUBLISHED).items()}
+
+
+def precision(mode: str) -> Precision:
+    return Precision.of(MODES[mode], torch.device("cpu"))
 
 
 def test_bytes_are_counted_from_their_making_to_their_end():
@@ -42,7 +47,7 @@ def test_bytes_are_counted_from_their_making_to_their_end():
 def test_the_plan_is_what_the_code_needs(real, mode, work):
     """Every storage of the real model's run, counted on the meta device: at most the plan, and not much less."""
     config, tensors = real
-    planned = plan.stages(config, tensors, mode, work)
+    planned = plan.stages(config, tensors, precision(mode), work)
     peaks: dict[str, int] = {}
     for name, (weights, peak) in computed(config, mode, work).items():
         stage = planned[PLANNED[name]]
@@ -69,12 +74,28 @@ def test_what_is_promised_for_each_card(real):
         assert way is None or way[2] + plan.MARGIN <= card * 1e9
 
 
+@pytest.mark.parametrize(
+    ("mode", "card", "offload"),
+    [
+        ("bfloat16", 48, None),
+        ("bfloat16", 24, "parts"),
+        ("bfloat16", 12, "layers"),
+        ("float8", 24, None),
+        ("float8", 12, "parts"),
+        ("float8", 8, "layers"),
+        ("float8", 1, "layers"),
+    ],
+)
+def test_the_least_offloading_is_chosen(real, mode, card, offload):
+    assert plan.offload_for(*real, precision(mode), card * 1e9, plan.Work()) == offload
+
+
 def test_weights_are_the_sum_of_their_bytes(real):
     _, tensors = real
-    assert plan.weight_bytes("understanding", tensors["understanding"], "bfloat16")[0] == 2 * 8_292_166_656
+    assert plan.weight_bytes("understanding", tensors["understanding"], precision("bfloat16"))[0] == 2 * 8_292_166_656
     layer = 4 * 1280**2 + 3 * 1280 * 3420  # matrices of a ViT block
     layers = 32 * layer + 28 * (2 * 3584**2 + 2 * 3584 * 512 + 3 * 3584 * 18944)
-    small, largest = plan.weight_bytes("understanding", tensors["understanding"], "float8")
+    small, largest = plan.weight_bytes("understanding", tensors["understanding"], precision("float8"))
     assert small == 2 * 8_292_166_656 - layers + 4 * (32 * 5 + 28 * 7)
     assert largest == 2 * 152064 * 3584
 
