@@ -20,7 +20,7 @@ from ...lightbagel_core.tokenizer import find_tokenizer
 from .attach import attach
 from .clip import clip
 from .wan import fusion_model, wan_model, wan_vae
-from .weights import asked_float8, operations, state_of, use_layers
+from .weights import asked_float8, birthplace, operations, state_of, use_layers
 
 MODEL_SAMPLING = "model_sampling"  # ComfyUI's name for what shift is a part of
 TOKENIZER = Path(next(iter(comfy.text_encoders.__path__))) / "qwen25_tokenizer"  # the one that ComfyUI ships
@@ -66,7 +66,7 @@ def load_understanding(files: Files, dtype: torch.dtype | None, disable_dynamic:
     compute = understanding_dtype(dtype)
     state = state_of("understanding", opened.parts["understanding"], compute, asked_float8(dtype))
     offload = comfy.model_management.text_encoder_offload_device()
-    use_layers(und.vlm, operations(state, compute), offload, compute)
+    use_layers(und.vlm, operations(state, compute), birthplace(state, offload), compute)
     und.vlm.load_state_dict(state, assign=True)
     und.vlm.to(offload).eval().requires_grad_(False)
     made = clip(und, opened.config, disable_dynamic)

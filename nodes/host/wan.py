@@ -28,7 +28,7 @@ from ...lightbagel_core.layouts import Opened
 from ...lightbagel_core.names import original_transformer_names, original_vae_name
 from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS
 from ...lightbagel_core.stored import read
-from .weights import asked_float8, is_float8, operations, renamed, state_of
+from .weights import asked_float8, birthplace, is_float8, operations, renamed, state_of
 
 
 class LatentFormat(comfy.latent_formats.Wan22):
@@ -89,7 +89,8 @@ def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -
         described.quant_config = {"mixed_ops": True}
     asked = None if is_float8(state) else weight
     described.set_inference_dtype(weight, comfy.model_management.unet_manual_cast(asked, device, supported))
-    model = comfy.model_base.WAN22(described)
+    offload = comfy.model_management.unet_offload_device()
+    model = comfy.model_base.WAN22(described, device=birthplace(state, offload))
     # The names come from a model on torch's own layers: ComfyUI's may have no weights before they are loaded.
     bare = comfy.ldm.wan.model.WanModel(**described.unet_config, device="meta", operations=torch.nn)
     names = original_transformer_names(bare.state_dict())
@@ -104,7 +105,8 @@ def fusion_model(opened: Opened, dtype: torch.dtype | None, static: bool = False
     weight = dtype if dtype not in (None, FLOAT8) else torch.bfloat16 if stored in FLOAT8_KINDS else stored
     state = state_of("fusion", tensors, weight, asked_float8(dtype))
     offload = comfy.model_management.unet_offload_device()
-    stack = FusionStack(opened.config.fusion, operations(state, weight), device=offload, dtype=weight)
+    place = birthplace(state, offload)
+    stack = FusionStack(opened.config.fusion, operations(state, weight), device=place, dtype=weight)
     stack.load_state_dict(state, assign=True)
     return managed(stack.eval().requires_grad_(False), static)
 

@@ -67,6 +67,13 @@ def operations(state: Mapping[str, Tensor], compute: torch.dtype) -> Any:
     return comfy.ops.manual_cast
 
 
+def birthplace(state: Mapping[str, Tensor], offload: torch.device) -> torch.device:
+    """Where to make a module that will be given such a state: on meta, which costs nothing, unless its layers take
+    their weights to where they were made.
+    """
+    return offload if is_float8(state) else torch.device("meta")
+
+
 def use_layers(module: nn.Module, layers: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Puts ComfyUI's linear and embedding layers in place of torch's, so that ComfyUI may stream their weights."""
     for name, inner in list(module.named_modules()):
