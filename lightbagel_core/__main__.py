@@ -123,7 +123,7 @@ def _gigabytes(text: str) -> float:
         size = float(text) * 1e9
     except ValueError:
         size = 0
-    if not size > 0:
+    if not 0 < size < float("inf"):
         raise argparse.ArgumentTypeError(f"a size is a number of gigabytes above 0, not {text!r}")
     return size
 

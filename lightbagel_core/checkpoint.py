@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -84,18 +86,10 @@ def fill(part: str, module: nn.Module, tensors: Tensors, precision: Precision, d
     module.eval().requires_grad_(False)
 
 
-def untrained_fusion(module: FusionStack, config: LightBagelConfig, precision: Precision, device: torch.device) -> None:
-    """Gives a fusion stack the weights that training starts from: the DiT hears nothing and is the plain Wan."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        fresh = FusionStack(config.fusion)
-    dtype = torch.bfloat16 if precision.float8 else precision.compute
-    module.load_state_dict({name: value.to(device, dtype) for name, value in fresh.state_dict().items()}, assign=True)
-    module.eval().requires_grad_(False)
-
-
 def branches(opened: Opened, device: torch.device) -> tuple[Understanding, Generation, FusionStack, AutoencoderKLWan]:
     """The parts of an opened model, still without weights; they will compute on `device`.
+
+    Where no fusion stack was opened it has no layers, and a context drawn as for training: that is the plain Wan.
 
     Raises:
         ValueError: there is no tokenizer, or it cannot be read.
@@ -105,7 +99,27 @@ def branches(opened: Opened, device: torch.device) -> tuple[Understanding, Gener
     with blaming(opened.config_file, "describes no model that can be built"):
         processor = ImageProcessor(**opened.config.processor)
     und = Understanding(parts["understanding"], tokenizer, processor, device)
-    return und, Generation(parts["generation"]), parts["fusion"], parts["vae"]
+    fusion = parts["fusion"]
+    if "fusion" not in opened.parts:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            fusion = FusionStack(replace(opened.config.fusion, layers=0)).eval().requires_grad_(False).to(device)
+    return und, Generation(parts["generation"]), fusion, parts["vae"]
+
+
+def replace_folder(folder: Path, new: Path) -> None:
+    """Puts a folder in another's place; when that fails the other stays."""
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def strangers(folder: Path) -> list[str]:
@@ -124,7 +138,8 @@ def save_parts(
     vae: AutoencoderKLWan,
     dtype: torch.dtype,
 ) -> None:
-    """Writes a checkpoint folder; it appears whole under its name or not at all. Another checkpoint there is replaced.
+    """Writes a checkpoint folder; it appears whole under its name or not at all. Another checkpoint there is replaced
+    (killed in that very moment, it stands beside under `.NAME.old`).
 
     Raises:
         ValueError: something that is no LightBagel checkpoint is there already, or it could not be written.
@@ -152,8 +167,6 @@ def save_parts(
             save_tokenizer(und.tokenizer, partial)
             for file in partial.iterdir():
                 file.chmod(0o644)  # safetensors makes its files private
-            if folder.exists():
-                folder.rename(Path(scratch) / "old")
-            partial.rename(folder)
+            replace_folder(folder, partial)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"could not write {folder}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ FORMAT_VERSION = 1
 NANO = Path(__file__).parent / "nano"  # the checkpoint that ships with the package
 PUBLISHED = Path(__file__).parent / "lightbagel-7b-5b.json"  # the config of the model of the paper
 DESCRIBE = "Describe the image"  # what describing asks when nothing else is asked
+
+LOADS_CODE = re.compile("attn_implementation|experts_implementation|auto_map|quantization|kernel")  # in transformers
 
 SolverName = Literal["unipc", "euler", "dpm++"]
 Renorm = Literal["none", "global", "channel", "text_channel"]
@@ -73,6 +76,13 @@ class Defaults:
     solver: SolverName = "unipc"
 
 
+def _keys(data: Any) -> set[str]:
+    """All keys of a dictionary and of those inside it."""
+    if isinstance(data, dict):
+        return set(data).union(*map(_keys, data.values()))
+    return set().union(*map(_keys, data)) if isinstance(data, list) else set()
+
+
 @dataclass(frozen=True)
 class Preview:
     """A first look at latents without the VAE: RGB in -1..1 is about `latents @ factors + bias`.
@@ -108,7 +118,10 @@ class LightBagelConfig:
         return asdict(self)
 
     def __post_init__(self) -> None:
-        """Refuses parts that do not fit each other, naming both numbers."""
+        """Refuses parts that do not fit each other, naming both numbers, and what could bring in code."""
+        strange = sorted(key for key in _keys(self.understanding) if LOADS_CODE.search(key))
+        if strange:
+            raise ValueError(f"the config of the understanding part must not say {', '.join(strange)}")
         und, gen, fusion = self.understanding["text_config"], self.generation, self.fusion
         gen_dim = gen["num_attention_heads"] * gen["attention_head_dim"]
         pixels = self.vae["scale_factor_spatial"] * gen["patch_size"][-1]

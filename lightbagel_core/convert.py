@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -29,6 +31,7 @@ CHUNK = 32 << 20  # bytes of a tensor that are in memory at a time
 SHARD = 4 << 30  # bytes of a shard, unless one tensor is larger
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 Progress = Callable[[int], Any]
+Shards = dict[str, "list[Entry]"]  # by file name
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Entry:
     @property
     def scaled(self) -> bool:
         """Whether a scale is written behind it."""
-        return self.dtype in FLOAT8_KINDS
+        return self.dtype in FLOAT8_KINDS and self.name.endswith(".weight")
 
 
 def entries(part: str, tensors: Tensors, dtype: torch.dtype | None) -> list[Entry]:
@@ -148,40 +151,56 @@ def convert(
     if tokenizer is None and "understanding" in opened.parts:
         open_tokenizer(None)  # says what is missing
     plan = {part: shards(part, entries(part, tensors, dtype), shard) for part, tensors in opened.parts.items()}
+    lock = out.with_name(f".{out.name}.converting.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            _write_all(opened, out, plan, tokenizer, progress)
+            lock.unlink(missing_ok=True)
+    except Timeout:
+        raise ValueError(f"another conversion is writing {out}; wait for it, or choose another folder") from None
+    except OSError as error:
+        raise ValueError(f"could not write {out}: {error}") from None
+
+
+def _write_all(opened: Opened, out: Path, plan: dict[str, Shards], tokenizer: Any, progress: bool) -> None:
     files = {name: group for part in plan.values() for name, group in part.items()}
     total = sum(entry.bytes for group in files.values() for entry in group)
     scratch = out.with_name(f".{out.name}.converting")
     stamp = out.with_name(f"{scratch.name}.json")
     metadata = {"format": "pt", "lightbagel_format": str(opened.config.format_version)}
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _resume_or_begin(scratch, stamp, {"files": _fingerprint(opened.files), "written": _written(files)})
-        done = {name for name in files if (scratch / name).is_file()}
-        left = sum(entry.bytes for name in files.keys() - done for entry in files[name])
-        free = shutil.disk_usage(scratch).free
-        if left > free:
-            raise ValueError(f"{out} needs {left / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there")
-        with (
-            tqdm(total=total, initial=total - left, disable=not progress, unit="B", unit_scale=True) as bar,
-            ThreadPoolExecutor(1) as beside,
-        ):
-            hashes = {file: beside.submit(sha256, file) for file in opened.files}
-            try:
-                for name in sorted(files.keys() - done):
-                    write(scratch / name, files[name], metadata, bar.update)
-                sources = {file.name: future.result() for file, future in hashes.items()}
-            finally:
-                beside.shutdown(wait=False, cancel_futures=True)
-        for part, held in plan.items():
-            _write_index(scratch, part, held)
-        config = replace(opened.config, metadata={**opened.config.metadata, "sources": sources})
-        (scratch / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
-        if tokenizer is not None:
-            save_tokenizer(tokenizer, scratch)
-        scratch.rename(out)
-        stamp.unlink()
-    except OSError as error:
-        raise ValueError(f"could not write {out}: {error}") from None
+    _resume_or_begin(scratch, stamp, {"files": _fingerprint(opened.files), "written": _written(files)})
+    done = {name for name in files if (scratch / name).is_file()}
+    left = sum(entry.bytes for name in files.keys() - done for entry in files[name])
+    free = shutil.disk_usage(scratch).free
+    if left > free:
+        raise ValueError(f"{out} needs {left / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there")
+    stopped = threading.Event()
+    with (
+        tqdm(total=total, initial=total - left, disable=not progress, unit="B", unit_scale=True) as bar,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        hashes = {file: beside.submit(sha256, file, stopped.is_set) for file in opened.files}
+        try:
+            for name in sorted(files.keys() - done):
+                write(scratch / name, files[name], metadata, bar.update)
+            sources = {str(file): future.result() for file, future in hashes.items()}
+        finally:
+            stopped.set()
+    for part, held in plan.items():
+        _write_index(scratch, part, held)
+    # Whole paths tell two files of one name apart, but say where a person keeps them: as little of them as is needed.
+    base = os.path.commonpath([file.parent for file in opened.files])
+    named = {Path(os.path.relpath(file, base)).as_posix(): digest for file, digest in sources.items()}
+    config = replace(opened.config, metadata={**opened.config.metadata, "sources": named})
+    (scratch / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, scratch)
+    for file in scratch.iterdir():
+        with open(file, "rb+") as written:
+            os.fsync(written.fileno())
+    scratch.rename(out)
+    stamp.unlink()
 
 
 def _fingerprint(files: list[Path]) -> list[list[Any]]:

@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import names, stored
@@ -93,13 +92,15 @@ def with_scales(tensors: Tensors) -> Tensors:
             continue  # markers, and scales of activations, which stay as they are here
         if leaf in ("scale_weight", "weight_scale"):
             owner = tensors.get(f"{stem}.weight")
-            if owner is None or owner.dtype not in FLOAT8_KINDS or tensor.shape not in ((), (1,)):
+            real = tensor.dtype.is_floating_point and tensor.dtype not in FLOAT8_KINDS
+            if owner is None or owner.dtype not in FLOAT8_KINDS or tensor.shape not in ((), (1,)) or not real:
                 raise ValueError(
-                    f"{tensor.file} holds {name} {list(tensor.shape)}, which is no scale of a float8 weight; of "
-                    "quantised files only float8 with one scale per weight can be read"
+                    f"{tensor.file} holds {name} {list(tensor.shape)} {tensor.dtype}, which is no scale of a float8 "
+                    "weight; of quantised files only float8 with one scale per weight can be read"
                 )
-            found[f"{stem}.weight{SCALE}"] = replace(tensor, shape=(), dtype=torch.float32, rework=_scalar)
-            continue
+            name, tensor = f"{stem}.weight{SCALE}", replace(tensor, shape=(), rework=_scalar)
+        if name in found:
+            raise ValueError(f"{tensor.file} holds the scale {name} twice")
         found[name] = tensor
     strange = sorted(n for n, t in found.items() if not t.dtype.is_floating_point)
     if strange:
@@ -110,19 +111,29 @@ def with_scales(tensors: Tensors) -> Tensors:
     return found
 
 
-def renamed(tensors: Tensors, names_of: Mapping[str, str]) -> Tensors:
-    """Tensors under new names, {new: old}."""
-    return {new: tensors[old] for new, old in names_of.items()}
+def renamed(tensors: Tensors, new_name: Callable[[str], str]) -> Tensors:
+    """Tensors under new names.
+
+    Raises:
+        ValueError: two of them would have one name.
+    """
+    found: Tensors = {}
+    for name, tensor in tensors.items():
+        new = new_name(name)
+        if new in found:
+            raise ValueError(f"{tensor.file} holds {new} twice: as {found[new].key} and as {tensor.key}")
+        found[new] = tensor
+    return found
 
 
 def understanding(tensors: Tensors, config: LightBagelConfig, wanted: Mapping[str, Any]) -> Tensors:
-    return {names.qwen_name(name): tensor for name, tensor in tensors.items()}
+    return renamed(tensors, names.qwen_name)
 
 
 def generation(tensors: Tensors, config: LightBagelConfig, wanted: Mapping[str, Any]) -> Tensors:
-    tensors = {name.removeprefix("model.diffusion_model."): tensor for name, tensor in tensors.items()}
+    tensors = renamed(tensors, lambda name: name.removeprefix("model.diffusion_model."))
     if any(".self_attn." in name for name in tensors):
-        tensors = renamed(tensors, names.original_transformer_names(tensors))
+        tensors = renamed(tensors, names.diffusers_transformer_name(tensors))
     patches = tensors.get("patch_embedding.weight")
     if patches is not None and len(patches.shape) == 2:
         shape, channels = tuple(wanted["patch_embedding.weight"]), config.generation["in_channels"]
@@ -140,7 +151,12 @@ def vae(tensors: Tensors, config: LightBagelConfig, wanted: Mapping[str, Any]) -
     if "conv1.weight" not in tensors:
         return tensors
     ours = {names.original_vae_name(name, config.vae["num_res_blocks"]): name for name in wanted}
-    return {ours.get(name, name): tensor for name, tensor in tensors.items()}
+
+    def new_name(name: str) -> str:
+        weight = name.removesuffix(SCALE)
+        return ours.get(weight, weight) + name[len(weight) :]
+
+    return renamed(tensors, new_name)
 
 
 CANONICAL: dict[str, Callable[[Tensors, LightBagelConfig, Mapping[str, Any]], Tensors]] = {
@@ -172,8 +188,8 @@ def is_ours(checkpoint: Path) -> bool:
     return bool(held) and (held != ["fusion"] or (checkpoint / "config.json").is_file())
 
 
-def _whole(checkpoint: Path) -> dict[str, Tensors]:
-    """The parts of a checkpoint: our folder, the authors' file or folder, or a fusion stack alone."""
+def _whole(checkpoint: Path, layers: int) -> dict[str, Tensors]:
+    """The parts of a checkpoint: our folder, the authors' file or folder, or a fusion stack alone (of `layers`)."""
     if is_ours(checkpoint):
         files = {part: stored.find(checkpoint, part) for part in PARTS}
         return {part: with_scales(stored.read_any(file)) for part, file in files.items() if file is not None}
@@ -188,11 +204,11 @@ def _whole(checkpoint: Path) -> dict[str, Tensors]:
         )
     tensors = with_scales(stored.read_any(file))
     if any(name.startswith(("vision_language_model.", "vgen_model")) for name in tensors):
-        found = names.author_names(tensors)
+        found = names.author_names(tensors, layers)
         unknown = found.pop("unknown")
         if unknown:
             raise ValueError(f"{file} holds tensors that no part of the model has: {stored.listed(sorted(unknown))}")
-        return {part: renamed(tensors, names_of) for part, names_of in found.items() if names_of}
+        return {part: {new: tensors[old] for new, old in of.items()} for part, of in found.items() if of}
     if "context" in tensors:
         return {"fusion": tensors}
     raise ValueError(
@@ -231,7 +247,7 @@ def open_model(
     if config is None:
         config = checkpoint / "config.json" if checkpoint is not None and is_ours(checkpoint) else PUBLISHED
     described = read_config(config)
-    whole = {} if checkpoint is None else _whole(checkpoint)
+    whole = {} if checkpoint is None else _whole(checkpoint, described.fusion.layers)
     held = whole | {part: with_scales(stored.read_any(_part_file(part, path))) for part, path in given.items()}
     # A checkpoint must have a fusion stack; without any checkpoint it is the base models as they are.
     wanted = PARTS if checkpoint is not None else tuple(part for part in PARTS if part != "fusion")
@@ -243,6 +259,8 @@ def open_model(
             f"folder of it with {OPTION[lacking[0]]}"
         )
     modules = empty_parts(described, config)
+    if tokenizer is not None and find_tokenizer(tokenizer) is None:
+        raise ValueError(f"{tokenizer} holds no tokenizer: neither a tokenizer.json nor a vocab.json")
     shapes = {part: {n: tuple(t.shape) for n, t in module.state_dict().items()} for part, module in modules.items()}
     opened: dict[str, Tensors] = {}
     for part in (part for part in PARTS if part in held and part in need):

@@ -120,6 +120,8 @@ class LightBagel:
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes a checkpoint folder that `from_pretrained` opens."""
+        if self.unfused:
+            raise ValueError("there is no fusion stack to save: this is the plain Wan and the plain Qwen2.5-VL")
         self.need(*PARTS)
         save_parts(Path(folder), self.config, self.und, self.gen, self.fusion, self.vae, dtype)
 
@@ -362,10 +364,10 @@ class LightBagel:
         )
         natural = images.size_by_rule(*sources[0].size, self.config.vae_image)
         size = self.size(natural[0] if width is None else width, natural[1] if height is None else height)
-        pictures: list[Part] = []
-        for source in sources:
-            pictures += [self.clean(source)] if "vae" in source_tokens else []
-            pictures += [self.vit(source)] if "vit" in source_tokens else []
+        # All of one kind first: where only one part is on the device at a time, each comes once.
+        clean = [[self.clean(source)] if "vae" in source_tokens else [] for source in sources]
+        seen = [[self.vit(source)] if "vit" in source_tokens else [] for source in sources]
+        pictures: list[Part] = [part for pair in zip(clean, seen, strict=True) for kind in pair for part in kind]
         text, negative = self.text(instruction), self.text(negative_prompt)
         branches: dict[str, list[list[Part]]] = {
             "full": [[*pictures, text]],

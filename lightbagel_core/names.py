@@ -7,7 +7,7 @@ Wan's original names are ComfyUI's too. The authors' checkpoint wraps everything
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
@@ -46,11 +46,26 @@ _OUTSIDE = {
 }
 
 
+def diffusers_transformer_name(originals: Iterable[str]) -> Callable[[str], str]:
+    """What gives a Wan transformer's original names their diffusers' names; it is given all of them."""
+    return {original: name for name, original in original_transformer_names(originals).items()}.__getitem__
+
+
 def original_transformer_names(originals: Iterable[str]) -> dict[str, str]:
-    """{diffusers' name: original name} of a Wan transformer's tensors, from all its original names."""
+    """{diffusers' name: original name} of a Wan transformer's tensors, from all its original names.
+
+    Raises:
+        ValueError: two of them have one diffusers' name.
+    """
     originals = list(originals)
     numbered = {name: torch.tensor(i) for i, name in enumerate(originals)}
-    return {name: originals[int(i)] for name, i in convert_wan_transformer_to_diffusers(numbered).items()}
+    found = {name: originals[int(i)] for name, i in convert_wan_transformer_to_diffusers(numbered).items()}
+    twice = sorted(set(originals) - set(found.values()))
+    if twice:
+        raise ValueError(
+            f"these tensors of a Wan transformer stand there twice, under two names: {', '.join(twice[:8])}"
+        )
+    return found
 
 
 def original_vae_name(name: str, res_blocks: int) -> str:
@@ -77,25 +92,30 @@ def qwen_name(name: str) -> str:
     return name
 
 
-def author_names(names: Iterable[str]) -> dict[str, dict[str, str]]:
+def author_names(names: Iterable[str], layers: int) -> dict[str, dict[str, str]]:
     """{part: {the name there: name in the authors' file}}; the DiT's stay original ones. Dead tensors are left out.
 
-    What belongs nowhere stands under "unknown".
+    What belongs nowhere, or where something else stands already, stands under "unknown". layers: of the fusion stack.
     """
     parts: dict[str, dict[str, str]] = {"understanding": {}, "generation": {}, "fusion": {}, "unknown": {}}
+
+    def put(part: str, there: str, name: str) -> None:
+        if parts[part].setdefault(there, name) != name:
+            parts["unknown"][name] = name
+
     for name in names:
         inner = name.removeprefix("vision_language_model.model.language_model.")
         fused = _FUSION_LAYER.fullmatch(inner)
         if name == "vgen_model_cross_att_context":
-            parts["fusion"]["context"] = name
+            put("fusion", "context", name)
         elif name.startswith("vgen_model."):
-            parts["generation"][name.removeprefix("vgen_model.")] = name
-        elif fused is not None and fused[2] in _DEAD:
+            put("generation", name.removeprefix("vgen_model."), name)
+        elif fused is not None and fused[2] in _DEAD and int(fused[1]) < layers:
             continue
         elif fused is not None and fused[2] in _OF_FUSION:
-            parts["fusion"][f"layers.{fused[1]}.{_OF_FUSION[fused[2]]}.{fused[3]}"] = name
+            put("fusion", f"layers.{fused[1]}.{_OF_FUSION[fused[2]]}.{fused[3]}", name)
         elif name.startswith("vision_language_model.") and "attn_layers." not in name:
-            parts["understanding"][name.removeprefix("vision_language_model.")] = name
+            put("understanding", name.removeprefix("vision_language_model."), name)
         else:
             parts["unknown"][name] = name
     return parts

@@ -23,7 +23,7 @@ from .stored import Stored
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_KINDS = (torch.float8_e4m3fn, torch.float8_e5m2)
-SCALE = "_scale"  # the scale of X is called X_scale
+SCALE = "_scale"  # the scale of X.weight is called X.weight_scale
 MODES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -48,7 +48,10 @@ class Precision:
             ValueError: a dtype the model does not run in.
         """
         if dtype is None:
-            return cls(torch.float32 if device.type == "cpu" else torch.bfloat16)
+            float8 = False if device.type == "mps" else None  # which has no float8
+            return cls(torch.float32 if device.type == "cpu" else torch.bfloat16, float8)
+        if dtype == FLOAT8 and device.type == "mps":
+            raise ValueError("an Apple GPU has no float8; choose bfloat16 or float16")
         if dtype == FLOAT8:
             return cls(torch.bfloat16, True)
         if dtype not in MODES.values():
@@ -66,7 +69,7 @@ def dtypes(part: str, tensors: Mapping[str, Stored], precision: Precision) -> di
 
 
 def is_scale(name: str, names: Collection[str]) -> bool:
-    return name.endswith(SCALE) and name.removesuffix(SCALE) in names
+    return name.endswith(f".weight{SCALE}") and name.removesuffix(SCALE) in names
 
 
 def _dtype(part: str, name: str, shape: tuple[int, ...], held: torch.dtype, precision: Precision) -> torch.dtype:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .checkpoint import fill, untrained_fusion
+from .checkpoint import fill
 from .layouts import Opened
 from .precision import Precision
 
@@ -55,7 +55,7 @@ class Residency:
         if self.offload == "parts":
             self.release(*(self.loaded - set(parts)))
         for part in parts:
-            if part not in self.loaded:
+            if part not in self.loaded and part in self.opened.parts:
                 self._load(part)
                 self.loaded.add(part)
 
@@ -78,10 +78,7 @@ class Residency:
     def _load(self, part: str) -> None:
         module, streamed = self.modules[part], self.offload == "layers"
         device = torch.device("cpu") if streamed else self.device
-        if part in self.opened.parts:
-            fill(part, module, self.opened.parts[part], self.precision, device)
-        else:
-            untrained_fusion(module, self.opened.config, self.precision, device)
+        fill(part, module, self.opened.parts[part], self.precision, device)
         if streamed:
             for child in module.children():
                 _accelerate().cpu_offload(child, self.device)

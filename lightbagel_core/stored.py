@@ -10,10 +10,11 @@ import hashlib
 import json
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,6 +43,7 @@ class Stored:
     """One tensor in a file, not read yet.
 
     held: its shape in the file; offset: where it begins there, in bytes.
+    stamp: what the file was when it was listed (see `_stamp`).
     shape: as it is given out; rework: what turns the one into the other, where they differ.
     """
 
@@ -51,6 +53,7 @@ class Stored:
     dtype: torch.dtype
     offset: int
     shape: tuple[int, ...]
+    stamp: tuple[int, ...] = ()
     rework: Callable[[Tensor], Tensor] | None = None
 
     @property
@@ -70,6 +73,12 @@ def refuse_pickle(path: Path) -> None:
         )
 
 
+def _stamp(file: BinaryIO) -> tuple[int, ...]:
+    """Size, time and identity of an open file: another or a changed one has another."""
+    about = os.fstat(file.fileno())
+    return about.st_size, about.st_mtime_ns, about.st_ino
+
+
 def _damaged(file: Path, error: Any) -> ValueError:
     return ValueError(f"{file} is damaged or no safetensors file: {error}")
 
@@ -87,6 +96,7 @@ def read_header(file: Path) -> Tensors:
         with safe_open(file, "np"):  # the library's own checks: lengths, offsets, shapes
             pass
         with open(file, "rb") as data:
+            stamp = _stamp(data)
             length = int.from_bytes(data.read(8), "little")
             header = json.loads(data.read(length))
     except (SafetensorError, OSError, ValueError) as error:
@@ -98,7 +108,7 @@ def read_header(file: Path) -> Tensors:
             raise ValueError(f"{file} stores {key} as {field['dtype']}, which cannot be read here")
         shape = tuple(field["shape"])
         offset = 8 + length + field["data_offsets"][0]
-        found[key] = Stored(file, key, shape, DTYPES[field["dtype"]], offset, shape)
+        found[key] = Stored(file, key, shape, DTYPES[field["dtype"]], offset, shape, stamp)
     return found
 
 
@@ -150,10 +160,11 @@ def read_any(path: Path) -> Tensors:
     return read_index(path) if path.name.endswith(INDEX) else read_header(path)
 
 
-def sha256(file: Path) -> str:
+def sha256(file: Path, stop: Callable[[], bool] = lambda: False) -> str:
+    """The checksum of a file; `stop` is asked now and then whether it is still wanted."""
     digest = hashlib.sha256()
     with open(file, "rb") as data:
-        while block := data.read(1 << 22):
+        while not stop() and (block := data.read(1 << 22)):
             digest.update(block)
     return digest.hexdigest()
 
@@ -191,6 +202,8 @@ def _mapped(stored: Stored, start: int, count: int) -> Tensor:
     spare = at % mmap.ALLOCATIONGRANULARITY
     try:
         with open(stored.file, "rb") as file:
+            if stored.stamp != _stamp(file):
+                raise ValueError("it was replaced or changed after it was opened; open the model again")
             place = mmap.mmap(file.fileno(), spare + count * size, access=mmap.ACCESS_COPY, offset=at - spare)
     except (OSError, ValueError) as error:
         raise _damaged(stored.file, error) from None

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2TokenizerFast
 
 QWENS_IM_START = 151644  # tells Qwen2.5's vocabulary from another's
 # Qwen2.5-VL's chat form for text and pictures. Folders made for other hosts often hold one that knows no pictures.
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 def find_tokenizer(*places: Path | None) -> Path | None:
     """The first folder with a tokenizer among the places, the folders that files lie in, and `tokenizer` in those."""
     for place in places:
-        if place is None:
+        if place is None or not place.exists():
             continue
         folder = place if place.is_dir() else place.parent
         for inner in (folder, folder / "tokenizer"):
@@ -35,6 +35,8 @@ def find_tokenizer(*places: Path | None) -> Path | None:
 
 def open_tokenizer(folder: Path | None) -> Any:
     """A fast tokenizer from `tokenizer.json`, or from `vocab.json` and `merges.txt`; with a chat template for pictures.
+
+    Its class is fixed: nothing that a folder says can bring in code.
 
     Raises:
         ValueError: there is none, or its files are damaged.
@@ -51,7 +53,7 @@ def open_tokenizer(folder: Path | None) -> Any:
         if not (folder / file).is_file():
             raise ValueError(f"the tokenizer lacks {file} (looked in {folder})")
     try:
-        kind = PreTrainedTokenizerFast if whole else AutoTokenizer
+        kind: Any = PreTrainedTokenizerFast if whole else Qwen2TokenizerFast
         tokenizer = kind.from_pretrained(folder, local_files_only=True)
         template = tokenizer.chat_template
     except Exception as error:  # the libraries' own errors share no base class

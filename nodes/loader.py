@@ -42,8 +42,14 @@ def found_checkpoints() -> dict[str, Path]:
         for root in reversed(folder_paths.get_folder_paths(FOLDER))  # of two with one name, that of the first folder
         if os.path.isdir(root)
         for entry in Path(root).iterdir()
-        if entry.suffix == ".safetensors" or (entry.is_dir() and any(map(CHECKPOINT.search, os.listdir(entry))))
+        if not entry.name.startswith(".") and is_checkpoint(entry)
     }
+
+
+def is_checkpoint(path: Path) -> bool:
+    if not path.is_dir():
+        return path.suffix == ".safetensors"
+    return os.access(path, os.R_OK | os.X_OK) and any(map(CHECKPOINT.search, os.listdir(path)))
 
 
 def checkpoints() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +108,23 @@ def test_saving_never_overwrites_other_files(tmp_path):
         with pytest.raises(ValueError, match=r"not a LightBagel checkpoint \(letter.txt\)"):
             make_tiny().save_pretrained(target)
     assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_a_failed_replacement_leaves_the_old_checkpoint(folder, monkeypatch):
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    rename = Path.rename
+
+    def fails(self, target):
+        if self.name == "new":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fails)
+        with pytest.raises(ValueError, match="could not write"):
+            make_tiny().save_pretrained(folder, torch.bfloat16)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert [f.name for f in folder.parent.iterdir()] == ["tiny"]
 
 
 def test_saving_over_a_checkpoint_replaces_it_whole(folder, monkeypatch):

@@ -152,6 +152,7 @@ def test_describe_and_info(source, capsys):
         (["info", "--model", "OUT/a.ckpt"], "a.ckpt is a pickle file, which can run any code when it is opened"),
         (["info", "--model", "OUT/nowhere"], "there is no checkpoint folder or file"),
         (["info", "--understanding", "OUT"], "holds no understanding.safetensors or model.safetensors"),
+        (["convert", "OUT/new", "--shard-size", "inf"], "a size is a number of gigabytes above 0, not 'inf'"),
         (["convert", "OUT/new", "--shard-size", "none"], "a size is a number of gigabytes above 0, not 'none'"),
         (["download", "OWNER/REPO", "--to", "OUT"], "is neither OWNER/REPO:PATH/IN/REPO nor one of qwen2.5-vl-7b"),
         (["download", "a/b:c.bin", "--to", "OUT"], "c.bin is not fetched: .bin files can run code"),

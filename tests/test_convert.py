@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_tiny, tiny_config
+from filelock import FileLock
 from layout_files import authors, float8_scaled, in_blocks, qwen_release, save, save_sharded, wan_original
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -103,7 +104,8 @@ def test_the_folder_says_what_it_is(places, tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'new'}\n"
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     for file in [*places["authors"].glob("*.safetensors"), *places["vae"].glob("*.safetensors")]:
-        assert config["metadata"]["sources"][file.name] == hashlib.sha256(file.read_bytes()).hexdigest()
+        place = file.relative_to(places["authors"].parent).as_posix()
+        assert config["metadata"]["sources"][place] == hashlib.sha256(file.read_bytes()).hexdigest()
     shards = list((tmp_path / "new").glob("*.safetensors"))
     assert len(shards) > 8
     for shard in shards:
@@ -150,6 +152,12 @@ def test_nothing_is_overwritten(places, tmp_path, capsys):
     with pytest.raises(ValueError, match="is there already; choose a new folder"):
         convert(source(places), tmp_path / "new", progress=False)
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_two_at_once_are_one_too_many(places, tmp_path):
+    with FileLock(tmp_path / ".new.converting.lock"), pytest.raises(ValueError, match="another conversion is writing"):
+        convert(source(places), tmp_path / "new", progress=False)
+    convert(source(places), tmp_path / "new", progress=False)
 
 
 def test_too_small_a_disk_is_said_before_anything_is_written(places, tmp_path, monkeypatch):
@@ -251,7 +259,7 @@ def test_killed_at_any_moment_there_is_the_whole_folder_or_none(places, tmp_path
     if not out.exists():
         assert dying(0, [*command, str(out)]) == 0
     assert digest(out) == digest(good)
-    assert [path.name for path in out.parent.iterdir() if path.name != ".new.converting.json"] == ["new"]
+    assert [path.name for path in out.parent.iterdir() if not path.name.startswith(".new.converting")] == ["new"]
 
 
 def test_it_goes_on_where_it_stopped_and_only_there(places, tmp_path, monkeypatch):

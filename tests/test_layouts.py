@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -21,11 +22,12 @@ from layout_files import (
     wan_original,
 )
 
-from lightbagel_core.config import PUBLISHED
+from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.layouts import open_model, read_config
 from lightbagel_core.model import LightBagel
 from lightbagel_core.names import original_vae_name
 from lightbagel_core.parts import PARTS, build_parts
+from lightbagel_core.tokenizer import open_tokenizer
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 
@@ -170,7 +172,86 @@ def test_float8_files(base, states, tmp_path, part, kind):
     assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_without_a_fusion_file_it_is_the_plain_wan(base, model, states):
+@pytest.mark.parametrize("kind", [BF16, F16, torch.float64])
+def test_scales_in_other_dtypes(base, states, tmp_path, kind):
+    named = float8_scaled(states["generation"], in_blocks, new=True)
+    named = {n: t.to(kind) if n.endswith("weight_scale") else t for n, t in named.items()}
+    found = weights(opened(base, generation=save(named, tmp_path / "a.safetensors")), "generation")
+    for name in (n for n, t in states["generation"].items() if in_blocks(n, t)):
+        assert torch.equal(found[name], named[name].float() * named[f"{name}_scale"].float())
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "message"),
+    [
+        ("scale_shift_table_scale", torch.ones(7), "unexpected: scale_shift_table_scale"),
+        ("blocks.0.attn1.to_q.bias_scale", torch.ones(()), "unexpected: blocks.0.attn1.to_q.bias_scale"),
+        ("blocks.0.attn1.to_q.weight_scale", torch.ones(()), "which is no scale of a float8 weight"),
+        ("blocks.0.gone.weight_scale", torch.ones(()), "which is no scale of a float8 weight"),
+    ],
+)
+def test_scales_of_nothing(base, states, tmp_path, name, like, message):
+    file = save({**states["generation"], name: like}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=message):
+        opened(base, generation=file)
+
+
+def test_whole_number_scales_are_refused(base, states, tmp_path):
+    named = float8_scaled(states["generation"], in_blocks, new=True)
+    named["blocks.0.ffn.net.2.weight_scale"] = torch.ones((), dtype=torch.int32)
+    with pytest.raises(ValueError, match=r"torch\.int32, which is no scale"):
+        opened(base, generation=save(named, tmp_path / "a.safetensors"))
+
+
+def test_a_tensor_that_stands_there_twice_under_two_names_is_refused(base, states, tmp_path):
+    def given(part: str, named: dict[str, torch.Tensor]) -> None:
+        with pytest.raises(ValueError, match=r"twice|no part of the model has"):
+            opened(base, **{part: save(named, tmp_path / "a.safetensors")})
+
+    gen, und = states["generation"], states["understanding"]
+    original = {wan_original(n): t for n, t in gen.items()}
+    given("generation", {**gen, "model.diffusion_model.proj_out.bias": gen["proj_out.bias"]})
+    given("generation", {**original, "blocks.0.attn1.to_q.bias": gen["blocks.0.attn1.to_q.bias"]})
+    given("understanding", {**und, "visual.merger.ln_q.weight": und["model.visual.merger.ln_q.weight"]})
+    whole = authors(states)
+    for layer in (0, 999):
+        strange = f"vision_language_model.model.language_model.cross_attn_layers.{layer}.cross_attn."
+        for name in ("k_und_proj.bias", "q_und_proj.bias") if layer else ("k_und_proj.bias",):
+            file = save({**whole, strange + name: torch.zeros(64)}, tmp_path / "b.safetensors")
+            with pytest.raises(ValueError, match=r"no part of the model has|unexpected"):
+                opened(base, file, understanding=None, generation=None)
+
+
+def test_a_tokenizer_that_is_none_is_not_passed_over(base, tmp_path):
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match="holds no tokenizer"):
+            open_model(NANO, tokenizer=place)
+
+
+def test_no_file_of_a_model_can_bring_in_code(base, tmp_path, monkeypatch):
+    """Neither a config that names an attention from a hub nor a tokenizer with a class of its own."""
+    data = json.loads(base["config"].read_text())
+    for where in (data["understanding"], data["understanding"]["text_config"]):
+        for key in ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config"):
+            where[key] = "kernels-community/flash-attn"
+            (tmp_path / "config.json").write_text(json.dumps(data))
+            with pytest.raises(ValueError, match=f"must not say {key}"):
+                read_config(tmp_path / "config.json")
+            del where[key]
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({"a": 0, "<|im_start|>": 1}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\nclass Evil: pass\n")
+    settings = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # what transformers asks when it may run such code
+    with contextlib.suppress(ValueError):
+        open_tokenizer(folder)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_without_a_fusion_file_it_is_the_plain_wan(base, model, states, tmp_path):
     """Bit for bit, whatever the prompt; and the VLM is the plain Qwen."""
     plain = LightBagel.from_pretrained(
         None,
@@ -188,6 +269,8 @@ def test_without_a_fusion_file_it_is_the_plain_wan(base, model, states):
     theirs = model.gen.dit(x[:, :, None], torch.full((2,), 400.0), context, return_dict=False)[0][:, :, 0]
     assert torch.equal(ours, theirs)
     assert_same(plain, states, "understanding", F32)
+    with pytest.raises(ValueError, match="there is no fusion stack to save"):
+        plain.save_pretrained(tmp_path / "new")
 
 
 # --- what does not fit ---------------------------------------------------------------------------------------------
@@ -247,7 +330,7 @@ def test_other_quantisations_are_refused(base, states, tmp_path):
         opened(base, generation=save(named, tmp_path / "a.safetensors"))
     named = float8_scaled(states["generation"], in_blocks)
     named["blocks.0.ffn.net.2.scale_weight"] = torch.ones(64, 1)
-    with pytest.raises(ValueError, match=r"scale_weight \[64, 1\], which is no scale"):
+    with pytest.raises(ValueError, match=r"scale_weight \[64, 1\] torch.float32, which is no scale"):
         opened(base, generation=save(named, tmp_path / "b.safetensors"))
 
 

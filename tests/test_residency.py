@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -105,6 +106,21 @@ def test_parts_are_there_only_while_they_are_needed(folder, monkeypatch):
     assert present(model) == {"vae"}
 
 
+def test_of_several_sources_each_part_is_read_once(folder, read):
+    model = LightBagel.from_pretrained(folder, "cpu", offload="parts")
+    model.edit([PICTURE, PICTURE, PICTURE], "make the circle blue", **RUN)
+    assert read == ["vae", "understanding", "generation", "fusion", "vae"]
+
+
+def test_files_that_changed_since_they_were_opened_are_not_read(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "tiny")
+    model = LightBagel.from_pretrained(tmp_path / "tiny", "cpu", offload="parts")
+    model.need("vae")
+    make_tiny().save_pretrained(tmp_path / "tiny", torch.bfloat16)
+    with pytest.raises(ValueError, match=r"generation\.safetensors .*replaced or changed after it was opened"):
+        model.need("generation")
+
+
 def test_layers_are_there_only_while_they_compute(folder):
     """The weights on the device at any time are those of one layer: Accelerate puts back what it brought."""
     model = LightBagel.from_pretrained(folder, "cpu", offload="layers")
@@ -156,7 +172,8 @@ def test_what_stays_exact_in_every_mode(folder, dtype):
     ]
     kinds = {(m.weight.dtype, type(m)) for m in matrices}
     float8 = dtype == torch.float8_e4m3fn
-    assert kinds == {(dtype, precision.Float8Linear if float8 else torch.nn.Linear)} or dtype == torch.float16
+    layer = precision.Float8Linear if float8 else torch.nn.Linear
+    assert kinds == {(dtype, layer)} | ({(torch.bfloat16, layer)} if dtype == torch.float16 else set())
     rest = [model.und.vlm.lm_head, embedder.text_embedder.linear_1, model.gen.dit.patch_embedding]
     assert all(torch.finfo(m.weight.dtype).bits >= 16 for m in rest)
 
@@ -195,6 +212,13 @@ def test_float8_keeps_relative_precision_whatever_the_scale():
 def test_an_unknown_dtype_is_refused(folder):
     with pytest.raises(ValueError, match=r"does not run in torch.float64; choose float32, bfloat16, float16, float8"):
         LightBagel.from_pretrained(folder, "cpu", torch.float64)
+
+
+def test_apple_gpus_have_no_float8():
+    mps = torch.device("mps")
+    assert precision.Precision.of(None, mps) == precision.Precision(torch.bfloat16, False)
+    with pytest.raises(ValueError, match="an Apple GPU has no float8"):
+        precision.Precision.of(torch.float8_e4m3fn, mps)
 
 
 def test_a_float8_model_is_not_saved_half(folder, tmp_path):

@@ -114,12 +114,14 @@ class Fused:
         """Has ComfyUI leave room for the run's keys and values, which it cannot know of."""
         base = model.model
         room = self.prefix_bytes(conds, noise_shape, base.diffusion_model.patch_size[-1], base.get_dtype_inference())
-        estimate = base.memory_required
+        estimate, others = base.memory_required, vars(base).get("memory_required")
         base.memory_required = lambda *a, **k: estimate(*a, **k) + room
         try:
             return executor(model, noise_shape, conds, *args, **kwargs)
         finally:
             del base.memory_required
+            if others is not None:
+                base.memory_required = others
 
     def prefix_bytes(self, conds: Any, noise_shape: Any, patch: int, dtype: torch.dtype) -> int:
         """Bytes of the keys and values of all samples of a run; samples may share a batch and then are equally long."""

@@ -22,12 +22,12 @@ import comfy.sd
 import comfy.supported_models
 import torch
 
+from ...lightbagel_core.checkpoint import weights
 from ...lightbagel_core.config import Preview
 from ...lightbagel_core.fusion import FusionStack
 from ...lightbagel_core.layouts import Opened
 from ...lightbagel_core.names import original_transformer_names, original_vae_name
-from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS
-from ...lightbagel_core.stored import read
+from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS, is_scale
 from .weights import asked_float8, birthplace, is_float8, operations, renamed, state_of
 
 
@@ -84,6 +84,8 @@ def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -
     weight = plain or comfy.model_management.unet_dtype(
         model_params=sum(math.prod(t.shape) for t in tensors.values()), supported_dtypes=supported
     )
+    if weight.itemsize == 1:  # ComfyUI was started with --fp8_e4m3fn-unet or the like
+        dtype, weight = dtype or FLOAT8, comfy.model_management.unet_manual_cast(None, device, supported)
     state = state_of("generation", tensors, weight, asked_float8(dtype))
     if is_float8(state):
         described.quant_config = {"mixed_ops": True}
@@ -134,7 +136,11 @@ def wan_vae(opened: Opened) -> comfy.sd.VAE:
         "temperal_downsample": list(vae["temperal_downsample"]),
     }
     tensors = opened.parts["vae"]
+    kinds = {
+        n: torch.float32 if t.dtype in FLOAT8_KINDS else t.dtype for n, t in tensors.items() if not is_scale(n, tensors)
+    }
+    state = weights(tensors, kinds, torch.device("cpu"))
     with _sizes(**sizes):
-        made = comfy.sd.VAE(sd={original_vae_name(n, vae["num_res_blocks"]): read(t) for n, t in tensors.items()})
+        made = comfy.sd.VAE(sd={original_vae_name(name, vae["num_res_blocks"]): weight for name, weight in state})
     made.not_video = True  # a batch is several pictures, not the frames of one film
     return made

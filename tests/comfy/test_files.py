@@ -102,6 +102,37 @@ def test_float8_files_stay_float8_and_draw_nearly_the_same(host, owned, referenc
     assert psnr(edited(host, wide), edited(host, parts)) > 35  # the same weights, widened once
 
 
+def test_a_float8_vae_is_widened_by_its_scales(host, owned, loaded):
+    state = load_file(owned / "vae" / "wan_vae.safetensors")
+    name = "decoder.middle.0.residual.2.weight"
+    scale = state[name].abs().amax().float() / 448
+    exact = {**state, name: (state[name] / scale).to(torch.float8_e4m3fn).float() * scale}
+    small = {
+        **state,
+        name: (state[name] / scale).to(torch.float8_e4m3fn),
+        name.replace("weight", "scale_weight"): scale,
+    }
+    images = []
+    for file, each in (("exact", exact), ("small", small)):
+        save_file(each, owned / "vae" / f"{file}.safetensors")
+        vae = load(host, **PLAIN | {"vae_file": f"{file}.safetensors"})[2]
+        noise = torch.randn(1, 48, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        images.append(host("VAEDecode", vae, {"samples": noise}))
+    assert torch.allclose(*images, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight_dtype", ["default", "bfloat16"])
+def test_comfyui_started_for_float8(host, monkeypatch, reference, weight_dtype):
+    """--fp8_e4m3fn-unet means float8 matrices, as fp8_e4m3fn in the loader does, where nothing else is chosen there."""
+    import comfy.model_management
+
+    monkeypatch.setattr(comfy.model_management, "unet_dtype", lambda *_, **__: torch.float8_e4m3fn)
+    parts = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype=weight_dtype)
+    weight = parts[0].model.diffusion_model.blocks[0].ffn[0].weight
+    assert (size(weight) == weight.numel()) == (weight_dtype == "default")
+    assert psnr(edited(host, parts), reference) > 20
+
+
 def test_float8_can_be_asked_for(host, reference):
     parts = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="fp8_e4m3fn")
     assert psnr(edited(host, parts), reference) > 20

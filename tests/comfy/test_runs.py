@@ -92,6 +92,12 @@ def test_comfyui_leaves_room_for_what_a_run_keeps(host, loaded, monkeypatch, ima
     assert kept[-1] > 5e5
     assert rooms == pytest.approx([kept[-1]])
     assert "memory_required" not in vars(model.model)
+    model.model.memory_required = others = lambda *_, **__: 7  # another pack's
+    try:
+        host("LightBagelEdit", *loaded, **SETTINGS, **images)
+        assert model.model.memory_required is others
+    finally:
+        del model.model.memory_required
 
 
 def test_nothing_of_a_run_is_kept(host, loaded, prompts):
