@@ -25,6 +25,7 @@ from ...lightbagel_core.understanding import Understanding
 from .attach import KEY, Sources, Unheard
 from .image import pictures as image_pictures
 from .recent import Recent
+from .weights import move_buffers
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,7 @@ class TextEncoder(nn.Module):
         """ComfyUI says where it has loaded the model; weights that are streamed lie elsewhere."""
         if "execution_device" in options:
             self.und.device = options["execution_device"]
+            move_buffers(self.und, self.und.device)
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, Request]) -> tuple[torch.Tensor, None, dict[str, Any]]:

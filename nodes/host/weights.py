@@ -75,13 +75,28 @@ def birthplace(state: Mapping[str, Tensor], offload: torch.device) -> torch.devi
 
 
 def use_layers(module: nn.Module, layers: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Puts ComfyUI's linear and embedding layers in place of torch's, so that ComfyUI may stream their weights."""
+    """Puts ComfyUI's own layers in the place of a transformers model's, so that ComfyUI may stream their weights.
+
+    All that have weights: where not everything fits a card, ComfyUI leaves others than its own behind.
+    """
     for name, inner in list(module.named_modules()):
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
         if type(inner) is nn.Linear:
-            bias = inner.bias is not None
-            made = layers.Linear(inner.in_features, inner.out_features, bias=bias, device=device, dtype=dtype)
+            made = layers.Linear(inner.in_features, inner.out_features, bias=inner.bias is not None, **place)
         elif type(inner) is nn.Embedding:
-            made = layers.Embedding(inner.num_embeddings, inner.embedding_dim, device=device, dtype=dtype)
+            made = layers.Embedding(inner.num_embeddings, inner.embedding_dim, **place)
+        elif type(inner) is nn.Conv3d:
+            sizes = inner.in_channels, inner.out_channels, inner.kernel_size, inner.stride
+            made = layers.Conv3d(*sizes, bias=inner.bias is not None, **place)
+        elif type(inner).__name__.endswith("RMSNorm"):
+            made = layers.RMSNorm(len(inner.weight), eps=inner.variance_epsilon, **place)
         else:
             continue
         module.set_submodule(name, made)
+
+
+def move_buffers(module: nn.Module, device: torch.device) -> None:
+    """Brings a module's buffers to a device; ComfyUI does not where it streams the weights."""
+    for inner in module.modules():
+        for name, buffer in inner.named_buffers(recurse=False):
+            setattr(inner, name, buffer.to(device))

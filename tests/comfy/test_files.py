@@ -170,17 +170,42 @@ def test_a_part_that_no_file_brings_is_asked_for(host, owned):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "fp8_e4m3fn"])
-def test_comfyui_can_stream_nearly_everything(host, dtype):
-    """Matrices of ComfyUI's own layers may stay in memory and come to the card when they are used."""
+def test_all_weights_of_ours_are_in_comfyuis_own_layers(host, dtype):
+    """Where not everything fits a card, ComfyUI streams the weights of its own layers and leaves others behind."""
     model, clip, _ = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype=dtype)
-    for module in (
-        model.model.diffusion_model,
-        model.get_additional_models_with_key("lightbagel")[0].model.layers,
-        clip.cond_stage_model,
-    ):
+    fusion = model.get_additional_models_with_key("lightbagel")[0].model
+    for module in (fusion.layers, clip.cond_stage_model):
         for name, inner in module.named_modules():
-            matrices = [n for n, weight in inner.named_parameters(recurse=False) if weight.ndim == 2]
-            assert not matrices or hasattr(inner, "comfy_cast_weights"), (name, matrices)
+            assert not list(inner.parameters(recurse=False)) or hasattr(inner, "comfy_cast_weights"), name
+    encoder = clip.cond_stage_model
+    encoder.set_clip_options({"execution_device": torch.device("meta")})
+    buffers = dict(encoder.named_buffers())
+    assert buffers
+    assert all(buffer.is_meta for buffer in buffers.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "fp8_e4m3fn"])
+def test_streamed_weights_draw_the_same(host, monkeypatch, dtype):
+    """As on a card with no room at all: every layer fetches its weights when it is used."""
+    import comfy.model_management
+    from comfy.model_patcher import ModelPatcher
+
+    parts = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype=dtype)
+    expected = edited(host, parts)
+    comfy.model_management.unload_all_models()
+    load_whole = ModelPatcher.load
+
+    def load_nothing(self: Any, device_to: Any = None, lowvram_model_memory: int = 0, *_: Any, **__: Any) -> None:
+        load_whole(self, device_to, 1)
+
+    monkeypatch.setattr(ModelPatcher, "load", load_nothing)
+    parts[1].cond_stage_model.recent.made.clear()
+    assert psnr(edited(host, parts), expected) > 60
+    fusion = parts[0].get_additional_models_with_key("lightbagel")[0].model
+    for part in (parts[0].model, fusion, parts[1].cond_stage_model):
+        assert part.model_lowvram
+        assert part.model_loaded_weight_memory < 1000
+    comfy.model_management.unload_all_models()
 
 
 def test_reading_a_checkpoint_copies_no_weights(host, owned):
