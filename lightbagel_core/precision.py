@@ -75,8 +75,7 @@ def is_scale(name: str, names: Collection[str]) -> bool:
 def _dtype(part: str, name: str, shape: tuple[int, ...], held: torch.dtype, precision: Precision) -> torch.dtype:
     if part == "vae":
         return torch.float32
-    matrix = len(shape) == 2 and _IN_A_LAYER.search(name)
-    if matrix and precision.float8 is not False and (precision.float8 or held in FLOAT8_KINDS):
+    if in_a_layer(name, shape) and precision.float8 is not False and (precision.float8 or held in FLOAT8_KINDS):
         return held if held in FLOAT8_KINDS else FLOAT8
     if part == "generation":
         return weight_dtype(name, precision.compute)
@@ -85,6 +84,11 @@ def _dtype(part: str, name: str, shape: tuple[int, ...], held: torch.dtype, prec
     if part == "understanding" and precision.compute == torch.float16:
         return torch.bfloat16
     return precision.compute
+
+
+def in_a_layer(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a weight is a matrix of a numbered layer: where nearly all of a model's bytes are."""
+    return len(shape) == 2 and _IN_A_LAYER.search(name) is not None
 
 
 def quantised(weight: Tensor) -> tuple[Tensor, Tensor]:

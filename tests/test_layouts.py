@@ -90,13 +90,21 @@ def assert_same(model: LightBagel, states, part: str, stored: torch.dtype) -> No
         assert torch.equal(found[name].float(), tensor.to(stored).float()), name
 
 
-def test_the_libraries_own_folders(base, states):
-    """Hugging Face's folder (sharded), diffusers' folders (sharded DiT): the base models as they are shipped."""
-    assert len(list(base["understanding"].glob("*.safetensors"))) > 1
-    assert len(list((base["generation"] / "transformer").glob("*.safetensors"))) > 1
-    model = opened(base)
-    for part in PARTS:
-        assert_same(model, states, part, F32)
+@pytest.mark.parametrize("stored", [F32, BF16, F16])
+def test_the_libraries_own_folders(base, states, tmp_path, stored):
+    """Hugging Face's folder, diffusers' folders, as their own writers make them: whole and in shards."""
+    made = make_tiny()
+    for size in ("200KB", "1GB"):
+        folder = tmp_path / size
+        made.und.vlm.to(stored).save_pretrained(folder / "qwen", max_shard_size=size)
+        made.gen.dit.to(stored).save_pretrained(folder / "wan" / "transformer", max_shard_size=size)
+        made.vae.to(stored).save_pretrained(folder / "wan" / "vae")
+        assert (len(list(folder.glob("*/*.index.json")) + list(folder.glob("*/*/*.index.json"))) == 2) == (
+            size == "200KB"
+        )
+        model = opened(base, understanding=folder / "qwen", generation=folder / "wan", vae=folder / "wan")
+        for part in ("understanding", "generation", "vae"):
+            assert_same(model, states, part, stored)
 
 
 @pytest.mark.parametrize("stored", [F32, BF16, F16])

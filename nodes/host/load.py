@@ -64,7 +64,8 @@ def load_understanding(files: Files, dtype: torch.dtype | None, disable_dynamic:
     opened = files.open(["understanding"])
     und, *_ = branches(opened, comfy.model_management.text_encoder_device())
     compute = understanding_dtype(dtype)
-    state = state_of("understanding", opened.parts["understanding"], compute, asked_float8(dtype))
+    tensors = opened.parts["understanding"]
+    state = state_of("understanding", tensors, compute, asked_float8(dtype), narrow=dtype is None)
     offload = comfy.model_management.text_encoder_offload_device()
     use_layers(und.vlm, operations(state, compute), birthplace(state, offload), compute)
     und.vlm.load_state_dict(state, assign=True)

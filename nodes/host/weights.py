@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...lightbagel_core.checkpoint import weights
-from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS, SCALE, Precision, dtypes, is_scale
+from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS, SCALE, Precision, dtypes, in_a_layer, is_scale
 from ...lightbagel_core.stored import Tensors
 
 FORMATS = {torch.float8_e4m3fn: "float8_e4m3fn", torch.float8_e5m2: "float8_e5m2"}
@@ -23,9 +23,12 @@ def asked_float8(dtype: torch.dtype | None) -> bool | None:
     return None if dtype is None else dtype == FLOAT8
 
 
-def state_of(part: str, tensors: Tensors, compute: torch.dtype, float8: bool | None) -> dict[str, Tensor]:
+def state_of(
+    part: str, tensors: Tensors, compute: torch.dtype, float8: bool | None, narrow: bool = False
+) -> dict[str, Tensor]:
     """The weights of a part in one dtype, or in float8 with ComfyUI's marks beside them; where nothing changes they lie
-    in the memory-mapped file.
+    in the memory-mapped file. `narrow` leaves matrices there that are stored in less than `compute`, whose layers widen
+    them when they are used.
 
     Raises:
         ValueError: a file is damaged.
@@ -34,6 +37,12 @@ def state_of(part: str, tensors: Tensors, compute: torch.dtype, float8: bool | N
         name: dtype if dtype in FLOAT8_KINDS else compute
         for name, dtype in dtypes(part, tensors, Precision(compute, float8)).items()
     }
+    if narrow:
+        kinds |= {
+            name: min(tensors[name].dtype, dtype, key=lambda kind: kind.itemsize)
+            for name, dtype in kinds.items()
+            if in_a_layer(name, tensors[name].shape)
+        }
     state = dict(weights(tensors, kinds, torch.device("cpu")))
     for name, dtype in kinds.items():
         if dtype in FLOAT8_KINDS:
