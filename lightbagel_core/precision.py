@@ -24,6 +24,7 @@ from .stored import Stored
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_KINDS = (torch.float8_e4m3fn, torch.float8_e5m2)
 SCALE = "_scale"  # the scale of X.weight is called X.weight_scale
+ROWS = 64  # of a matrix made float8 at a time
 MODES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -92,9 +93,16 @@ def in_a_layer(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A matrix as float8 and its scale, float32 []: weight is about float8 * scale."""
-    scale = scale_of(weight.abs().amax())
-    return to_float8(weight, scale), scale
+    """A matrix as float8 and its scale, float32 []: weight is about float8 * scale.
+
+    Some rows at a time: in float32, which the division needs, the whole would be four times as large.
+    """
+    low, high = torch.aminmax(weight)
+    scale = scale_of(torch.maximum(-low, high))
+    made = torch.empty_like(weight, dtype=FLOAT8)
+    for rows, narrow in zip(weight.split(ROWS), made.split(ROWS), strict=True):
+        narrow.copy_(to_float8(rows, scale))
+    return made, scale
 
 
 def scale_of(largest: Tensor) -> Tensor:
