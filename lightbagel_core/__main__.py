@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import __version__
-from .config import Renorm, SolverName
+from .config import DTYPES, PARTS, Renorm, SolverName
 from .download import KNOWN
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .model import LightBagel
 
 EXIT_USAGE = 2
-BASE_PARTS = ("understanding", "generation", "fusion", "vae")
-DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16", "float8": "float8_e4m3fn"}  # in torch
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -108,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", parents=[files], help="write a checkpoint folder of our own")
     convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")
     convert.add_argument("--dtype", choices=DTYPES, help="default: as stored")
-    convert.add_argument("--only", nargs="+", choices=BASE_PARTS, metavar="PART", help="leave the other parts out")
+    convert.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help="leave the other parts out")
     convert.add_argument("--shard-size", type=_gigabytes, default=4e9, metavar="GB", help="of a file; default: 4")
     convert.add_argument("--quiet", action="store_true", help="no progress bar")
     fetch = commands.add_parser("download", help="fetch model files into ComfyUI's models folder")
@@ -128,12 +126,12 @@ def _gigabytes(text: str) -> float:
     return size
 
 
-def _files(args: argparse.Namespace, need: Sequence[str] = BASE_PARTS) -> Opened:
+def _files(args: argparse.Namespace, need: Sequence[str] = PARTS) -> Opened:
     """The model that --model and its sisters name: the nano if they name nothing."""
     from .config import NANO
     from .layouts import open_model
 
-    parts = {part: getattr(args, part) for part in BASE_PARTS if getattr(args, part) is not None}
+    parts = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
     name = args.model or ("nano" if not parts else None)
     checkpoint = NANO if name == "nano" else Path(name) if name else None
     return open_model(checkpoint, parts=parts, tokenizer=args.tokenizer, config=args.config, need=need)
@@ -287,7 +285,7 @@ def _convert(args: argparse.Namespace) -> None:
     from .convert import convert
 
     dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
-    opened = _files(args, args.only or BASE_PARTS)
+    opened = _files(args, args.only or PARTS)
     convert(opened, args.output, dtype, int(args.shard_size), progress=not args.quiet)
     print(args.output)
 

@@ -12,6 +12,13 @@ NANO = Path(__file__).parent / "nano"  # the checkpoint that ships with the pack
 PUBLISHED = Path(__file__).parent / "lightbagel-7b-5b.json"  # the config of the model of the paper
 DESCRIBE = "Describe the image"  # what describing asks when nothing else is asked
 
+PARTS = ("understanding", "generation", "fusion", "vae")
+DTYPES = {  # what a model can be opened in, by torch's name for it
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "float8": "float8_e4m3fn",
+}
 LOADS_CODE = re.compile("attn_implementation|experts_implementation|auto_map|quantization|kernel")  # in transformers
 
 SolverName = Literal["unipc", "euler", "dpm++"]

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .config import DTYPES
 from .generation import weight_dtype
 from .stored import Stored
 
@@ -25,12 +26,7 @@ FLOAT8 = torch.float8_e4m3fn
 FLOAT8_KINDS = (torch.float8_e4m3fn, torch.float8_e5m2)
 SCALE = "_scale"  # the scale of X.weight is called X.weight_scale
 ROWS = 64  # of a matrix made float8 at a time
-MODES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float8": FLOAT8,
-}
+MODES: dict[str, torch.dtype] = {name: getattr(torch, kind) for name, kind in DTYPES.items()}
 _IN_A_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks)\.\d+\.(?:.+\.)?weight")
 
 
