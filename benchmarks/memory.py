@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_flatten
 
 from lightbagel_core import fused, plan
 from lightbagel_core import vae as vae_module
+from lightbagel_core.attention import SDPA
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
 from lightbagel_core.fused import CleanImage
 from lightbagel_core.generation import Generation
@@ -137,29 +138,30 @@ class Run:
         features = self.new(self.vit[0] * self.vit[1], self.config.fusion.und_dim, dtype=dtype)
         pictures = [CleanImage(latents), VitImage(features, *self.vit)] * work.sources
         samples = [[*pictures, [0] * plan.TEXT], [*pictures, [0, 0]], [[0] * plan.TEXT]][: work.branches]
-        layouts = [fused.layout_of(parts, gen.patch, self.grid) for parts in samples]
-        count = max(int(layout.und.sum()) for layout in layouts)
-        embeddings = self.new(len(samples), count, self.config.fusion.und_dim, dtype=dtype)
-        positions = torch.zeros(3, len(samples), count, dtype=torch.long, device=self.device)
-        visible = torch.ones(len(samples), count, count, dtype=torch.bool, device=self.device)
+        tokens = fused.packed(samples, [fused.layout_of(parts, gen.patch, self.grid) for parts in samples])
+        embeddings = self.new(1, tokens.und, self.config.fusion.und_dim, dtype=dtype)
+        positions, visible = tokens.positions[:, None, : tokens.und], tokens.und_visible[None]
         states: list[Tensor] = []
-        yield (
-            "read the prompt",
-            ("understanding",),
-            lambda: states.extend(self.und.und_states(embeddings, positions, visible)),
-        )
+
+        def read() -> None:
+            found = self.und.und_states(embeddings, positions.to(self.device), visible.to(self.device))
+            states.extend(state[0] for state in found)
+
+        yield "read the prompt", ("understanding",), read
         contexts: list[Any] = []
         fusion = self.modules["fusion"]
-        yield (
-            "prefix",
-            ("generation", "fusion"),
-            lambda: contexts.append(fused.prefix(gen, fusion, layouts, states, fused.clean_latents(samples))),
-        )
+
+        def prepare() -> None:
+            learned = gen.learned_context(fusion.context.to(dtype))
+            clean = [latents] * len(tokens.clean)
+            contexts.append(fused.prefix(gen, fusion, tokens, self.grid, states, clean, learned, SDPA))
+
+        yield "prefix", ("generation", "fusion"), prepare
         noised, times = self.new(len(samples), *latents.shape), torch.zeros(len(samples), device=self.device)
         yield (
             "one step",
             ("generation", "fusion"),
-            lambda: fused.velocity(gen, fusion, noised, times, contexts[0]),
+            lambda: fused.velocity(gen, fusion, noised, times, contexts[0], SDPA),
         )
         states.clear()
         contexts.clear()

@@ -2,22 +2,26 @@
 
 Nothing but the noised tokens depends on the denoising step. `encode` therefore runs the VLM over all und tokens and the
 DiT over the clean source images (t = 0) once, and keeps, for every fusion layer, their keys and values: the prefix that
-the noised tokens attend to. `velocity` is what a step costs: the DiT's blocks and, after each, one attention to prefix
-and self. Both work on batches of samples with different contents, so guidance branches run side by side.
+the noised tokens attend to. What samples begin with in common is computed once for all of them (see `pack`). `velocity`
+is what a step costs: the DiT's blocks and, after each, one attention to prefix and self. Both work on batches of
+samples with different contents, so guidance branches run side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .attention import Attention, Reach
 from .fusion import FusionStack
 from .generation import Generation
+from .pack import Pack, pack
 from .sequence import SIDES, ImageSegment, Layout, Rotary, Segment, TextSegment, lay_out, mrope
 from .understanding import Understanding, VitImage
 
@@ -36,17 +40,20 @@ Part = list[int] | VitImage | CleanImage
 class Context:
     """All that stays constant over a run, for B samples whose target has N tokens.
 
-    keys, values: per fusion layer [B, H, P, D].
+    keys, values: per fusion layer [B, P + N, H, D]: a sample's prefix, at the end of the first P, then room for its
+        noised tokens' own, which every step writes. So a context serves one step at a time.
+    reach: how many of the P + N each sample attends to.
     rotary: M-RoPE tables of the target's tokens, [B, N, D] each.
-    mask: bool [B, 1, 1, P + N], or None when all samples fill their prefix.
-    learned: cross-attention states [1, L, dim].
+    own_rotary: Wan's own rotary tables of the target.
+    learned: per DiT block, cross-attention keys and values of the learned context, [2, 1, L, H, D].
     """
 
     keys: list[Tensor]
     values: list[Tensor]
+    reach: Reach
     rotary: Rotary
-    mask: Tensor | None
-    learned: Tensor
+    own_rotary: Rotary
+    learned: list[Tensor]
 
     def rows(self, index: list[int]) -> Context:
         """The same for some of the samples, in this order; an index may be repeated; the first n are a view."""
@@ -55,8 +62,9 @@ class Context:
         return Context(
             [k[at] for k in self.keys],
             [v[at] for v in self.values],
+            self.reach.rows(index),
             (cos[at], sin[at]),
-            None if self.mask is None else self.mask[at],
+            self.own_rotary,
             self.learned,
         )
 
@@ -76,18 +84,18 @@ def layout_of(parts: Sequence[Part], patch: int, target: tuple[int, int]) -> Lay
     return lay_out([*(segment(part, patch) for part in parts), ImageSegment("noised", *target)])
 
 
-def und_states(und: Understanding, samples: Sequence[Sequence[Part]], layouts: Sequence[Layout]) -> list[Tensor]:
-    """The VLM's states after each layer, depth x [B, U, hidden]; shorter samples are padded at the end."""
-    vlm_parts = [[None if isinstance(p, CleanImage) else p for p in parts] + [None] for parts in samples]
-    rows = [und.und_embeddings(parts) for parts in vlm_parts]
-    width = max(len(row) for row in rows)
-    embeddings = torch.stack([F.pad(row, (0, 0, 0, width - len(row))) for row in rows])
-    positions = torch.zeros(3, len(rows), width, dtype=torch.long)
-    visible = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1)
-    for b, layout in enumerate(layouts):
-        n = len(rows[b])
-        positions[:, b, :n], visible[b, :n, :n] = _und_only(layout)
-    return und.und_states(embeddings, positions.to(und.device), visible.to(und.device))
+def packed(samples: Sequence[Sequence[Part]], layouts: Sequence[Layout]) -> Pack:
+    """The samples' constant tokens, each once; an image is the same where it is the same object."""
+    return pack(layouts, [[tuple(p) if isinstance(p, list) else p for p in parts] for parts in samples])
+
+
+def und_states(und: Understanding, samples: Sequence[Sequence[Part]], tokens: Pack) -> list[Tensor]:
+    """The VLM's states of all und tokens after each layer, depth x [U, hidden]."""
+    parts = [samples[b][s] if s < len(samples[b]) else None for b, s in tokens.order]
+    embeddings = und.und_embeddings([None if isinstance(p, CleanImage) else p for p in parts])
+    positions, visible = tokens.positions[:, None, : tokens.und], tokens.und_visible[None]
+    states = und.und_states(embeddings[None], positions.to(und.device), visible.to(und.device))
+    return [state[0] for state in states]
 
 
 def und_states_for_any_size(und: Understanding, parts: Sequence[Part], patch: int) -> list[Tensor]:
@@ -125,156 +133,103 @@ def _und_only(layout: Layout) -> tuple[Tensor, Tensor]:
     return layout.positions[:, layout.und], layout.visible[layout.und][:, layout.und]
 
 
-@dataclass(frozen=True, eq=False)
-class _Tables:
-    """Where every token of a batch stands. U, C: most und and most clean tokens of a sample; padding is masked."""
+@dataclass(eq=False)
+class _Sources:
+    """Clean source images of one size that see equally many tokens, on their way through the DiT.
 
-    und_positions: Tensor  # int64 [3, B, U]
-    clean_positions: Tensor  # int64 [3, B, C]
-    noised_positions: Tensor  # int64 [3, B, N]
-    clean_valid: Tensor  # bool [B, C]
-    clean_mask: Tensor  # bool [B, 1, C, U + C]
-    prefix_valid: Tensor  # bool [B, U + C]
-
-
-def _tables(layouts: Sequence[Layout]) -> _Tables:
-    und, clean, noised = [], [], []
-    for layout in layouts:
-        target = layout.segment == layout.segment[-1]
-        und.append(layout.und.nonzero()[:, 0])
-        clean.append((~layout.und & ~target).nonzero()[:, 0])
-        noised.append((~layout.und & target).nonzero()[:, 0])
-    batch, u, c = len(layouts), max(map(len, und)), max(map(len, clean))
-    und_positions = torch.zeros(3, batch, u, dtype=torch.long)
-    clean_positions = torch.zeros(3, batch, c, dtype=torch.long)
-    prefix_valid = torch.zeros(batch, u + c, dtype=torch.bool)
-    clean_mask = torch.zeros(batch, c, u + c, dtype=torch.bool)
-    for b, layout in enumerate(layouts):
-        nu, nc = len(und[b]), len(clean[b])
-        und_positions[:, b, :nu] = layout.positions[:, und[b]]
-        clean_positions[:, b, :nc] = layout.positions[:, clean[b]]
-        prefix_valid[b, :nu] = True
-        prefix_valid[b, u : u + nc] = True
-        clean_mask[b, :nc, :nu] = layout.visible[clean[b]][:, und[b]]
-        clean_mask[b, :nc, u : u + nc] = layout.visible[clean[b]][:, clean[b]]
-        clean_mask[b, nc:, 0] = True  # a padding row must see something, or softmax gives NaN
-    return _Tables(
-        und_positions,
-        clean_positions,
-        torch.stack([layout.positions[:, at] for layout, at in zip(layouts, noised, strict=True)], dim=1),
-        prefix_valid[:, u:],
-        clean_mask[:, None],
-        prefix_valid,
-    )
-
-
-class _CleanPass:
-    """The source images' way through the DiT at t = 0: each alone in self-attention, together only in the fusion.
-
-    Images of one size run as one batch. `tokens` gathers them per sample, `add` hands the fusion's update back.
+    hidden: [n, N, dim]. own: [n, N], seen: [n, S], where tokens stand among all constant ones.
     """
 
-    def __init__(self, gen: Generation, images: list[list[Tensor]], learned: Tensor) -> None:
-        flat = [(b, latents) for b, row in enumerate(images) for latents in row]
-        sizes = sorted({tuple(x.shape[-2:]) for _, x in flat})
-        self.gen, self.learned = gen, learned
-        self.hidden, self.rotary = [], []
-        span: dict[int, range] = {}
-        start = 0
-        for size in sizes:
-            members = [i for i, (_, x) in enumerate(flat) if tuple(x.shape[-2:]) == size]
-            tokens, rotary = gen.embed(torch.stack([flat[i][1] for i in members]))
-            self.hidden.append(tokens)
-            self.rotary.append(rotary)
-            for i in members:
-                span[i] = range(start, start + tokens.shape[1])
-                start += tokens.shape[1]
-        per_sample = [
-            [t for i, (owner, _) in enumerate(flat) if owner == b for t in span[i]] for b in range(len(images))
-        ]
-        width = max(map(len, per_sample))
-        self.index = torch.tensor([row + [0] * (width - len(row)) for row in per_sample], device=learned.device)
-        _, self.modulation = gen.time(torch.zeros(1, device=learned.device))
-
-    def block(self, number: int) -> Tensor:
-        """Runs DiT block `number`; all clean tokens per sample, [B, C, dim]."""
-        block = self.gen.blocks[number]
-        for i, (h, rotary) in enumerate(zip(self.hidden, self.rotary, strict=True)):
-            n = len(h)
-            self.hidden[i] = block(h, self.learned.expand(n, -1, -1), self.modulation.expand(n, -1, -1), rotary)
-        return torch.cat([h.flatten(0, 1) for h in self.hidden])[self.index]
-
-    def add(self, update: Tensor, valid: Tensor) -> None:
-        flat = torch.cat([h.flatten(0, 1) for h in self.hidden])
-        flat = flat.index_add(0, self.index[valid], update[valid].type_as(flat))
-        parts = flat.split([h.shape[0] * h.shape[1] for h in self.hidden])
-        self.hidden = [part.view_as(h) for part, h in zip(parts, self.hidden, strict=True)]
+    hidden: Tensor
+    own_rotary: Rotary
+    rotary: Rotary
+    own: Tensor
+    seen: Tensor
 
 
 def prefix(
     gen: Generation,
     fusion: FusionStack,
-    layouts: Sequence[Layout],
+    tokens: Pack,
+    target: tuple[int, int],
     states: Sequence[Tensor],
-    clean: list[list[Tensor]],
+    clean: Sequence[Tensor],
+    learned: list[Tensor],
+    attention: Attention,
 ) -> Context:
     """The context of B samples from their und states and clean latents.
 
     Args:
-        layouts: per sample, the noised target last and of one size for all.
-        states: from `und_states`.
-        clean: per sample, its source images' latents [C, h, w] in order.
+        target: its token rows and columns.
+        states: depth x [U, und_dim], from `und_states`.
+        clean: the latents [C, h, w] of the pack's source images.
+        learned: from `Generation.learned_context`.
     """
     config, device = fusion.config, states[0].device
-    tables = _tables(layouts)
+    positions = tokens.positions.to(device)
 
-    def rotary(positions: Tensor) -> Rotary:
-        return mrope(positions.to(device), config.head_dim, config.rope_theta, config.mrope_section)
+    def rotary(at: Tensor) -> Rotary:
+        return mrope(at, config.head_dim, config.rope_theta, config.mrope_section)
 
-    learned = gen.learned_context(fusion.context.to(gen.dtype))
-    und_rotary, clean_rotary = rotary(tables.und_positions), rotary(tables.clean_positions)
-    sources = _CleanPass(gen, clean, learned) if any(clean) else None
-    clean_mask, clean_valid = tables.clean_mask.to(device), tables.clean_valid.to(device)
+    und_rotary = rotary(positions[:, None, : tokens.und])
+    sources = []
+    alike = {(x.shape, len(image.seen)) for image, x in zip(tokens.clean, clean, strict=True)}
+    for shape, count in sorted(alike):
+        members = [i for i, x in enumerate(clean) if (x.shape, len(tokens.clean[i].seen)) == (shape, count)]
+        own = torch.stack([tokens.clean[i].own for i in members]).to(device)
+        seen = torch.stack([tokens.clean[i].seen for i in members]).to(device)
+        hidden = gen.embed(torch.stack([clean[i] for i in members]))
+        own_rotary = gen.rotary(gen.grid(*shape[1:]), device)
+        sources.append(_Sources(hidden, own_rotary, rotary(positions[:, own]), own, seen))
+    _, still = gen.time(torch.zeros(1, device=device))
+
+    batch, n = tokens.noised_positions.shape[1:]
+    longest = max(map(len, tokens.prefix))
+    index = torch.stack([F.pad(at, (longest - len(at), 0)) for at in tokens.prefix]).to(device)
+
+    def with_room(x: Tensor) -> Tensor:
+        """[T, H, D] of all constant tokens as the samples' buffer [B, P + N, H, D]."""
+        buffer = x.new_empty(batch, longest + n, *x.shape[1:])
+        buffer[:, :longest] = x[index]
+        return buffer
+
     keys, values = [], []
     for i in range(config.layers):
         layer = fusion[i]
-        k, v = layer.und_key_value(states[config.und_layer(i)], und_rotary, gen.dtype)
-        if sources is not None:
-            q, k_clean, v_clean = layer.gen_query_key_value(sources.block(i), clean_rotary)
-            k, v = torch.cat([k, k_clean.type_as(k)], dim=2), torch.cat([v, v_clean.type_as(v)], dim=2)
-            sources.add(layer.update(q, k, v, clean_mask), clean_valid)
-        keys.append(k)
-        values.append(v)
-    noised_rotary = rotary(tables.noised_positions)
-    mask = None
-    if not tables.prefix_valid.all():
-        own = torch.ones(len(layouts), noised_rotary[0].shape[1], dtype=torch.bool)
-        mask = torch.cat([tables.prefix_valid, own], dim=1)[:, None, None].to(device)
-    return Context(keys, values, noised_rotary, mask, learned)
+        k, v = (x[0] for x in layer.und_key_value(states[config.und_layer(i)][None], und_rotary, gen.dtype))
+        k, v = (torch.cat([x, x.new_zeros(positions.shape[1] - tokens.und, *x.shape[1:])]) for x in (k, v))
+        queries = []
+        for group in sources:  # each image alone in self-attention, together only in the fusion
+            group.hidden = gen.blocks[i](group.hidden, learned[i], still, group.own_rotary)
+            q, own_k, own_v = layer.gen_query_key_value(group.hidden, group.rotary)
+            k[group.own], v[group.own] = own_k.type_as(k), own_v.type_as(v)
+            queries.append(q.type_as(k))
+        for group, q in zip(sources, queries, strict=True):
+            if i < config.layers - 1:  # after the last, nobody hears them again
+                heard = layer.update(attention.dense(q, k[group.seen], v[group.seen]))
+                group.hidden = group.hidden + heard.type_as(group.hidden)
+        keys.append(with_room(k))
+        values.append(with_room(v))
+    lengths = tuple(len(at) + n for at in tokens.prefix)
+    reach = Reach(longest + n, lengths, n, device)
+    return Context(keys, values, reach, rotary(tokens.noised_positions.to(device)), gen.rotary(target, device), learned)
 
 
-def clean_latents(samples: Sequence[Sequence[Part]]) -> list[list[Tensor]]:
-    """Per sample, the latents of its source images in order."""
-    return [[p.latents for p in parts if isinstance(p, CleanImage)] for parts in samples]
-
-
-def velocity(gen: Generation, fusion: FusionStack, latents: Tensor, t: Tensor, context: Context) -> Tensor:
+def velocity(
+    gen: Generation, fusion: FusionStack, latents: Tensor, t: Tensor, context: Context, attention: Attention
+) -> Tensor:
     """The velocity n - x at x_t, float32 [B, C, h, w].
 
     Args:
         latents: x_t, [B, C, h, w].
         t: flow times in 0..1, [B].
-        context: of B samples and this size of target.
+        context: of B samples and this size of target; the noised tokens' rows of its buffers are written.
     """
-    tokens, rotary = gen.embed(latents)
+    tokens = gen.embed(latents)
     temb, modulation = gen.time(t)
-    learned = context.learned.expand(len(tokens), -1, -1)
+    attend = partial(attention, reach=context.reach)
     for i, block in enumerate(gen.blocks):
-        tokens = block(tokens, learned, modulation, rotary)
+        tokens = block(tokens, context.learned[i], modulation, context.own_rotary)
         if i < fusion.config.layers:
-            layer = fusion[i]
-            q, k, v = layer.gen_query_key_value(tokens, context.rotary)
-            k = torch.cat([context.keys[i], k.type_as(context.keys[i])], dim=2)
-            v = torch.cat([context.values[i], v.type_as(context.values[i])], dim=2)
-            tokens = tokens + layer.update(q.type_as(k), k, v, context.mask)
+            tokens = fusion[i].listen(tokens, context.rotary, context.keys[i], context.values[i], attend)
     return gen.head(tokens, temb, gen.grid(*latents.shape[-2:]))

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from .config import FusionConfig
@@ -31,15 +30,14 @@ class RMSNorm(nn.RMSNorm):
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Applies rotary tables [B, N, D] to x [B, H, N, D] in float32, rotate-half convention."""
-    cos, sin = (table[:, None] for table in rotary)
-    low, high = x.float().chunk(2, dim=-1)
-    return (x.float() * cos + torch.cat([-high, low], dim=-1) * sin).type_as(x)
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(D) + mask) v; q [B, H, Q, D], k and v [B, H, K, D], mask bool, like [B, H, Q, K]."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    """Applies rotary tables [B, N, D] to x [B, N, H, D] in float32, rotate-half convention."""
+    cos, sin = (table[:, :, None] for table in rotary)
+    half = x.shape[-1] // 2
+    low, high = x.float().split(half, dim=-1)
+    turned = x.float() * cos
+    turned[..., :half].addcmul_(high, sin[..., :half], value=-1)
+    turned[..., half:].addcmul_(low, sin[..., half:])
+    return turned.type_as(x)
 
 
 class Operations:
@@ -49,7 +47,7 @@ class Operations:
     RMSNorm = RMSNorm
 
 
-Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # of q [B, N, H, D] over k, v [B, W, H, D]; like q
 
 
 class MultimodalSelfAttention(nn.Module):
@@ -75,10 +73,10 @@ class MultimodalSelfAttention(nn.Module):
             nn.init.zeros_(self.gen_out.weight)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
+        return x.unflatten(-1, (self.heads, -1))
 
     def und_key_value(self, u: Tensor, rotary: Rotary, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, U, D] of und states [B, U, und_dim], in `dtype` (default: that of the states).
+        """Keys and values [B, U, H, D] of und states [B, U, und_dim], in `dtype` (default: that of the states).
 
         The states are normalised first: Qwen's may be larger than half precision holds.
         """
@@ -86,14 +84,25 @@ class MultimodalSelfAttention(nn.Module):
         return rotate(self.k_norm(self._heads(self.und_k(u))), rotary), self._heads(self.und_v(u))
 
     def gen_query_key_value(self, g: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, H, N, D] of gen states [B, N, gen_dim]."""
+        """Queries, keys and values [B, N, H, D] of gen states [B, N, gen_dim]."""
         g = self.gen_norm(g)
         q, k, v = (self._heads(project(g)) for project in (self.gen_q, self.gen_k, self.gen_v))
         return rotate(self.q_norm(q), rotary), rotate(self.k_norm(k), rotary), v
 
-    def update(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention = attention) -> Tensor:
-        """What attention adds to the gen stream, [B, N, gen_dim]; `attend` is a host's own attention function."""
-        return self.gen_out(rearrange(attend(q, k, v, mask), "b h n d -> b n (h d)"))
+    def update(self, attended: Tensor) -> Tensor:
+        """What the gen stream is given, [B, N, gen_dim], of what its tokens attended to, [B, N, H, D]."""
+        return self.gen_out(attended.flatten(2))
+
+    def listen(self, g: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, attend: Attend) -> Tensor:
+        """The gen states [B, N, gen_dim] after this layer.
+
+        Args:
+            keys, values: [B, P + N, H, D]; the last N are the tokens' own and are written here, the others prefix.
+        """
+        q, k, v = self.gen_query_key_value(g, rotary)
+        own = slice(keys.shape[1] - k.shape[1], None)
+        keys[:, own], values[:, own] = k, v
+        return g + self.update(attend(q.type_as(keys), keys, values))
 
 
 class FusionStack(nn.Module):

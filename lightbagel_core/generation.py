@@ -5,11 +5,15 @@ Single frames only. A latent is [C, h, w], normalised; patches of p x p latents 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor, WanTransformer3DModel
 from einops import rearrange
 from torch import Tensor, nn
 
+from .attention import Attention
 from .sequence import Rotary
 
 
@@ -19,16 +23,43 @@ def weight_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     return dtype if any(part in name for part in inside) else torch.float32
 
 
+class KeyValueProcessor(WanAttnProcessor):
+    """diffusers' processor for cross-attention that may be given keys and values in place of encoder states.
+
+    They come as `encoder_hidden_states` [2, 1, L, H, D] and serve every row; states [B, L, dim] go their usual way.
+    """
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        if encoder_hidden_states is None or encoder_hidden_states.ndim == 3:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
+        q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        k, v = (x.expand(len(q), -1, -1, -1) for x in encoder_hidden_states.unbind())
+        out = dispatch_attention_fn(q, k, v, backend=self._attention_backend).flatten(2).type_as(q)
+        for layer in attn.to_out:
+            out = layer(out)
+        return out
+
+
 class Generation(nn.Module):
     """A Wan DiT with its forward pass laid open, so that the fusion can speak after every block."""
 
     def __init__(self, dit: WanTransformer3DModel) -> None:
         super().__init__()
         self.dit = dit
+        for block in self.blocks:
+            attn: Any = block.attn2
+            attn.set_processor(KeyValueProcessor())
 
     @property
     def blocks(self) -> nn.ModuleList:
         return self.dit.blocks
+
+    def use_attention(self, attention: Attention) -> None:
+        """Has the blocks' own attention computed by the same kernels as the fusion's."""
+        for processor in self.dit.attn_processors.values():  # its set_attention_backend would change every other model
+            processor._attention_backend = attention.backend
 
     @property
     def patch(self) -> int:
@@ -50,13 +81,18 @@ class Generation(nn.Module):
             raise ValueError(f"a latent of {height}x{width} does not divide into patches of {self.patch}x{self.patch}")
         return height // self.patch, width // self.patch
 
-    def embed(self, latents: Tensor) -> tuple[Tensor, Rotary]:
-        """Tokens [B, N, dim] of latents [B, C, h, w], and Wan's own rotary tables for that size."""
+    def embed(self, latents: Tensor) -> Tensor:
+        """Tokens [B, N, dim] of latents [B, C, h, w]."""
         self.grid(*latents.shape[-2:])
-        frames = latents[:, :, None].to(self.dtype)
         with torch.autocast(latents.device.type, enabled=False):  # in training the residual stream stays float32
-            tokens = self.dit.patch_embedding(frames).flatten(2).transpose(1, 2).contiguous()
-        return tokens, self.dit.rope(frames)
+            tokens = self.dit.patch_embedding(latents[:, :, None].to(self.dtype))
+        return tokens.flatten(2).transpose(1, 2).contiguous()
+
+    def rotary(self, grid: tuple[int, int], device: torch.device) -> Rotary:
+        """Wan's own rotary tables for an image of (rows, cols) tokens."""
+        sides = (side * self.patch for side in grid)
+        cos, sin = self.dit.rope(torch.empty(1, 1, 1, *sides, device=device))
+        return cos, sin
 
     def time(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding [B, dim] and block modulation [B, 6, dim] of flow times t [B] in 0..1, float32."""
@@ -67,9 +103,31 @@ class Generation(nn.Module):
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1))
 
-    def learned_context(self, context: Tensor) -> Tensor:
-        """Cross-attention states [1, L, dim] of the learned context [L, text_dim]; one for all samples and steps."""
-        return self.dit.condition_embedder.text_embedder(context[None])
+    def learned_context(self, context: Tensor) -> list[Tensor]:
+        """Each block's cross-attention keys and values of the learned context [L, text_dim]: [2, 1, L, H, D].
+
+        They depend on nothing but weights: one for all samples, steps and runs.
+        """
+        states = self.dit.condition_embedder.text_embedder(context[None])
+        found = []
+        for block in self.blocks:
+            attn: Any = block.attn2
+            pair = torch.stack([attn.norm_k(attn.to_k(states)), attn.to_v(states)])
+            found.append(pair.unflatten(-1, (attn.heads, -1)))
+        return found
+
+    def context_weights(self) -> list[Tensor]:
+        """All weights that `learned_context` reads."""
+        modules = [self.dit.condition_embedder.text_embedder]
+        for block in self.blocks:
+            attn: Any = block.attn2
+            modules += [attn.to_k, attn.to_v, attn.norm_k]
+        return [weight for module in modules for weight in module.parameters()]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether adapters act on the DiT."""
+        return bool(getattr(self.dit, "peft_config", None))
 
     def head(self, tokens: Tensor, temb: Tensor, grid: tuple[int, int]) -> Tensor:
         """Velocity [B, C, h, w], float32, of the last block's tokens."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 
 from . import fused, images
 from . import vae as vae_module
+from .attention import SDPA, Attention, choose
 from .checkpoint import branches, save_parts
 from .config import DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
 from .flow import Guidance, combine
@@ -52,11 +54,14 @@ class LightBagel:
         fusion: FusionStack,
         vae: AutoencoderKLWan,
         residency: Residency | None = None,
+        attention: Attention = SDPA,
     ) -> None:
         """`residency` brings weights when they are needed; without one the parts have them."""
         self.config, self.und, self.gen, self.fusion = config, und, gen, fusion
         self.vae = vae_module.use_single_frames(vae)
-        self.residency = residency
+        self.residency, self.attention = residency, attention
+        gen.use_attention(attention)
+        self._learned: tuple[Any, list[Tensor]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -69,6 +74,7 @@ class LightBagel:
         tokenizer: Path | None = None,
         config: Path | None = None,
         offload: Offload | None = None,
+        attention: str | None = None,
     ) -> LightBagel:
         """Opens a model: checks its files now, reads the weights of each part when it is first needed.
 
@@ -81,12 +87,14 @@ class LightBagel:
             parts: base models' files or folders by part name; they win over the checkpoint's.
             tokenizer, config: see `layouts.open_model`.
             offload: "parts" or "layers", see `residency`.
+            attention: "sdpa", "flash" or "flash3"; default: the fastest that is installed and suits device and dtype.
 
         Raises:
             ValueError: the files are no complete model; the message names what is wrong.
         """
         checkpoint = NANO if name == "nano" else None if name is None else Path(name)
-        return cls.of(open_model(checkpoint, parts=parts, tokenizer=tokenizer, config=config), device, dtype, offload)
+        opened = open_model(checkpoint, parts=parts, tokenizer=tokenizer, config=config)
+        return cls.of(opened, device, dtype, offload, attention)
 
     @classmethod
     def of(
@@ -95,13 +103,15 @@ class LightBagel:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         offload: Offload | None = None,
+        attention: str | None = None,
     ) -> LightBagel:
         """The model of files that were opened; arguments as in `from_pretrained`."""
         device = torch.device(device) if device is not None else default_device()
         und, gen, fusion, vae = branches(opened, device)
         modules = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
-        residency = Residency(opened, modules, Precision.of(dtype, device), device, offload)
-        return cls(opened.config, und, gen, fusion, vae, residency)
+        precision = Precision.of(dtype, device)
+        residency = Residency(opened, modules, precision, device, offload)
+        return cls(opened.config, und, gen, fusion, vae, residency, choose(device, precision.compute, attention))
 
     @property
     def unfused(self) -> bool:
@@ -112,11 +122,15 @@ class LightBagel:
         """Has the weights of these parts ready; see `Residency.need`."""
         if self.residency is not None:
             self.residency.need(*parts)
+            if not {"generation", "fusion"} <= self.residency.loaded:
+                self._learned = None
 
     def release(self, *parts: str) -> None:
         """Gives up the weights of these parts ("understanding" before denoising, say) until they are needed again."""
         if self.residency is not None:
             self.residency.release(*parts)
+        if {"generation", "fusion"}.intersection(parts):
+            self._learned = None
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes a checkpoint folder that `from_pretrained` opens."""
@@ -164,11 +178,24 @@ class LightBagel:
         if width % stride or height % stride or min(width, height) < stride:
             raise ValueError(f"a target of {width}x{height} is not made of whole tokens of {stride} pixels")
         target = (height // stride, width // stride)
-        layouts = [fused.layout_of(parts, self.gen.patch, target) for parts in samples]
+        tokens = fused.packed(samples, [fused.layout_of(parts, self.gen.patch, target) for parts in samples])
+        clean = [samples[b][s].latents for b, s in (image.at for image in tokens.clean)]  # type: ignore[union-attr]
         self.need("understanding")
-        states = fused.und_states(self.und, samples, layouts)
+        states = fused.und_states(self.und, samples, tokens)
         self.need("generation", "fusion")
-        return fused.prefix(self.gen, self.fusion, layouts, states, fused.clean_latents(samples))
+        learned = self._learned_context()
+        return fused.prefix(self.gen, self.fusion, tokens, target, states, clean, learned, self.attention)
+
+    def _learned_context(self) -> list[Tensor]:
+        """`Generation.learned_context`, computed once for the weights as they are.
+
+        Adapters (LoRA) may change what their layers compute without a trace in any weight: with them it is not reused.
+        """
+        weights = [self.fusion.context, *self.gen.context_weights()]
+        stamp = [(id(weight), weight._version) for weight in weights]
+        if self._learned is None or self._learned[0] != stamp or self.gen.adapted:
+            self._learned = stamp, self.gen.learned_context(self.fusion.context.to(self.gen.dtype))
+        return self._learned[1]
 
     @torch.no_grad()
     def velocity(self, latents: Tensor, t: float | Tensor, context: Context) -> Tensor:
@@ -185,7 +212,7 @@ class LightBagel:
             )
         times = torch.as_tensor(t, dtype=torch.float32, device=self.device).expand(len(latents))
         self.need("generation", "fusion")
-        return fused.velocity(self.gen, self.fusion, latents, times, context)
+        return fused.velocity(self.gen, self.fusion, latents, times, context, self.attention)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
@@ -251,11 +278,9 @@ class LightBagel:
         )
         names = guidance.branches
         height, width = (side * self.pixels_per_token // self.gen.patch for side in noise.shape[-2:])
-        count = len(branches["full"])
-        repeat = [i for i in range(count) for _ in range(len(noise) // count)]
-        guided = self.encode([parts for name in names for parts in branches[name]], width, height)
-        guided = guided.rows([branch * count + i for branch in range(len(names)) for i in repeat])
-        plain = guided.rows(list(range(len(repeat))))
+        each = len(noise) // len(branches["full"])
+        guided = self.encode([parts for name in names for parts in branches[name] for _ in range(each)], width, height)
+        plain = guided.rows(list(range(len(noise))))
 
         def velocity(x: Tensor, t: float) -> Tensor:
             if not guidance.active(t):

@@ -82,17 +82,19 @@ def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], precision: Pr
     tokens = work.width * work.height // config.vae_image.stride**2
     vit = size_by_rule(work.width, work.height, config.vit_image)
     seen = work.sources * (vit[0] * vit[1] // config.vit_image.stride**2 + 4)
-    und = seen + TEXT + 4
+    und = seen + TEXT + 2  # of the branch that sees most
+    every = seen + (TEXT + 2) * (work.branches - 1) + 4  # of all branches, what they share once; one hears no words
     widened = {  # a float8 matrix is widened while it is used
         "und": text["hidden_size"] * text["intermediate_size"] * size if float8 else 0,
         "gen": fusion.gen_dim * gen["ffn_dim"] * size if float8 else 0,
     }
     rows = work.branches
-    states = fusion.und_layers * rows * und * fusion.und_dim * size
-    reading = rows * und * (3 * text["intermediate_size"] + 8 * text["hidden_size"]) * size + widened["und"]
-    prefix = 2 * fusion.layers * rows * (und + work.sources * tokens) * inner * size
+    states = fusion.und_layers * every * fusion.und_dim * size
+    reading = every * (3 * text["intermediate_size"] + 8 * text["hidden_size"]) * size + widened["und"]
+    learned = 2 * gen["num_layers"] * fusion.context_len * fusion.gen_dim * size
+    buffers = 2 * fusion.layers * rows * (und + (work.sources + 1) * tokens) * inner * size
     step = (
-        rows * tokens * max(1, work.sources) * (2 * gen["ffn_dim"] * size + 4 * fusion.gen_dim * (4 + size))
+        max(rows, work.sources) * tokens * (2 * gen["ffn_dim"] * size + 4 * fusion.gen_dim * (4 + size))
         + widened["gen"]
     )
     decoder = config.vae.get("decoder_base_dim") or config.vae["base_dim"]
@@ -102,7 +104,7 @@ def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], precision: Pr
     largest = max(held["generation"][1], held["fusion"][1])
     pictures = Stage("VAE", *held["vae"], VAE_MAPS * frame)
     reader = Stage("understanding", *held["understanding"], states + reading)
-    return [pictures, reader, Stage("DiT and fusion", both, largest, states + prefix + step), pictures]
+    return [pictures, reader, Stage("DiT and fusion", both, largest, states + learned + buffers + step), pictures]
 
 
 def needed(stages: list[Stage], offload: Offload | None) -> int:

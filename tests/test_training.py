@@ -11,6 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from lightbagel_core.attention import SDPA
+from lightbagel_core.fused import velocity
 from lightbagel_core.model import LightBagel
 from lightbagel_core.training import dit, nano, vae, vlm
 from lightbagel_core.training.loop import Recipe, Training, learning_rate
@@ -61,7 +63,8 @@ def test_segments_are_dropped_independently_at_the_stated_rates():
 
 
 def test_a_chunk_is_reproduced_by_seed_and_number(monkeypatch):
-    monkeypatch.setattr(dit, "CHUNK", 24)
+    for name, value in (("CHUNK", 24), ("DROP_TEXT", 0.6), ("DROP_CLEAN", 0.4), ("DROP_VIT", 0.4)):
+        monkeypatch.setattr(dit, name, value)
     torch.manual_seed(0)
     und = vlm.build().eval()
     autoencoder = vae.use_single_frames(vae.AutoencoderKLWan(**vae.CONFIG)).eval()
@@ -84,7 +87,7 @@ def test_the_loss_is_that_of_the_velocity_and_reaches_all_trained_parts(monkeypa
     gen, fusion = dit.build(und)
     asked = []
     with monkeypatch.context() as patch:
-        patch.setattr(dit, "velocity", lambda gen, fusion, x, t, context: asked.append((x, t)) or torch.zeros_like(x))
+        patch.setattr(dit, "velocity", lambda gen, fusion, x, t, *_: asked.append((x, t)) or torch.zeros_like(x))
         value, _ = dit.loss(gen, fusion, samples, torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
     x = torch.stack([s.target for s in samples])
@@ -101,6 +104,31 @@ def test_the_loss_is_that_of_the_velocity_and_reaches_all_trained_parts(monkeypa
     assert untouched == set()
     assert fusion.context.grad.abs().sum() > 0
     assert all(p.grad is None for p in [*und.parameters(), *autoencoder.parameters()])
+
+
+def test_a_sample_is_heard_alone_as_in_a_batch(monkeypatch):
+    """Among them some without words, without pictures, without anything."""
+    for name, value in (("CHUNK", 24), ("DROP_TEXT", 0.6), ("DROP_CLEAN", 0.4), ("DROP_VIT", 0.4)):
+        monkeypatch.setattr(dit, name, value)
+    torch.manual_seed(0)
+    und = vlm.build().eval().requires_grad_(False)
+    autoencoder = vae.use_single_frames(vae.AutoencoderKLWan(**vae.CONFIG)).eval().requires_grad_(False)
+    samples = dit.make_chunk(und, autoencoder, seed=1, number=0)
+    assert sum(int(s.layout.segment[-1]) == 0 for s in samples) > 1
+    gen, fusion = dit.build(und)
+    gen.requires_grad_(False)
+    fusion.requires_grad_(False)
+    for layer in fusion.layers:
+        nn.init.normal_(layer.gen_out.weight, std=0.3)
+    contexts = []
+    monkeypatch.setattr(dit, "velocity", lambda g, f, x, t, context, _: contexts.append(context) or x)
+    generator = torch.Generator().manual_seed(5)
+    for part in (samples, *([s] for s in samples)):
+        dit.loss(gen, fusion, part, generator)
+    x, t = torch.randn(24, 48, 8, 8, generator=generator), torch.rand(24, generator=generator)
+    together = velocity(gen, fusion, x, t, contexts[0], SDPA)
+    alone = [velocity(gen, fusion, x[i : i + 1], t[i : i + 1], contexts[i + 1], SDPA) for i in range(24)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
 def test_one_command_from_nothing_to_a_checkpoint(tmp_path, monkeypatch):

@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
+from ..attention import SDPA
 from ..config import FusionConfig
 from ..flow import add_noise, training_time
-from ..fused import CleanImage, Part, layout_of, prefix, und_states, velocity
+from ..fused import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
 from ..fusion import FusionStack
 from ..generation import Generation
 from ..model import LightBagel
+from ..pack import pack
 from ..sequence import Layout
 from ..understanding import Understanding
 from ..vae import encode
@@ -126,12 +127,13 @@ def make_chunk(und: Understanding, vae: AutoencoderKLWan, seed: int, number: int
         parts_of.append(parts)
     layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in parts_of]
     samples = []
-    for start in range(0, CHUNK, 64):
-        part = slice(start, start + 64)
-        states = torch.stack(und_states(und, parts_of[part], layouts[part]), dim=1).bfloat16()
-        rows = zip(layouts[part], parts_of[part], states, targets[part], drawn[part], strict=True)
-        for layout, parts, row, target, (source, _, _) in rows:
-            kept = row[:, : int(layout.und.sum())].clone()
+    for start in range(0, CHUNK, 16):
+        part = slice(start, start + 16)
+        tokens = packed(parts_of[part], layouts[part])
+        states = torch.stack(und_states(und, parts_of[part], tokens)).bfloat16()
+        rows = zip(layouts[part], parts_of[part], tokens.prefix, targets[part], drawn[part], strict=True)
+        for layout, parts, at, target, (source, _, _) in rows:
+            kept = states[:, at[at < tokens.und]]
             clean_latents = [p.latents for p in parts if isinstance(p, CleanImage)]
             samples.append(Sample(layout, kept, clean_latents, target, source is not None))
     return samples
@@ -160,14 +162,18 @@ def loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean squared error of the velocity on the noised tokens (paper eq. 3)."""
     device = fusion.context.device
-    width = max(s.states.shape[1] for s in samples)
-    states = torch.stack([F.pad(s.states, (0, 0, 0, width - s.states.shape[1])) for s in samples], dim=1)
-    by_layer = list(states.float().to(device))
-    context = prefix(gen, fusion, [s.layout for s in samples], by_layer, [s.clean for s in samples])
+    contents = [[(b, s) for s in range(int(sample.layout.segment[-1]))] for b, sample in enumerate(samples)]
+    tokens = pack([sample.layout for sample in samples], contents)
+    kept = (samples[b].states[:, samples[b].layout.segment[samples[b].layout.und] == s] for b, s in tokens.order)
+    by_layer = list(torch.cat(list(kept), dim=1).float().to(device))
+    clean = [samples[image.at[0]].clean[0].to(device) for image in tokens.clean]
+    learned = gen.learned_context(fusion.context)
+    context = prefix(gen, fusion, tokens, (GRID, GRID), by_layer, clean, learned, SDPA)
     x = torch.stack([s.target for s in samples]).to(device)
     noise = torch.randn(x.shape, generator=generator, device=device)
     t = training_time(torch.randn(len(x), generator=generator, device=device))
-    error = (velocity(gen, fusion, add_noise(x, noise, t), t, context) - (noise - x)).square().mean((1, 2, 3))
+    drawn = velocity(gen, fusion, add_noise(x, noise, t), t, context, SDPA)
+    error = (drawn - (noise - x)).square().mean((1, 2, 3))
     edit = torch.tensor([s.edit for s in samples], device=device)
     figures = {"draw": round(error[~edit].mean().item(), 4), "edit": round(error[edit].mean().item(), 4)}
     return error.mean(), figures

@@ -25,7 +25,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from ..fused import CleanImage, Part, layout_of, und_states
+from ..fused import CleanImage, Part, layout_of, packed, und_states
 from ..model import LightBagel
 from ..understanding import ImageProcessor, Understanding
 from .loop import Recipe, Training
@@ -209,11 +209,10 @@ class Reader(nn.Module):
         self.norms = nn.ModuleList(nn.RMSNorm(hidden) for _ in self.layers)
         self.heads = nn.ModuleList(nn.Linear(hidden, sum(sizes)) for _ in self.layers)
 
-    def forward(self, states: Sequence[Tensor], at: Tensor, codes: Tensor) -> Tensor:
-        """Mean loss over the layers; states depth x [B, U, hidden], at int64 [B], codes int64 [B, len(sizes)]."""
-        rows = torch.arange(len(at), device=at.device)
+    def forward(self, states: Sequence[Tensor], codes: Tensor) -> Tensor:
+        """Mean loss over the layers; states depth x [B, hidden], codes int64 [B, len(sizes)]."""
         losses = [
-            classes_loss(head(norm(states[i][rows, at])), codes, self.sizes)
+            classes_loss(head(norm(states[i])), codes, self.sizes)
             for i, norm, head in zip(self.layers, self.norms, self.heads, strict=True)
         ]
         return torch.stack(losses).mean()
@@ -287,7 +286,9 @@ def chat_loss(und: Understanding, heads: Heads, rng: np.random.Generator, count:
         output_hidden_states=True,
     )
     asked = (wanted != IGNORE).int().argmax(1) - 1  # the last token before the answer
-    return output.loss, heads.meant(output.hidden_states[1:], asked, torch.tensor(codes, device=und.device))
+    which = torch.arange(len(asked), device=und.device)
+    read = [state[which, asked] for state in output.hidden_states[1:]]
+    return output.loss, heads.meant(read, torch.tensor(codes, device=und.device))
 
 
 def drawing_sample(rng: np.random.Generator, und: Understanding) -> tuple[list[Any], Scene | None, Scene]:
@@ -314,11 +315,13 @@ def loss(
         [next(supply) if p == "vit" else unread if p == "clean" else p for p in parts] for parts, _, _ in drawn
     ]
     layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in samples]
-    states = und_states(und, samples, layouts)
-    marker = torch.tensor([int(layout.und.sum()) - 2 for layout in layouts], device=und.device)
-    told = heads.marker(states, marker, torch.tensor([scene_code(t) for *_, t in drawn], device=und.device))
+    tokens = packed(samples, layouts)
+    states = und_states(und, samples, tokens)
+    # A sample's last three und tokens: the instruction's <|im_end|>, the target's two markers.
+    end, marker = (torch.tensor([int(at[at < tokens.und][i]) for at in tokens.prefix]) for i in (-3, -2))
+    told = heads.marker([s[marker] for s in states], torch.tensor([scene_code(t) for *_, t in drawn]).to(und.device))
     changes = torch.tensor([meant(s, t) for _, s, t in drawn], device=und.device)
-    asked = asked + heads.meant(states, marker - 1, changes)  # the instruction's <|im_end|> stands before the marker
+    asked = asked + heads.meant([s[end] for s in states], changes)
     losses = {"answers": answers, "vit": seen, "marker": told, "meant": asked}
     return answers + seen + 2.0 * told + 2.0 * asked, {name: round(x.item(), 4) for name, x in losses.items()}
 
