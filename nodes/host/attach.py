@@ -4,7 +4,8 @@ Nothing of Wan is subclassed or forked. What LightBagel's text encoder gives tra
 states as its tensor, the order of the segments and the source latents beside it. Four hooks do the rest:
 
 - PREPARE_SAMPLING has ComfyUI leave room for what a run keeps;
-- OUTER_SAMPLE opens a run: everything that stays constant over it is kept until it ends;
+- OUTER_SAMPLE opens a run: everything that stays constant over it is kept until it ends, also what Wan itself makes of
+  the learned context (see `constant`);
 - CALC_COND_BATCH makes the conditions batchable: prompts of different lengths may share one forward;
 - DIFFUSION_MODEL computes the prefix when a run first needs it, gives Wan the learned context in place of umT5's, and
   puts the fusion layers after its blocks, by the replacement hook of each block ("double_block", which ComfyUI had for
@@ -20,16 +21,17 @@ from typing import Any
 import comfy.conds
 import comfy.model_sampling
 import torch
-import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...lightbagel_core.attention import Reach, run_by_run
 from ...lightbagel_core.config import FusionConfig
 from ...lightbagel_core.fused import at_size
 from ...lightbagel_core.fusion import FusionStack
-from ...lightbagel_core.sequence import SIDES, ImageSegment, Layout, Rotary, Segment, lay_out, mrope
+from ...lightbagel_core.pack import CleanTokens, pack
+from ...lightbagel_core.sequence import SIDES, ImageSegment, Rotary, Segment, lay_out, mrope
 
 KEY = "lightbagel"
 
@@ -85,11 +87,15 @@ class Unheard(comfy.conds.CONDRegular):
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What a sample's noised tokens attend to besides themselves, per fusion layer [1, H, P, D]; where they stand."""
+    """What is constant over a run for B samples; see `fused.Context`.
+
+    keys, values: per fusion layer [B, P + N, H, D], the last N for the noised tokens' own.
+    """
 
     keys: list[Tensor]
     values: list[Tensor]
     rotary: Rotary
+    reach: Reach
 
 
 class Fused:
@@ -97,23 +103,32 @@ class Fused:
 
     def __init__(self, fusion: FusionStack) -> None:
         self.fusion = fusion
-        self.prefixes: dict[Any, Any] = {}
+        self.running = False
+        self.kept: dict[Any, Any] = {}
+        self.still: set[tuple[int, ...]] = set()  # where tensors lie that are kept and constant over the run
 
     # --- the four hooks ----------------------------------------------------------------------------------------------
 
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        self.prefixes.clear()
+        self.forget()
+        # LoRAs that hooks switch on and off during the run change what Wan makes of the learned context.
+        self.running = not getattr(executor.class_obj.model_patcher, "hook_patches", None)
         try:
             return executor(*args, **kwargs)
         finally:
-            self.prefixes.clear()
+            self.running = False
+            self.forget()
+
+    def forget(self) -> None:
+        self.kept.clear()
+        self.still.clear()
 
     def prepare_sampling(
         self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Has ComfyUI leave room for the run's keys and values, which it cannot know of."""
         base = model.model
-        room = self.prefix_bytes(conds, noise_shape, base.diffusion_model.patch_size[-1], base.get_dtype_inference())
+        room = self.kept_bytes(conds, noise_shape, base.diffusion_model, base.get_dtype_inference())
         estimate, others = base.memory_required, vars(base).get("memory_required")
         base.memory_required = lambda *a, **k: estimate(*a, **k) + room
         try:
@@ -123,9 +138,11 @@ class Fused:
             if others is not None:
                 base.memory_required = others
 
-    def prefix_bytes(self, conds: Any, noise_shape: Any, patch: int, dtype: torch.dtype) -> int:
-        """Bytes of the keys and values of all samples of a run; samples may share a batch and then are equally long."""
-        config, longest, samples = self.fusion.config, 0, 0
+    def kept_bytes(self, conds: Any, noise_shape: Any, wan: Any, dtype: torch.dtype) -> int:
+        """Bytes of the keys and values of a run: of all its samples, which may share a batch and then are equally long,
+        and of the learned context.
+        """
+        config, patch, longest, samples = self.fusion.config, wan.patch_size[-1], 0, 0
         for cond in (c for each in conds.values() for c in each or ()):
             beside = cond.get("model_conds", {}).get(KEY)
             if beside is None or cond.get("cross_attn") is None:
@@ -133,7 +150,10 @@ class Fused:
             sources = sum(x.shape[-2] * x.shape[-1] // patch**2 for x in beside.cond.latents)
             longest = max(longest, cond["cross_attn"].shape[1] - 2 * SIDES + 2 + sources)
             samples += noise_shape[0]
-        return 2 * config.layers * samples * longest * config.heads * config.head_dim * dtype.itemsize
+        own = -(-noise_shape[-2] // patch) * -(-noise_shape[-1] // patch)
+        heard = 2 * config.layers * samples * (longest + own) * config.heads * config.head_dim
+        context = config.context_len * (config.context_dim + (len(layers_of_context(wan)) * wan.dim))
+        return (heard + context) * dtype.itemsize
 
     def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any) -> Any:
         return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args)
@@ -168,7 +188,7 @@ class Fused:
                 "this conditioning was joined from several (ConditioningConcat), which LightBagel's cannot be: its "
                 "tokens have places in one sequence. Write one prompt, or use ConditioningCombine."
             )
-        latents = tuple(model.process_latent_in(x) for x in sources.latents)
+        latents = tuple(self.once(("latent", x), lambda x=x: model.process_latent_in(x)) for x in sources.latents)
         rows = tuple(Row(row, Sources(sources.segments, latents)) for row in states)
         # A mask is for the sampler. Wan2.2 would scale time by it frame by frame: right for video, not for a picture.
         kept = {k: v for k, v in conds.items() if k not in ("c_crossattn", "denoise_mask")}
@@ -190,17 +210,18 @@ class Fused:
         rows: tuple[Row, ...] = kwargs.pop(KEY)
         if x.shape[2] != 1:
             raise ValueError(f"LightBagel draws single images; this latent has {x.shape[2]} frames")
-        learned = self.fusion.context.to(x)[None]
-        wan = Wan(executor.original, learned, options)
+        learned = self.once(("learned", x.dtype, x.device), lambda: self.fusion.context.to(x)[None])
+        self.still.add(place(learned))
+        wan = Wan(executor.original, learned, options, len(executor.class_obj.blocks))
         patch = executor.class_obj.patch_size[-1]
         grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
-        keys, values, (cos, sin), mask = self.batch(wan, rows, grid, patch, x)
+        prefix = self.batch(wan, rows, grid, x)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return run_by_run(wan.attend, q, k, v, prefix.reach)
 
         def listen(tokens: Tensor, i: int) -> Tensor:
-            layer = self.fusion[i]
-            q, k, v = layer.gen_query_key_value(tokens, (cos, sin))
-            k, v = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
-            return tokens + layer.update(q, k, v, mask, wan.attend)
+            return self.fusion[i].listen(tokens, prefix.rotary, prefix.keys[i], prefix.values[i], attend)
 
         options["patches_replace"] = self.after_blocks(listen, options.get("patches_replace", {}))
         return executor(x, timestep, learned.expand(len(x), -1, -1), clip_fea, time_dim_concat, options, **kwargs)
@@ -223,74 +244,105 @@ class Fused:
 
     # --- what is constant over a run ---------------------------------------------------------------------------------
 
+    def once(self, at: Any, make: Callable[[], Any]) -> Any:
+        """What `make` made when it was first asked for in this run under this name."""
+        if at not in self.kept:
+            self.kept[at] = make()
+        return self.kept[at]
+
     @torch.compiler.disable  # computed once a run: compiling it would cost more than it saves
-    def batch(
-        self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], patch: int, like: Tensor
-    ) -> tuple[list[Tensor], list[Tensor], Rotary, Tensor | None]:
-        """Keys and values of all rows padded to one length, the tables of their noised tokens, and the mask."""
-        at = (rows, grid)
-        if at not in self.prefixes:
-            parts = [self.prefix(wan, row, grid, patch, like) for row in rows]
-            lengths = [part.keys[0].shape[2] for part in parts]
-            width = max(lengths)
-
-            mask = None
-            if min(lengths) < width:
-                seen = torch.ones(len(rows), 1, 1, width + grid[0] * grid[1], dtype=torch.bool, device=like.device)
-                for b, length in enumerate(lengths):
-                    seen[b, ..., length:width] = False
-                mask = additive(seen, like.dtype)
-            layers = range(self.fusion.config.layers)
-            self.prefixes[at] = (
-                [together([part.keys for part in parts], i, width) for i in layers],
-                [together([part.values for part in parts], i, width) for i in layers],
-                tuple(torch.cat([part.rotary[i] for part in parts]) for i in (0, 1)),
-                mask,
-            )
-        return self.prefixes[at]
-
-    def prefix(self, wan: Wan, row: Row, grid: tuple[int, int], patch: int, like: Tensor) -> Prefix:
-        """The prefix of one sample: the fusion's keys and values of its und states, then of its clean source images.
-
-        A source image passes through Wan at t = 0, after the images before it, whose keys and values it may see.
+    def batch(self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], like: Tensor) -> Prefix:
+        """The rows' prefixes in one, each at the end of buffers of one length. What a single row keeps is then its
+        stretch of these, so that nothing is kept twice.
         """
-        at = (row, grid)
-        if at not in self.prefixes:
-            config = self.fusion.config
-            layout = lay_out([*row.sources.segments, ImageSegment("noised", *grid)])
-            states = at_size(row.states, grid).unflatten(-1, (config.und_layers, config.und_dim))
-            und_rotary = tables(config, layout, layout.und, like)
-            keys, values = [], []
-            for i in range(config.layers):
-                # In float32 up to keys and values: Qwen's states may be larger than half precision holds.
-                heard = states[None, :, config.und_layer(i)].to(like.device, torch.float32)
-                k, v = self.fusion[i].und_key_value(heard, und_rotary)
-                keys.append(k.to(like))
-                values.append(v.to(like))
-            before = layout.und.nonzero()[:, 0]
-            clean = [i for i, s in enumerate(row.sources.segments) if _is_gen(s)]
-            for number, latents in zip(clean, row.sources.latents, strict=True):
-                own = ((layout.segment == number) & ~layout.und).nonzero()[:, 0]
-                seen = layout.visible[own][:, torch.cat([before, own])].to(like.device)
-                self.listen_clean(wan, latents.to(like), keys, values, tables(config, layout, own, like), seen)
-                before = torch.cat([before, own])
-            noised = (layout.segment == len(row.sources.segments)) & ~layout.und
-            self.prefixes[at] = Prefix(keys, values, tables(config, layout, noised, like))
-        return self.prefixes[at]
+
+        def make() -> Prefix:
+            parts = [self.once((row, grid), lambda row=row: self.prefix(wan, row, grid, like)) for row in rows]
+            if len(parts) == 1:
+                return parts[0]
+            lengths = tuple(part.reach.width for part in parts)
+            return Prefix(
+                [together([part.keys for part in parts], i, lengths) for i in range(self.fusion.config.layers)],
+                [together([part.values for part in parts], i, lengths) for i in range(self.fusion.config.layers)],
+                (torch.cat([part.rotary[0] for part in parts]), torch.cat([part.rotary[1] for part in parts])),
+                Reach(max(lengths), lengths, grid[0] * grid[1], like.device),
+            )
+
+        return self.once((rows, grid), make)
+
+    def prefix(self, wan: Wan, row: Row, grid: tuple[int, int], like: Tensor) -> Prefix:
+        """The prefix of one sample: the fusion's keys and values of its und states, then of its clean source images."""
+        config, segments = self.fusion.config, row.sources.segments
+        layout = lay_out([*segments, ImageSegment("noised", *grid)])
+        tokens = pack([layout], [range(len(segments))])
+        positions = tokens.positions[:, None].to(like.device)
+        count, own = positions.shape[2], grid[0] * grid[1]
+        states = at_size(row.states, grid).unflatten(-1, (config.und_layers, config.und_dim))
+        keys, values = (
+            [like.new_empty(1, count + own, config.heads, config.head_dim) for _ in range(config.layers)]
+            for _ in range(2)
+        )
+        rotary = tables(config, positions[..., : tokens.und])
+        for i in range(config.layers):
+            # In float32 up to keys and values: Qwen's states may be larger than half precision holds.
+            heard = states[None, :, config.und_layer(i)].to(like.device, torch.float32)
+            keys[i][:, : tokens.und], values[i][:, : tokens.und] = self.fusion[i].und_key_value(heard, rotary)
+        for number, image in enumerate(tokens.clean):
+            # Samples that begin with the same pictures, as guidance's do, share what Wan makes of these.
+            at = (segments[: image.at[1] + 1], row.sources.latents[: number + 1])
+            known = self.kept.setdefault(at, (keys, values, image.own))
+            if known[0] is keys:
+                rotary = tables(config, positions[..., image.own.to(like.device)])
+                self.listen_clean(wan, row.sources.latents[number].to(like), keys, values, rotary, image)
+            else:
+                for mine, theirs in ((keys, known[0]), (values, known[1])):
+                    for i in range(config.layers):
+                        mine[i][:, image.own] = theirs[i][:, known[2]]
+        rotary = tables(config, tokens.noised_positions.to(like.device))
+        return Prefix(keys, values, rotary, Reach(count + own, (count + own,), own, like.device))
 
     def listen_clean(
-        self, wan: Wan, latents: Tensor, keys: list[Tensor], values: list[Tensor], rotary: Rotary, seen: Tensor
+        self, wan: Wan, latents: Tensor, keys: list[Tensor], values: list[Tensor], rotary: Rotary, image: CleanTokens
     ) -> None:
-        """Sends one source image through Wan at t = 0 and appends its keys and values, layer by layer."""
-        mask = additive(seen[None, None], latents.dtype)
+        """Sends one source image through Wan at t = 0 and writes its keys and values, layer by layer.
+
+        It hears the und tokens and the images before it, which its buffers hold already, and itself.
+        """
+        seen, last = image.seen.to(latents.device), self.fusion.config.layers - 1
 
         def listen(tokens: Tensor, i: int) -> Tensor:
             layer = self.fusion[i]
             q, k, v = layer.gen_query_key_value(tokens, rotary)
-            keys[i], values[i] = torch.cat([keys[i], k], dim=2), torch.cat([values[i], v], dim=2)
-            return tokens + layer.update(q, keys[i], values[i], mask, wan.attend)
+            keys[i][:, image.own], values[i][:, image.own] = k, v
+            if i == last:  # nobody hears what it would become
+                return tokens
+            return tokens + layer.update(wan.attend(q, keys[i][:, seen], values[i][:, seen]))
 
-        wan.forward(latents, self.after_blocks(listen, {}))
+        blocks = self.after_blocks(listen, {})
+        for i in range(last + 1, wan.blocks):
+            blocks["dit"][("double_block", i)] = lambda args, extra: {"img": args["img"]}
+        wan.forward(latents, blocks)
+
+    def constant(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """A layer's `forward`, computed once a run for the learned context, which is the same for all rows and steps.
+
+        Whether an input is the learned context, or what another such layer made of it, is told by where it lies. All
+        else that other nodes may send through the layer takes the ordinary way.
+        """
+
+        def run(x: Tensor) -> Tensor:
+            if not self.running or torch.compiler.is_compiling() or place(x) not in self.still:
+                return forward(x)
+            made = self.once((forward, place(x)), lambda: forward(x[:1]))
+            self.still.add(place(made))
+            return made.expand(len(x), *made.shape[1:])
+
+        return run
+
+
+def place(x: Tensor) -> tuple[int, ...]:
+    """Where a tensor [B, ...] lies of which all rows are one; of another, where no such tensor can lie."""
+    return (x.data_ptr(), *x.shape[1:]) if len(x) == 1 or x.stride(0) == 0 else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,36 +352,35 @@ class Wan:
     original: Any
     learned: Tensor
     options: dict[str, Any]
+    blocks: int
 
     def forward(self, latents: Tensor, patches_replace: dict[str, Any]) -> None:
         kept = {k: v for k, v in self.options.items() if k not in ("patches", "wrappers", "callbacks")}
         options = {**kept, "patches_replace": patches_replace}
         self.original(latents, torch.zeros(1, device=latents.device), self.learned, None, None, options)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """ComfyUI's attention, whichever the person chose."""
-        return optimized_attention(
-            q,
-            k,
-            v,
-            heads=q.shape[1],
-            mask=mask,
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """ComfyUI's attention, whichever the person chose; q [B, N, H, D], k and v [B, W, H, D]."""
+        heads_first = (x.transpose(1, 2) for x in (q, k, v))
+        out = optimized_attention(
+            *heads_first,
+            heads=q.shape[2],
             skip_reshape=True,
             skip_output_reshape=True,
             transformer_options=self.options,
         )
+        return out.transpose(1, 2)
 
 
-def together(parts: list[list[Tensor]], layer: int, width: int) -> Tensor:
-    """One layer's tensors [1, H, P, D] of some samples in one, padded to `width`; the samples then hold their stretches
-    of it, so that nothing is kept twice.
+def together(parts: list[list[Tensor]], layer: int, lengths: tuple[int, ...]) -> Tensor:
+    """One layer's buffers [1, W_b, H, D] of some samples in one, each at its end; the samples then hold their stretches
+    of it.
     """
-    own = [tensors[layer] for tensors in parts]
-    if len(own) == 1:
-        return own[0]
-    whole = torch.cat([F.pad(tensor, (0, 0, 0, width - tensor.shape[2])) for tensor in own])
-    for b, tensors in enumerate(parts):
-        tensors[layer] = whole[b : b + 1, :, : own[b].shape[2]]
+    own, width = [tensors[layer] for tensors in parts], max(lengths)
+    whole = own[0].new_empty(len(parts), width, *own[0].shape[2:])
+    for b, (tensors, length) in enumerate(zip(parts, lengths, strict=True)):
+        whole[b, width - length :] = own[b][0]
+        tensors[layer] = whole[b : b + 1, width - length :]
     return whole
 
 
@@ -337,14 +388,8 @@ def _is_gen(segment: Segment) -> bool:
     return isinstance(segment, ImageSegment) and segment.kind != "vit"
 
 
-def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """A boolean mask as what is added to attention scores."""
-    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
-
-
-def tables(config: FusionConfig, layout: Layout, which: Tensor, like: Tensor) -> Rotary:
-    """M-RoPE tables [1, N, D] of some tokens of a layout."""
-    positions = layout.positions[:, which][:, None].to(like.device)
+def tables(config: FusionConfig, positions: Tensor) -> Rotary:
+    """M-RoPE tables [1, N, D] of positions [3, 1, N]."""
     return mrope(positions, config.head_dim, config.rope_theta, config.mrope_section)
 
 
@@ -362,7 +407,16 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, hook)
     model.add_object_patch("scale_latent_inpaint", at_noise)
+    for name in layers_of_context(model.model.diffusion_model):
+        forward = f"diffusion_model.{name}.forward"
+        model.add_object_patch(forward, hooks.constant(model.get_model_object(forward)))
     return model
+
+
+def layers_of_context(wan: Any) -> list[str]:
+    """Names of the layers that Wan sends its context through, and nothing else."""
+    inside = (f"blocks.{i}.cross_attn.{name}" for i in range(len(wan.blocks)) for name in ("k", "norm_k", "v"))
+    return ["text_embedding", *inside]
 
 
 def at_noise(sigma: Tensor, noise: Tensor, latent_image: Tensor, **kwargs: Any) -> Tensor:

@@ -80,9 +80,10 @@ def test_comfyui_leaves_room_for_what_a_run_keeps(host, loaded, monkeypatch, ima
         return total, least
 
     def weigh(*_: Any) -> None:
-        prefixes = model.get_wrappers("diffusion_model", "lightbagel")[0].__self__.prefixes.values()
-        held = [(p.keys, p.values) if hasattr(p, "rotary") else p[:2] for p in prefixes]
-        storages = [t.untyped_storage() for pair in held for tensors in pair for t in tensors]
+        held = model.get_wrappers("diffusion_model", "lightbagel")[0].__self__.kept
+        prefixes = [t for p in held.values() if hasattr(p, "reach") for t in (*p.keys, *p.values)]
+        context = [t for at, t in held.items() if isinstance(t, torch.Tensor) and at[0] != "latent"]
+        storages = [t.untyped_storage() for t in (*prefixes, *context)]
         kept.append(sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
 
     monkeypatch.setattr(comfy.sampler_helpers, "estimate_memory", watched)
@@ -105,7 +106,7 @@ def test_nothing_of_a_run_is_kept(host, loaded, prompts):
     ksampler(host, model, prompts)
     hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
     assert len(hooks) == 4
-    assert all(not hook.__self__.prefixes for hook in hooks)
+    assert all(not hook.__self__.kept and not hook.__self__.still for hook in hooks)
 
 
 def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
