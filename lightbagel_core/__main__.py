@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import __version__
-from .config import DTYPES, PARTS, Renorm, SolverName
+from .config import CACHES, DTYPES, PARTS, Renorm, SolverName
 from .download import KNOWN
 
 if TYPE_CHECKING:
@@ -101,7 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     describe = commands.add_parser("describe", parents=[model], help="describe a picture or answer a question")
     describe.add_argument("image")
     describe.add_argument("question", nargs="?")
+    describe.add_argument("--each", nargs="+", default=[], metavar="IMAGE", help="more pictures, each answered for")
     describe.add_argument("--max-new-tokens", type=int, default=128)
+    describe.add_argument(
+        "--cache", choices=CACHES, default="dynamic", help="static: transformers compiles its steps on a CUDA device"
+    )
     commands.add_parser("info", parents=[files], help="what a model is made of, and which card it fits")
     convert = commands.add_parser("convert", parents=[files], help="write a checkpoint folder of our own")
     convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")
@@ -268,9 +272,16 @@ def _describe(args: argparse.Namespace) -> None:
 
     if args.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
-    picture = open_image(args.image)
+    paths = [args.image, *args.each]
+    pictures = [open_image(path) for path in paths]
     question = {} if args.question is None else {"question": args.question}
-    print(_open(args).describe(picture, max_new_tokens=args.max_new_tokens, **question))
+    options = {"max_new_tokens": args.max_new_tokens, "cache": args.cache, **question}
+    answers = _open(args).describe_each(pictures, **options)
+    if len(answers) == 1:
+        print(answers[0])
+        return
+    for path, answer in zip(paths, answers, strict=True):
+        print(f"{path}: {' '.join(answer.split())}")
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -19,6 +19,10 @@ DTYPES = {  # what a model can be opened in, by torch's name for it
     "float16": "float16",
     "float8": "float8_e4m3fn",
 }
+CACHES = {  # what keys and values an answer is made with, by the name that transformers' `generate` has for it
+    "dynamic": None,  # its default: grows with the answer
+    "static": "static",  # has its full length at once; on a CUDA device transformers compiles the steps that use it
+}
 LOADS_CODE = re.compile("attn_implementation|experts_implementation|auto_map|quantization|kernel")  # in transformers
 
 SolverName = Literal["unipc", "euler", "dpm++"]

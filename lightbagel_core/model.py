@@ -17,7 +17,7 @@ from . import fused, images
 from . import vae as vae_module
 from .attention import SDPA, Attention, choose
 from .checkpoint import branches, save_parts
-from .config import DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
+from .config import CACHES, DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
 from .flow import Guidance, combine
 from .fused import CleanImage, Context, Part
 from .fusion import FusionStack
@@ -42,8 +42,8 @@ def default_device() -> torch.device:
 class LightBagel:
     """A whole model, ready to use.
 
-    High level: `generate`, `edit`, `describe`. Low level, for samplers of one's own: make parts with `text`, `vit` and
-    `clean`, hand them to `encode`, then call `velocity` as often as wanted, and `decode` the result.
+    High level: `generate`, `edit`, `describe`, `describe_each`. Low level, for samplers of one's own: make parts with
+    `text`, `vit` and `clean`, hand them to `encode`, then call `velocity` as often as wanted, and `decode` the result.
     """
 
     def __init__(
@@ -407,19 +407,43 @@ class LightBagel:
         image: Image.Image | Sequence[Image.Image],
         question: str = DESCRIBE,
         max_new_tokens: int = 128,
+        cache: str = "dynamic",
     ) -> str:
         """Answers a question about one or several pictures; the VLM alone, as its makers ship it.
 
+        Args:
+            cache: "dynamic", or "static": on a CUDA device transformers then compiles its steps, which the first
+                answer of a shape waits for.
+
         Raises:
-            ValueError: no picture, an empty question, an unknown word (nano).
+            ValueError: no picture, an empty question, an unknown word (nano), another word for the cache.
         """
         pictures = [image] if isinstance(image, Image.Image) else list(image)
-        if not pictures:
+        return self._answers([pictures], question, max_new_tokens, cache)[0]
+
+    def describe_each(
+        self,
+        pictures: Sequence[Image.Image],
+        question: str = DESCRIBE,
+        max_new_tokens: int = 128,
+        cache: str = "dynamic",
+    ) -> list[str]:
+        """Answers a question about each of several pictures, all in one batch; arguments as in `describe`."""
+        return self._answers([[picture] for picture in pictures], question, max_new_tokens, cache)
+
+    def _answers(
+        self, sets: Sequence[Sequence[Image.Image]], question: str, max_new_tokens: int, cache: str
+    ) -> list[str]:
+        """The answer to one question about each of several sets of pictures."""
+        if not sets or not all(sets):
             raise ValueError("describe needs at least one image")
         if not question.strip():
             raise ValueError("describe needs a question; leave it out for a description")
+        if cache not in CACHES:
+            raise ValueError(f"the cache is {' or '.join(CACHES)}, not {cache!r}")
+        turns = [([images.to_rgb(picture) for picture in pictures], question) for pictures in sets]
         self.need("understanding")
-        return self.und.describe([images.to_rgb(p) for p in pictures], question, max_new_tokens)
+        return self.und.answers(turns, max_new_tokens, cache)
 
 
 __all__ = ["LightBagel", "Stopped", "default_device"]

@@ -8,6 +8,7 @@ causal attention is used untouched.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,14 @@ try:  # transformers 5 has two; this one needs no torchvision and resizes the sa
 except ImportError:
     from transformers import Qwen2VLImageProcessor as ImageProcessor
 
-__all__ = ["ImageProcessor", "Understanding", "VitImage"]
+from .config import CACHES
+
+__all__ = ["ImageProcessor", "Turn", "Understanding", "VitImage"]
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
+
+Turn = tuple[Sequence[Image.Image], str]  # RGB images, and one question about all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,26 +161,31 @@ class Understanding(nn.Module):
             states.append(hidden)
         return states
 
-    def chat_inputs(self, images: Sequence[Image.Image], question: str) -> dict[str, Tensor]:
-        """Inputs of the stock model for one user turn of images and a question, in its own chat template.
+    def chat_inputs(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
+        """Inputs of the stock model for a batch of user turns, in its own chat template, padded on the left.
 
-        Images must be RGB. Batch size 1; `pixel_values` and `image_grid_thw` are absent without images.
+        `input_ids` and `attention_mask` are [B, N]; `pixel_values` and `image_grid_thw` hold the images of all turns
+        one after the other, and are absent without any.
         """
-        self.words_to_ids(question)
-        content = [{"type": "image"} for _ in images] + [{"type": "text", "text": question}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        talks = []
+        for images, question in turns:
+            self.words_to_ids(question)
+            content = [{"type": "image"} for _ in images] + [{"type": "text", "text": question}]
+            talks.append([{"role": "user", "content": content}])
+        texts = self.tokenizer.apply_chat_template(talks, tokenize=False, add_generation_prompt=True)
         inputs: dict[str, Tensor] = {}
-        if images:
-            pixels, grid = self._pixel_values(images)
+        seen = [image for images, _ in turns for image in images]
+        if seen:
+            pixels, grid = self._pixel_values(seen)
             inputs |= {"pixel_values": pixels, "image_grid_thw": grid}
-            pieces = text.split(IMAGE_PAD)
-            counts = [int(n) // self.processor.merge_size**2 for n in grid.prod(-1)]
-            text = pieces[0] + "".join(IMAGE_PAD * n + piece for n, piece in zip(counts, pieces[1:], strict=True))
-        ids = torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]], device=self.device)
-        inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return inputs | self.image_token_types(ids)
+            counts = iter((grid.prod(-1) // self.processor.merge_size**2).tolist())
+            texts = [re.sub(re.escape(IMAGE_PAD), lambda _: IMAGE_PAD * next(counts), text) for text in texts]
+        rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        length = max(map(len, rows))
+        fill = self.token_id(IM_END)  # in every turn anyway: a penalty on repetition finds nothing new in the padding
+        ids = torch.tensor([[fill] * (length - len(row)) + row for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=self.device)
+        return inputs | {"input_ids": ids, "attention_mask": mask} | self.image_token_types(ids)
 
     def image_token_types(self, ids: Tensor) -> dict[str, Tensor]:
         """The argument by which transformers 5 finds image tokens in ids [B, N]; none in transformers 4."""
@@ -184,14 +194,34 @@ class Understanding(nn.Module):
         return {"mm_token_type_ids": (ids == self.token_id(IMAGE_PAD)).int()}
 
     @torch.no_grad()
-    def answer_ids(self, images: Sequence[Image.Image], question: str, **options: Any) -> list[int]:
-        """Token ids of the stock model's answer to a question about RGB images; options are those of its `generate`."""
-        inputs = self.chat_inputs(images, question)
-        output = self.vlm.generate(**inputs, **options)
-        ids: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
-        return ids
+    def answer_ids(self, turns: Sequence[Turn], **options: Any) -> list[list[int]]:
+        """Token ids of the stock model's answer to each turn, each up to its end marker: one `generate` for all.
 
-    def describe(self, images: Sequence[Image.Image], question: str, max_new_tokens: int = 128) -> str:
-        """The stock model's greedy answer to a question about RGB images."""
-        ids = self.answer_ids(images, question, max_new_tokens=max_new_tokens, do_sample=False)
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        Args:
+            options: those of the stock `generate`.
+        """
+        inputs = self.chat_inputs(turns)
+        output = self.vlm.generate(**inputs, **options)
+        ids: list[list[int]] = output[:, inputs["input_ids"].shape[1] :].tolist()
+        return [self._to_its_end(row) for row in ids]
+
+    def _to_its_end(self, ids: list[int]) -> list[int]:
+        """The ids of an answer without what `generate` fills them up with while others of the batch go on."""
+        ends = self.vlm.generation_config.eos_token_id  # one, several or none
+        ends = ends if isinstance(ends, list) else [ends]
+        return ids[: next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
+
+    def answers(
+        self, turns: Sequence[Turn], max_new_tokens: int = 128, cache: str = "dynamic", **options: Any
+    ) -> list[str]:
+        """The stock model's greedy answer to each turn.
+
+        In float32 a turn's answer is what it is alone; in fewer bits a batch rounds otherwise.
+
+        Args:
+            cache: a key of `CACHES`.
+            options: more of the stock `generate`.
+        """
+        options |= {"max_new_tokens": max_new_tokens, "do_sample": False, "cache_implementation": CACHES[cache]}
+        answers = self.answer_ids(turns, **options)
+        return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers]

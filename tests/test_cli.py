@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from lightbagel_core.__main__ import _files, _offload, _parser, main, write_pngs
 from lightbagel_core.config import NANO
@@ -145,6 +146,30 @@ def test_describe_and_info(source, capsys):
     assert "8 GB  --dtype bfloat16" in text
 
 
+def test_describe_answers_for_each_picture(tmp_path, source, capsys):
+    other = tmp_path / "other.png"
+    Image.fromarray(render(Scene("white", (Thing("star", "blue", "small", "centre"),)))).save(other)
+    each = ["--each", str(other), str(source)]
+    assert main(["describe", str(source), "what is in the centre?", *each, "--device", "cpu"]) == 0
+    red, blue = f"{source}: a large red circle", f"{other}: a small blue star"
+    assert capsys.readouterr().out.splitlines() == [red, blue, red]
+
+
+def test_describe_hands_on_the_cache(source, capsys, monkeypatch):
+    asked = []
+
+    def generate(vlm, **options):
+        asked.append(options["cache_implementation"])
+        return stock(vlm, **options)
+
+    stock = Qwen2_5_VLForConditionalGeneration.generate
+    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "generate", generate)
+    for cache in ([], ["--cache", "dynamic"], ["--cache", "static"]):
+        assert main(["describe", str(source), *cache, "--device", "cpu"]) == 0
+    assert asked == [None, None, "static"]
+    assert len(set(capsys.readouterr().out.splitlines())) == 1
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -181,6 +206,9 @@ def test_describe_and_info(source, capsys):
         (["describe", "SRC", "who is the president?"], "does not know: president, who"),
         (["describe", "SRC", "", "--max-new-tokens", "5"], "needs a question"),
         (["describe", "SRC", "--max-new-tokens", "0"], "at least 1"),
+        (["describe", "SRC", "--each", "OUT/none.png"], "there is no image file"),
+        (["describe", "SRC", "--each"], "expected at least one argument"),
+        (["describe", "SRC", "--cache", "big"], "invalid choice: 'big' (choose from"),
         ([], "required"),
     ],
 )

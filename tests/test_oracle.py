@@ -236,13 +236,13 @@ def test_describe_is_the_stock_model_token_for_token(tiny, count):
     ids = tiny.und.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
     batch = tiny.und.processor(images=pictures, return_tensors="pt") if pictures else {}
     extra = {}
-    if "mm_token_type_ids" in tiny.und.chat_inputs(pictures, question):
+    if "mm_token_type_ids" in tiny.und.chat_inputs([(pictures, question)]):
         extra["mm_token_type_ids"] = (ids == tiny.und.token_id("<|image_pad|>")).int()
     expected = tiny.und.vlm.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, **batch, **extra
     )[0, ids.shape[1] :]
     words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
-    assert tiny.und.describe(pictures, question, max_new_tokens=12) == words
+    assert tiny.und.answers([(pictures, question)], max_new_tokens=12) == [words]
     assert words or count == 2  # with random weights an answer may be nothing but markers
 
 

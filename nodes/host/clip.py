@@ -133,7 +133,7 @@ class TextEncoder(nn.Module):
         with torch.random.fork_rng():
             if seed is not None:
                 torch.manual_seed(seed)
-            return self.und.answer_ids(request.pictures, request.text, stopping_criteria=stop, **options)
+            return self.und.answer_ids([(request.pictures, request.text)], stopping_criteria=stop, **options)[0]
 
 
 class _Interruptible(StoppingCriteria):

@@ -265,7 +265,8 @@ def test_the_real_models_files_open_in_comfyui(host, tmp_path, monkeypatch):
     text = "two men, naïve, 画一只猫  in 4K\n(1:1.5) don't"
     theirs = Qwen25_7BVLITokenizer().tokenizer(text, add_special_tokens=False)["input_ids"]
     assert clip.cond_stage_model.und.text_ids(text) == [151644, *theirs, 151645]
-    asked = clip.cond_stage_model.und.chat_inputs([source(size=(56, 56))], "what is it?")["input_ids"][0].tolist()
+    turn = [source(size=(56, 56))], "what is it?"
+    asked = clip.cond_stage_model.und.chat_inputs([turn])["input_ids"][0].tolist()
     assert asked.count(151655) == 4  # a token for each 28 pixels squared
     with pytest.raises(ValueError, match=r"real_qwen\.safetensors is damaged: .* is 0\.0, which is no scale"):
         host("LightBagelLoader", **opened, text_encoder="real_qwen.safetensors")  # a hole has scales of zero
