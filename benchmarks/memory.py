@@ -11,7 +11,7 @@ import argparse
 import gc
 import json
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_flatten
 from lightbagel_core import fused, plan
 from lightbagel_core import vae as vae_module
 from lightbagel_core.attention import SDPA
-from lightbagel_core.config import PUBLISHED, LightBagelConfig
+from lightbagel_core.config import PARTS, PUBLISHED, LightBagelConfig
 from lightbagel_core.fused import CleanImage
 from lightbagel_core.generation import Generation
 from lightbagel_core.images import size_by_rule
@@ -88,9 +88,11 @@ def on_meta() -> Iterator[None]:
         assumptions.meta_nonzero_assume_all_nonzero = before[2]
 
 
-def modules_of(config: LightBagelConfig, mode: str, device: torch.device) -> dict[str, Any]:
+def modules_of(
+    config: LightBagelConfig, mode: str, device: torch.device, parts: Sequence[str] = PARTS
+) -> dict[str, Any]:
     """The real modules in the dtypes that `mode` gives their weights: without memory on meta, random elsewhere."""
-    modules = empty_parts(config, PUBLISHED)
+    modules = {part: module for part, module in empty_parts(config, PUBLISHED).items() if part in parts}
     precision = Precision.of(MODES[mode], device)
     for part, module in modules.items():
         kinds = dtypes(part, plan.tensors_of(module, part), precision)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import copy
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import Qwen2_5_VLProcessor
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
+
+from benchmarks.describe import StockProcessor, measured, random_weights, turns_of, ways
+from benchmarks.timing import table
+from lightbagel_core.config import CACHES, PUBLISHED
+from lightbagel_core.layouts import read_config
 from lightbagel_core.training.world import Scene, Thing, render
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]
@@ -37,13 +45,6 @@ SCENES = [
 ]
 
 
-class StockProcessor(Qwen2_5_VLProcessor):
-    """As it ships, but for asking for a video processor, which needs torchvision."""
-
-    def check_argument_for_proper_class(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(params=["tiny", "nano"])
 def und(request):
     return request.getfixturevalue(request.param).und
@@ -59,15 +60,7 @@ def test_a_batch_answers_as_each_turn_alone(und, turns, cache):
 
 
 def test_inputs_are_those_of_the_stock_processor(und):
-    processor = StockProcessor(und.processor, und.tokenizer, None, chat_template=und.tokenizer.chat_template)
-    talks = [
-        [{"role": "user", "content": [*[{"type": "image"}] * len(seen), {"type": "text", "text": question}]}]
-        for seen, question in TURNS
-    ]
-    texts = processor.apply_chat_template(talks, tokenize=False, add_generation_prompt=True)
-    seen = [image for images, _ in TURNS for image in images]
-    expected = processor(images=seen, text=texts, padding=True, return_tensors="pt")
-    expected.pop("token_type_ids", None)  # the nano's tokenizer makes them, and the stock model refuses them
+    expected = StockProcessor.of(und).inputs(TURNS)
     inputs = und.chat_inputs(TURNS)
     assert set(expected) - {"mm_token_type_ids"} == set(inputs) - {"mm_token_type_ids"}
     for name, value in expected.items():
@@ -139,3 +132,27 @@ def test_what_describing_refuses(nano):
         nano.und.answers([*SCENES, ([], "the president")])
     with pytest.raises(ValueError, match="the cache is dynamic or static, not 'quantized'"):
         nano.describe(picture(0), cache="quantized")
+
+
+def test_the_benchmark_compares_like_with_like():
+    """On a small model of the published kind: Qwen's markers, weights of random, every way the same words."""
+    config = read_config(PUBLISHED)
+    parts = {**config.understanding}
+    parts["text_config"] |= {"hidden_size": 128, "intermediate_size": 64, "num_hidden_layers": 2}
+    parts["text_config"] |= {"num_attention_heads": 1, "num_key_value_heads": 1}
+    parts["vision_config"] |= {"hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "depth": 2}
+    parts["vision_config"] |= {"fullatt_block_indexes": [1], "out_hidden_size": 128}
+    fusion = replace(config.fusion, und_layers=2, und_dim=128)
+    und = random_weights(replace(config, understanding=parts, fusion=fusion), torch.device("cpu"))
+    und.vlm.float()  # which a CPU computes sooner
+    turns = turns_of(2, 56)
+    chosen = ways(und, turns, "dynamic", 3)
+    length = und.chat_inputs(turns)["input_ids"].shape[1]
+    ready = und.tokenizer.batch_decode(chosen["ready"]()[:, length:], skip_special_tokens=True)
+    assert [words.strip() for words in ready] == [words.strip() for words in chosen["stock"]()] == chosen["ours"]()
+
+
+def test_the_benchmark_measures_each_batch_with_each_cache(tiny):
+    rows = list(measured(tiny.und, side=56, tokens=2, rounds=1, batches=[1, 2]))
+    assert [(row["pictures"], row["cache"]) for row in rows] == [(i, cache) for i in (1, 2) for cache in CACHES]
+    assert len(table(rows).splitlines()) == 5

@@ -1,0 +1,180 @@
+"""Describing against transformers alone: python -m benchmarks.describe [--device cuda] [--rounds 5] [--json FILE]
+
+On the CPU with the nano; on a CUDA device with a model of the published size in bfloat16, whose weights are random:
+time and memory do not depend on them. All ways read the same random pictures and write the same number of tokens:
+`ours` from pictures to words; `stock` the same by the stock processor and model; `ready` the stock model alone, its
+inputs made before. A batch's questions differ in length, so that it is padded as real ones are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
+
+from benchmarks.memory import modules_of
+from benchmarks.timing import interleaved, table
+from lightbagel_core.config import CACHES, DESCRIBE, PUBLISHED, LightBagelConfig
+from lightbagel_core.layouts import read_config
+from lightbagel_core.model import LightBagel
+from lightbagel_core.tokenizer import CHAT_TEMPLATE, QWENS_IM_START
+from lightbagel_core.understanding import (
+    IM_END,
+    IM_START,
+    IMAGE_PAD,
+    VISION_END,
+    VISION_START,
+    ImageProcessor,
+    Turn,
+    Understanding,
+)
+
+QUESTIONS = (DESCRIBE, "what colour is the circle?")
+
+
+class StockProcessor(Qwen2_5_VLProcessor):
+    """As it ships, but for asking for a video processor, which needs torchvision."""
+
+    def check_argument_for_proper_class(self, *_: object) -> None:
+        pass
+
+    @classmethod
+    def of(cls, und: Understanding) -> StockProcessor:
+        return cls(und.processor, und.tokenizer, None, chat_template=und.tokenizer.chat_template)
+
+    def inputs(self, turns: Sequence[Turn]) -> Any:
+        """What the stock model takes, on the CPU."""
+        talks = [
+            [{"role": "user", "content": [*({"type": "image"} for _ in seen), {"type": "text", "text": question}]}]
+            for seen, question in turns
+        ]
+        texts = self.apply_chat_template(talks, tokenize=False, add_generation_prompt=True)
+        seen = [image for images, _ in turns for image in images]
+        inputs = self(images=seen, text=texts, padding=True, return_tensors="pt")
+        inputs.pop("token_type_ids", None)  # a bare fast tokenizer makes them, and the stock model refuses them
+        return inputs
+
+
+def tokenizer_like_qwens(config: LightBagelConfig) -> PreTrainedTokenizerFast:
+    """The words of the questions, and the markers at the ids that the config of the published size has for them."""
+    und = config.understanding
+    markers = {
+        "<|endoftext|>": und["text_config"]["pad_token_id"],
+        IM_START: QWENS_IM_START,
+        IM_END: und["text_config"]["eos_token_id"][0],
+        VISION_START: und["vision_start_token_id"],
+        VISION_END: und["vision_end_token_id"],
+        IMAGE_PAD: und["image_token_id"],
+        "<|video_pad|>": und["video_token_id"],
+    }
+    split = pre_tokenizers.Whitespace()
+    words = sorted({word for question in QUESTIONS for word, _ in split.pre_tokenize_str(question)})
+    vocabulary = {word: i for i, word in enumerate(["<unk>", *words])} | markers
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    raw.pre_tokenizer = split
+    raw.add_special_tokens(list(markers))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", pad_token="<|endoftext|>", eos_token=IM_END, padding_side="left"
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def random_weights(config: LightBagelConfig, device: torch.device) -> Understanding:
+    """The understanding branch of a config of the published kind; no files are needed."""
+    vlm = modules_of(config, "bfloat16", device, ("understanding",))["understanding"]
+    return Understanding(vlm, tokenizer_like_qwens(config), ImageProcessor(**config.processor))
+
+
+def turns_of(count: int, side: int) -> list[Turn]:
+    """Questions about one square picture of noise each."""
+    pictures = [np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8) for i in range(count)]
+    return [([Image.fromarray(pixels)], QUESTIONS[i % len(QUESTIONS)]) for i, pixels in enumerate(pictures)]
+
+
+def ways(und: Understanding, turns: Sequence[Turn], cache: str, tokens: int) -> dict[str, Callable[[], Any]]:
+    """What is compared: each answers the turns in exactly `tokens` new tokens."""
+    processor = StockProcessor.of(und)
+    options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
+    options |= {"cache_implementation": CACHES[cache]}
+    ready = processor.inputs(turns).to(und.device)
+
+    def stock() -> list[str]:
+        inputs = processor.inputs(turns).to(und.device)
+        answers = und.vlm.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
+        return list(processor.batch_decode(answers, skip_special_tokens=True))
+
+    return {
+        "ours": lambda: und.answers(turns, tokens, cache, min_new_tokens=tokens),
+        "stock": stock,
+        "ready": lambda: und.vlm.generate(**ready, **options),
+    }
+
+
+def peak(task: Callable[[], Any], device: torch.device) -> float | None:
+    """The most GB held while it runs, the weights included; None where there is no allocator to ask."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    task()
+    return torch.cuda.max_memory_allocated(device) / 1e9
+
+
+def measured(
+    und: Understanding, side: int, tokens: int, rounds: int, batches: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """A row for each batch and cache; seconds, but for ratios, `ms a token` and `GB`."""
+    for count in batches:
+        for cache in CACHES:
+            turns = turns_of(count, side)
+            whole = ways(und, turns, cache, tokens)
+            short = ways(und, turns, cache, 1)
+            first = {f"{name}, first": short[name] for name in ("ours", "stock")}
+            taken = interleaved(whole | first, rounds, und.device)
+            row = {"pictures": count, "cache": cache, **{name: taken[name] for name in whole}}
+            row |= {f"ours/{name}": taken["ours"] / taken[name] for name in ("stock", "ready")}
+            row |= {"a picture": taken["ours"] / count, "first token": taken["ours, first"]}
+            for name in ("ours", "stock"):
+                row[f"{name}, ms a token"] = (taken[name] - taken[f"{name}, first"]) / (tokens - 1) * 1e3
+            yield row | {f"{name}, GB": peak(whole[name], und.device) for name in ("ours", "stock")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", type=int, help="pixels of a picture's side; default: 1024, the nano's 128")
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens of each answer; at least 2")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], metavar="PICTURES")
+    parser.add_argument("--json", help="a file for the same figures")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    if device.type == "cuda":
+        und, name = random_weights(read_config(PUBLISHED), device), torch.cuda.get_device_name(device)
+    else:
+        model = LightBagel.from_pretrained("nano", device)
+        model.need("understanding")
+        und, name = model.und, f"{device.type}, {torch.get_num_threads()} threads"
+    side = args.size or (1024 if device.type == "cuda" else 128)
+    dtype = str(und.vlm.dtype).removeprefix("torch.")
+    about = {"device": name, "dtype": dtype, "side": side, "tokens": args.tokens, "rounds": args.rounds}
+    about |= {"torch": torch.__version__, "transformers": transformers.__version__}
+    print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    rows = list(measured(und, side, args.tokens, args.rounds, args.batches))
+    print(table(rows))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(about | {"rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
