@@ -132,20 +132,27 @@ def peak(task: Callable[[], Any], device: torch.device) -> float | None:
 def measured(
     und: Understanding, side: int, tokens: int, rounds: int, batches: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """A row for each batch and cache; seconds, but for ratios, `ms a token` and `GB`."""
+    """A row for each batch and cache; seconds, but for ratios, `ms a token` and `GB`.
+
+    All of a batch's ways and both caches take turns, and with them one picture alone with the dynamic cache.
+    """
     for count in batches:
+        turns = turns_of(count, side)
+        tasks = {"alone": ways(und, turns[:1], "dynamic", tokens)["ours"]}
         for cache in CACHES:
-            turns = turns_of(count, side)
-            whole = ways(und, turns, cache, tokens)
-            short = ways(und, turns, cache, 1)
-            first = {f"{name}, first": short[name] for name in ("ours", "stock")}
-            taken = interleaved(whole | first, rounds, und.device)
-            row = {"pictures": count, "cache": cache, **{name: taken[name] for name in whole}}
-            row |= {f"ours/{name}": taken["ours"] / taken[name] for name in ("stock", "ready")}
-            row |= {"a picture": taken["ours"] / count, "first token": taken["ours, first"]}
+            whole, short = ways(und, turns, cache, tokens), ways(und, turns, cache, 1)
+            tasks |= {f"{cache} {name}": task for name, task in whole.items()}
+            tasks |= {f"{cache} {name} first": short[name] for name in ("ours", "stock")}
+        taken = interleaved(tasks, rounds, und.device)
+        for cache in CACHES:
+            ours, stock, ready = (taken[f"{cache} {name}"] for name in ("ours", "stock", "ready"))
+            row = {"pictures": count, "cache": cache, "ours": ours, "stock": stock, "ready": ready}
+            row |= {"ours/stock": ours / stock, "ours/ready": ours / ready}
+            row |= {"a picture/alone": ours / count / taken["alone"], "first token": taken[f"{cache} ours first"]}
             for name in ("ours", "stock"):
-                row[f"{name}, ms a token"] = (taken[name] - taken[f"{name}, first"]) / (tokens - 1) * 1e3
-            yield row | {f"{name}, GB": peak(whole[name], und.device) for name in ("ours", "stock")}
+                after = taken[f"{cache} {name}"] - taken[f"{cache} {name} first"]
+                row[f"{name}, ms a token"] = after / (tokens - 1) * 1e3
+            yield row | {f"{name}, GB": peak(tasks[f"{cache} {name}"], und.device) for name in ("ours", "stock")}
 
 
 def main() -> None:
