@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import __version__
-from .config import CACHES, DTYPES, PARTS, Renorm, SolverName
+from .config import ATTENTION, CACHES, DTYPES, PARTS, Renorm, SolverName
 from .download import KNOWN
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--guidance-interval", type=_interval, default=(0.0, 1.0), metavar="LO,HI")
     draw.add_argument("--renorm", choices=get_args(Renorm), default="none")
     draw.add_argument("--renorm-min", type=float, default=0.0)
+    draw.add_argument("--attention", choices=ATTENTION, help="default: the fastest that is installed; see info")
+    draw.add_argument("--compile", action="store_true", help="compile what repeats: slower to start, then quicker")
+    draw.add_argument("--cuda-graphs", action="store_true", help="also replay steps as CUDA graphs, for small pictures")
     draw.add_argument("--quiet", action="store_true", help="no progress bar")
 
     generate = commands.add_parser("generate", parents=[model, draw], help="draw a picture of a prompt")
@@ -145,7 +148,8 @@ def _open(args: argparse.Namespace) -> LightBagel:
     import torch
 
     from .info import NO_FUSION
-    from .model import LightBagel, default_device
+    from .model import LightBagel
+    from .precision import default_device
 
     try:
         device = torch.device(args.device) if args.device else default_device()
@@ -154,9 +158,12 @@ def _open(args: argparse.Namespace) -> LightBagel:
         raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
     opened = _files(args)
     dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
-    model = LightBagel.of(opened, device, dtype, _offload(args, opened, device, dtype))
+    attention = getattr(args, "attention", None)  # describing has none of these options
+    model = LightBagel.of(opened, device, dtype, _offload(args, opened, device, dtype), attention)
     if model.unfused:
         print(f"lightbagel: {NO_FUSION}", file=sys.stderr)
+    if getattr(args, "compile", False) or getattr(args, "cuda_graphs", False):
+        model.compile(graphs=args.cuda_graphs)
     return model
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor
 
-AttentionName = Literal["sdpa", "flash", "flash3"]
-NAMES: tuple[AttentionName, ...] = get_args(AttentionName)
+from .config import ATTENTION, AttentionName
+
 DIFFUSERS = {
     "sdpa": AttentionBackendName.NATIVE,
     "flash": AttentionBackendName.FLASH,
@@ -119,19 +119,18 @@ class Attention:
 SDPA = Attention()
 
 
-def installed(name: AttentionName) -> bool:
-    """Whether a backend's package is there, loads, and is new enough for diffusers, which looked at its own import."""
-    return name not in MODULES or bool(getattr(attention_dispatch, USABLE[name], False))
-
-
-def suits(name: AttentionName, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a backend can compute in this dtype on this device."""
+def why_not(name: AttentionName, device: torch.device, dtype: torch.dtype) -> str:
+    """What keeps a backend from computing in this dtype on this device; empty: nothing."""
     if name == "sdpa":
-        return True
-    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
-        return False
-    capability = torch.cuda.get_device_capability(device)
-    return capability[0] == 9 if name == "flash3" else capability >= (8, 0)
+        return ""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+    if not (capability[0] == 9 if name == "flash3" else capability >= (8, 0)):
+        return "needs a Hopper card" if name == "flash3" else "needs a CUDA card from Ampere on"
+    if dtype not in (torch.bfloat16, torch.float16):
+        return "needs bfloat16 or float16"
+    if not getattr(attention_dispatch, USABLE[name], False):
+        return f"needs the package {MODULES[name]}, which is not installed, too old, or made for another torch"
+    return ""
 
 
 def choose(device: torch.device, dtype: torch.dtype, name: str | None = None) -> Attention:
@@ -140,29 +139,23 @@ def choose(device: torch.device, dtype: torch.dtype, name: str | None = None) ->
     Raises:
         ValueError: the one asked for is unknown, not installed, or not for this device and dtype.
     """
-    if name is not None and name not in NAMES:
-        raise ValueError(f"attention must be one of {', '.join(NAMES)}, not {name!r}")
     if name is None:
-        fastest = next(n for n in reversed(NAMES) if suits(n, device, dtype) and installed(n))
+        fastest = next(n for n in reversed(ATTENTION) if not why_not(n, device, dtype))
         return Attention(fastest, _varlen(fastest, device, dtype))
-    chosen = next(n for n in NAMES if n == name)
-    if not suits(chosen, device, dtype):
-        needs = "a Hopper card" if chosen == "flash3" else "a CUDA card from Ampere on"
-        kind = str(dtype).removeprefix("torch.")
-        raise ValueError(f"attention {chosen} needs {needs} and bfloat16 or float16, not {device} and {kind}")
-    if not installed(chosen):
-        raise ValueError(
-            f"attention {chosen} needs the package {MODULES[chosen]}, which is not installed, too old, or made for "
-            "another torch"
-        )
-    return Attention(chosen, _varlen(chosen, device, dtype))
+    for chosen in ATTENTION:
+        if chosen == name:
+            if why := why_not(chosen, device, dtype):
+                raise ValueError(f"attention {name} cannot be used on {device} in {dtype}: it {why}")
+            return Attention(chosen, _varlen(chosen, device, dtype))
+    raise ValueError(f"attention must be one of {', '.join(ATTENTION)}, not {name!r}")
 
 
 def _varlen(name: AttentionName, device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
     if name in MODULES:
         return importlib.import_module(MODULES[name]).flash_attn_varlen_func
-    if suits("flash", device, dtype):  # torch's own, of the same kernels
-        try:
+    half = dtype in (torch.bfloat16, torch.float16)
+    if half and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        try:  # torch's own, of the same kernels
             from torch.nn.attention.varlen import varlen_attn
         except ImportError:  # torch < 2.10
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 FORMAT_VERSION = 1
 NANO = Path(__file__).parent / "nano"  # the checkpoint that ships with the package
@@ -25,6 +25,8 @@ CACHES = {  # what keys and values an answer is made with, by the name that tran
 }
 LOADS_CODE = re.compile("attn_implementation|experts_implementation|auto_map|quantization|kernel")  # in transformers
 
+AttentionName = Literal["sdpa", "flash", "flash3"]  # from the slowest to the fastest
+ATTENTION: tuple[AttentionName, ...] = get_args(AttentionName)
 SolverName = Literal["unipc", "euler", "dpm++"]
 Renorm = Literal["none", "global", "channel", "text_channel"]
 

@@ -125,3 +125,12 @@ class FusionStack(nn.Module):
         layer = self.layers[index]
         assert isinstance(layer, MultimodalSelfAttention)
         return layer
+
+    def compile_layers(self, *methods: str, **options: Any) -> None:
+        """Has methods of all layers compiled when they first run, each once for all layers; options: torch.compile's.
+
+        Attention stays outside: its keys are as many as the prompt is long.
+        """
+        for layer in self.layers:
+            for name in methods:
+                setattr(layer, name, torch.compile(getattr(layer, name), **options))

@@ -8,10 +8,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import torch
+
 from . import plan
+from .attention import choose, why_not
+from .config import ATTENTION
 from .layouts import Opened
 from .parts import PARTS
-from .precision import is_scale
+from .precision import Precision, default_device, is_scale
 from .stored import Tensors
 
 TITLES = {
@@ -41,7 +45,17 @@ def about(opened: Opened) -> str:
         f"  {key}: {value if isinstance(value, str) else json.dumps(value)}"
         for key, value in opened.config.metadata.items()
     ]
-    return "\n".join([*lines, *_cards(opened)])
+    return "\n".join([*lines, *_cards(opened), _kernels()])
+
+
+def _kernels() -> str:
+    """Which attention kernels would be used here, and why not others."""
+    device = default_device()
+    dtype = Precision.of(None, device).compute
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    kind = str(dtype).removeprefix("torch.")
+    others = "; ".join(f"{n}: {why_not(n, device, dtype)}" for n in ATTENTION if why_not(n, device, dtype))
+    return f"  attention on {name} in {kind}: {choose(device, dtype).name}" + (f" ({others})" if others else "")
 
 
 def _about_part(tensors: Tensors) -> str:

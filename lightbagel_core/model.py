@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,15 @@ from .flow import Guidance, combine
 from .fused import CleanImage, Context, Part
 from .fusion import FusionStack
 from .generation import Generation
+from .graphs import Step, recorded
 from .layouts import Opened, open_model
 from .parts import PARTS
-from .precision import Precision
+from .precision import Precision, default_device
 from .residency import Offload, Residency
 from .sampling import Stopped, make_solver, sample
 from .understanding import Understanding, VitImage
 
 OnStep = Callable[[int, int, Tensor], bool | None]
-
-
-def default_device() -> torch.device:
-    """The accelerator that is there, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 class LightBagel:
@@ -61,6 +56,7 @@ class LightBagel:
         self.vae = vae_module.use_single_frames(vae)
         self.residency, self.attention = residency, attention
         gen.use_attention(attention)
+        self.graphs = False
         self._learned: tuple[Any, list[Tensor]] | None = None
 
     @classmethod
@@ -131,6 +127,28 @@ class LightBagel:
             self.residency.release(*parts)
         if {"generation", "fusion"}.intersection(parts):
             self._learned = None
+
+    def compile(self, *, graphs: bool = False, **options: Any) -> None:
+        """Has what repeats in every step compiled, when it first runs: the DiT's blocks and the fusion's projections.
+
+        Each is compiled once for all layers, and again only for another number of pictures or another size, whatever
+        the prompts, seeds and steps.
+
+        Args:
+            graphs: also record each run's step as a CUDA graph and replay it: pays where the device waits for the
+                program rather than the program for the device, as with small pictures.
+            options: torch.compile's.
+
+        Raises:
+            ValueError: graphs without a CUDA device, or with weights that are streamed.
+        """
+        if graphs and self.device.type != "cuda":
+            raise ValueError(f"CUDA graphs need a CUDA device, not {self.device}")
+        if graphs and self.residency is not None and self.residency.offload == "layers":
+            raise ValueError("CUDA graphs need all weights of a step on the device; they are streamed (offload layers)")
+        self.graphs = graphs
+        self.gen.dit.compile_repeated_blocks(fullgraph=True, **options)
+        self.fusion.compile_layers("gen_query_key_value", fullgraph=True, **options)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes a checkpoint folder that `from_pretrained` opens."""
@@ -210,7 +228,7 @@ class LightBagel:
             raise ValueError(
                 f"latents of {len(latents)} samples, {rows * cols} tokens do not fit a context of {batch}, {tokens}"
             )
-        times = torch.as_tensor(t, dtype=torch.float32, device=self.device).expand(len(latents))
+        times = torch.as_tensor(t, dtype=torch.float32, device=self.device).expand(batch)
         self.need("generation", "fusion")
         return fused.velocity(self.gen, self.fusion, latents, times, context, self.attention)
 
@@ -282,10 +300,18 @@ class LightBagel:
         guided = self.encode([parts for name in names for parts in branches[name] for _ in range(each)], width, height)
         plain = guided.rows(list(range(len(noise))))
 
+        def step_of(context: Context) -> Step:
+            step = partial(self.velocity, context=context)
+            return recorded(step) if self.graphs else step
+
+        one, all_at_once = step_of(plain), step_of(guided)
+
         def velocity(x: Tensor, t: float) -> Tensor:
+            # Filled in on the device: a copy to it would wait for everything that was asked of it before.
+            time = torch.full((1,), t, device=self.device)
             if not guidance.active(t):
-                return self.velocity(x, t, plain)
-            together = self.velocity(x.repeat(len(names), 1, 1, 1), t, guided)
+                return one(x, time)
+            together = all_at_once(x.repeat(len(names), 1, 1, 1), time)
             return combine(list(together.chunk(len(names))), guidance, self.gen.patch)
 
         with tqdm(total=len(schedule.timesteps), disable=not progress, unit="step") as bar:

@@ -30,6 +30,13 @@ MODES: dict[str, torch.dtype] = {name: getattr(torch, kind) for name, kind in DT
 _IN_A_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks)\.\d+\.(?:.+\.)?weight")
 
 
+def default_device() -> torch.device:
+    """The accelerator that is there, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Precision:
     """compute: the activations' dtype. float8: True makes matrices float8, False widens them, None keeps them so."""

@@ -132,8 +132,8 @@ def test_what_cannot_be_had_is_refused_with_the_reason(card):
     card((8, 6))
     for name, device, dtype, reason in (
         ("fast", CPU, torch.float32, "one of sdpa, flash, flash3, not 'fast'"),
-        ("flash", CPU, torch.bfloat16, "needs a CUDA card from Ampere on and bfloat16 or float16, not cpu"),
-        ("flash", H100, torch.float32, "not cuda:0 and float32"),
+        ("flash", CPU, torch.bfloat16, "cannot be used on cpu in torch.bfloat16: it needs a CUDA card from Ampere on"),
+        ("flash", H100, torch.float32, "it needs bfloat16 or float16"),
         ("flash3", H100, torch.bfloat16, "needs a Hopper card"),
         ("flash", H100, torch.bfloat16, "the package flash_attn, which is not installed"),
     ):

@@ -206,9 +206,7 @@ def train(
     if compiled:
         for block in gen.blocks:
             block.compile(dynamic=True)
-        for layer in fusion.layers:
-            for name in ("gen_query_key_value", "und_key_value", "update"):
-                setattr(layer, name, torch.compile(getattr(layer, name), dynamic=True))
+        fusion.compile_layers("gen_query_key_value", "und_key_value", "update", dynamic=True)
     pool = Pool(und, vae, seed)
 
     def step(rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -1,0 +1,95 @@
+"""Compiled steps and recorded ones: the oracle's numbers, and nothing compiled or recorded twice."""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+import torch
+from conftest import make_tiny
+from PIL import Image
+from torch._dynamo.testing import CompileCounter
+
+from lightbagel_core.model import LightBagel
+
+WIDTH, HEIGHT = 96, 64
+PICTURE = Image.new("RGB", (96, 64), "red")
+RUN = {"width": WIDTH, "height": HEIGHT, "steps": 2, "progress": False}
+
+
+@pytest.fixture
+def model():
+    torch._dynamo.reset()
+    yield make_tiny()
+    torch._dynamo.reset()
+
+
+def latents() -> torch.Tensor:
+    return torch.randn(1, 48, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_compiled_steps_are_the_oracles(model):
+    model.compile()
+    parts = [model.clean(PICTURE), model.vit(PICTURE), model.text("make the circle blue")]
+    ours = model.velocity(latents(), 0.7, model.encode([parts], WIDTH, HEIGHT))
+    truth = oracle.velocity(model, parts, latents(), 0.7)
+    assert (ours - truth).abs().max() / truth.abs().max() < 1e-5
+
+
+def test_each_region_is_compiled_once_whatever_prompts_seeds_and_steps(model):
+    regions = CompileCounter()
+    model.compile(backend=regions)
+    model.generate("a red circle", **RUN)
+    assert regions.frame_count == 2  # a block of the DiT, the projections of a fusion layer; each for all layers
+    model.generate("a small green star on the left", "a blue square", seed=4, **{**RUN, "steps": 5})
+    model.generate("a red circle left of a blue square", seed=5, solver="euler", text_guidance=7.0, **RUN)
+    assert regions.frame_count == 2
+
+
+def test_an_edit_compiles_for_its_two_batches_once(model):
+    """Its source is one picture, its steps are of two branches; neither depends on the words."""
+    regions = CompileCounter()
+    model.compile(backend=regions)
+    model.edit(PICTURE, "make the circle blue", **RUN)
+    first = regions.frame_count
+    assert first <= 4
+    model.edit(PICTURE, "replace the small square on the left with a green star", "a circle", seed=1, **RUN)
+    assert regions.frame_count == first
+
+
+def test_steps_are_recorded_once_a_run_and_replayed(model, monkeypatch):
+    """With torch's recorder replaced by one that keeps its promise: same places for inputs and result, no program."""
+    recorded, replayed = [], []
+
+    def record(step, sample):
+        places = tuple(x.clone() for x in sample)
+        step(*places)  # as the recorder does, to warm up
+        result = torch.empty_like(sample[0])
+        recorded.append(len(sample[0]))
+
+        def replay(*args):
+            replayed.append(len(args[0]))
+            for place, value in zip(places, args, strict=True):
+                assert place.shape == value.shape
+                place.copy_(value)
+            return result.copy_(step(*places))
+
+        return replay
+
+    expected = model.generate("a red circle", guidance_interval=(0.8, 1.0), **{**RUN, "steps": 5})[0]
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    model.graphs = True
+    again = model.generate("a red circle", guidance_interval=(0.8, 1.0), **{**RUN, "steps": 5})[0]
+    assert again.tobytes() == expected.tobytes()
+    assert recorded == [2, 1]
+    assert replayed == [2, 2, 2, 1, 1]
+
+
+def test_graphs_are_refused_where_they_cannot_be(tmp_path, monkeypatch):
+    tiny = make_tiny()
+    with pytest.raises(ValueError, match="CUDA graphs need a CUDA device, not cpu"):
+        tiny.compile(graphs=True)
+    tiny.save_pretrained(tmp_path / "tiny")
+    streamed = LightBagel.from_pretrained(tmp_path / "tiny", "cpu", offload="layers")
+    monkeypatch.setattr(LightBagel, "device", torch.device("cuda"))
+    with pytest.raises(ValueError, match="they are streamed"):
+        streamed.compile(graphs=True)
