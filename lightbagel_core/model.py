@@ -210,7 +210,8 @@ class LightBagel:
         Adapters (LoRA) may change what their layers compute without a trace in any weight: with them it is not reused.
         """
         weights = [self.fusion.context, *self.gen.context_weights()]
-        stamp = [(id(weight), weight._version) for weight in weights]
+        # Tensors made in inference mode count no versions; nor can they be changed outside it.
+        stamp = [(id(w), None if w.is_inference() else w._version) for w in weights]
         if self._learned is None or self._learned[0] != stamp or self.gen.adapted:
             self._learned = stamp, self.gen.learned_context(self.fusion.context.to(self.gen.dtype))
         return self._learned[1]

@@ -331,13 +331,17 @@ class Fused:
         """
 
         def run(x: Tensor) -> Tensor:
-            if not self.running or torch.compiler.is_compiling() or place(x) not in self.still:
+            if not self.constant_in(x):
                 return forward(x)
             made = self.once((forward, place(x)), lambda: forward(x[:1]))
             self.still.add(place(made))
             return made.expand(len(x), *made.shape[1:])
 
         return run
+
+    def constant_in(self, x: Tensor) -> bool:
+        """Whether a layer's input is constant over the run in progress; a compiled program computes all anew."""
+        return self.running and not torch.compiler.is_compiling() and place(x) in self.still
 
 
 def place(x: Tensor) -> tuple[int, ...]:

@@ -21,23 +21,31 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.fused import CleanImage, Part, segment, und_states_for_any_size
-from ...lightbagel_core.understanding import Understanding
+from ...lightbagel_core.understanding import Understanding, VitImage
 from .attach import KEY, Sources, Unheard
 from .image import pictures as image_pictures
 from .recent import Recent
 from .weights import move_buffers
 
 
+class Pictures(tuple[Image.Image, ...]):
+    """Source pictures as the VLM is to see them. Prompts that stand after the same ones share what its ViT makes of
+    them, from the first that is encoded on.
+    """
+
+    vit: list[VitImage] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What to encode: a text, the source pictures as the VLM is to see them, and their latents [1, C, 1, h, w].
+    """What to encode: a text, the source pictures, and their latents [1, C, 1, h, w].
 
     `latents` is empty, or holds one per picture; pictures then stand in the sequence as VAE and as ViT tokens.
     """
 
     text: str
-    pictures: tuple[Image.Image, ...] = ()
-    latents: tuple[torch.Tensor, ...] = ()
+    pictures: Pictures
+    latents: tuple[torch.Tensor, ...]
 
 
 class Tokenizer:
@@ -66,7 +74,9 @@ class Tokenizer:
                 "LightBagel Describe Image to ask"
             )
         self.und.words_to_ids(text)  # unknown words are refused here, before any weights move
-        seen = (*pictures, *image_pictures([image] if image is not None else []))
+        if image is not None:
+            pictures = (*pictures, *image_pictures([image]))
+        seen = pictures if isinstance(pictures, Pictures) else Pictures(pictures)
         return {KEY: Request(text, seen, tuple(latents))}
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = True) -> str:
@@ -98,9 +108,11 @@ class TextEncoder(nn.Module):
         """Und states for any size of target, [1, 2 * SIDES + U, depth * hidden], and what must travel beside them."""
         request = tokens[KEY]
         patch = self.config.generation["patch_size"][-1]
-        seen = self.und.vit_images([images.resized(p, self.config.vit_image) for p in request.pictures])
+        pictures = request.pictures
+        if pictures.vit is None:
+            pictures.vit = self.und.vit_images([images.resized(p, self.config.vit_image) for p in pictures])
         parts: list[Part] = []
-        for i, image in enumerate(seen):
+        for i, image in enumerate(pictures.vit):
             if request.latents:
                 parts.append(CleanImage(request.latents[i][0, :, 0]))
             parts.append(image)

@@ -15,6 +15,7 @@ from comfy.patcher_extension import WrappersMP
 from ...lightbagel_core.config import SolverName
 from ...lightbagel_core.flow import Guidance
 from .attach import KEY
+from .clip import Pictures
 from .image import pictures, sized
 from .pictures import check_vae, condition, encoder_of, latents
 from .sampling import Guider, sampler
@@ -61,7 +62,7 @@ def edit(
     encoder = encoder_of(clip)
 
     def encoded() -> tuple[Any, torch.Tensor, dict[str, Any]]:
-        found = pictures(batches)
+        found = Pictures(pictures(batches))
         sources = latents(vae, found, encoder.config)
         asked: dict[str, tuple[Any, ...]] = {
             "full": (instruction, found, sources),

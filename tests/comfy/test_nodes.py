@@ -230,18 +230,19 @@ assert not new & {{"transformers", "diffusers"}}, new
 
 @pytest.fixture
 def calls(loaded, monkeypatch) -> dict[str, int]:
-    """How often the VAE encoded a picture and the VLM a prompt."""
+    """How often the VAE encoded a picture, the VLM a prompt and its ViT the pictures."""
     _, clip, vae = loaded
     calls: dict[str, int] = {}
     counted(monkeypatch, calls, vae, "encode", "vae")
     counted(monkeypatch, calls, clip.cond_stage_model, "encode_token_weights", "clip")
+    counted(monkeypatch, calls, clip.cond_stage_model.und.vlm.model, "get_image_features", "vit")
     return calls
 
 
 @pytest.mark.parametrize(("text", "image", "prompts"), [(2.0, 1.5, 3), (2.0, 1.0, 2), (1.0, 1.0, 1)])
 def test_an_edit_encodes_each_source_once_and_only_what_guidance_asks(host, loaded, calls, text, image, prompts):
     edit(host, loaded, steps=1, text_guidance=text, image_guidance=image)
-    assert calls == {"vae": 1, "clip": prompts}
+    assert calls == {"vae": 1, "clip": prompts, "vit": 1}
 
 
 def test_another_seed_encodes_nothing_again(host, loaded, calls):
