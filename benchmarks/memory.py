@@ -11,13 +11,11 @@ import argparse
 import gc
 import json
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -30,8 +28,10 @@ from lightbagel_core.generation import Generation
 from lightbagel_core.images import size_by_rule
 from lightbagel_core.layouts import read_config
 from lightbagel_core.parts import empty_parts
-from lightbagel_core.precision import FLOAT8_KINDS, MODES, Precision, dtypes, use_float8
+from lightbagel_core.precision import MODES, Precision
 from lightbagel_core.understanding import Understanding, VitImage
+
+from .models import modules_of, on_meta
 
 
 class PeakBytes(TorchDispatchMode):
@@ -66,45 +66,6 @@ class PeakBytes(TorchDispatchMode):
             del self.known[key]
 
         self.known[key] = weakref.ref(storage, gone)
-
-
-def flash(query: Tensor, *_: Any, **__: Any) -> Tensor:
-    """Attention as fused kernels do it: nothing but the result is stored."""
-    return torch.empty_like(query)
-
-
-@contextmanager
-def on_meta() -> Iterator[None]:
-    """Inside, the model runs on the meta device, which knows neither autocast nor fused attention."""
-    import torch.fx.experimental._config as assumptions
-
-    before = functional.scaled_dot_product_attention, torch.autocast, assumptions.meta_nonzero_assume_all_nonzero
-    functional.scaled_dot_product_attention, torch.autocast = flash, lambda *_, **__: nullcontext()  # type: ignore
-    assumptions.meta_nonzero_assume_all_nonzero = True
-    try:
-        yield
-    finally:
-        functional.scaled_dot_product_attention, torch.autocast = before[:2]  # type: ignore[assignment,misc]
-        assumptions.meta_nonzero_assume_all_nonzero = before[2]
-
-
-def modules_of(
-    config: LightBagelConfig, mode: str, device: torch.device, parts: Sequence[str] = PARTS
-) -> dict[str, Any]:
-    """The real modules in the dtypes that `mode` gives their weights: without memory on meta, random elsewhere."""
-    modules = {part: module for part, module in empty_parts(config, PUBLISHED).items() if part in parts}
-    precision = Precision.of(MODES[mode], device)
-    for part, module in modules.items():
-        kinds = dtypes(part, plan.tensors_of(module, part), precision)
-        use_float8(module, kinds)
-        state = {}
-        for name, like in module.state_dict().items():
-            dtype = kinds.get(name, torch.float32)
-            drawn = torch.empty(like.shape, device=device, dtype=torch.bfloat16 if dtype in FLOAT8_KINDS else dtype)
-            state[name] = drawn.normal_(0, 0.02).to(dtype)
-        module.load_state_dict(state, assign=True)
-        module.to(device).eval().requires_grad_(False)
-    return modules
 
 
 class Run:
