@@ -1,0 +1,154 @@
+"""How many floating-point operations each path has to do, from the shapes alone; a multiply-add counts as two.
+
+Only products are counted: projections, attention, convolution; no norms, activations, rotations. Where a path could do
+without something, that is left out too, so these are floors:
+
+- a plain Wan step embeds its context and projects it to cross-attention keys and values, per row and at every step;
+- a fused step need not: its context is the learned one, a constant of the loaded model;
+- an encode does what samples begin with in common once.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from itertools import takewhile
+
+import torch
+
+from lightbagel_core.config import LightBagelConfig
+from lightbagel_core.fused import CleanImage, Part, VitImage
+
+from .timing import interleaved
+
+MARKERS = 2  # und tokens around every image
+
+
+def matrix(rows: int, inputs: int, outputs: int) -> int:
+    return 2 * rows * inputs * outputs
+
+
+def attention(queries: int, keys: int, width: int) -> int:
+    """Scores and the weighted sum, over all heads of together `width`."""
+    return 2 * matrix(queries, width, keys)
+
+
+def block(config: LightBagelConfig, tokens: int) -> int:
+    """A DiT block over one image's tokens, the context's keys and values given."""
+    dim = config.fusion.gen_dim
+    projections = 6 * matrix(tokens, dim, dim)
+    feed_forward = 2 * matrix(tokens, dim, config.generation["ffn_dim"])
+    return projections + feed_forward + attention(tokens, tokens + config.fusion.context_len, dim)
+
+
+def time(config: LightBagelConfig) -> int:
+    """The time embedding and modulation of one row."""
+    dim = config.fusion.gen_dim
+    return matrix(1, config.generation["freq_dim"], dim) + matrix(1, dim, dim) + matrix(1, dim, 6 * dim)
+
+
+def patches(config: LightBagelConfig, tokens: int) -> int:
+    """Latents to tokens, or tokens to latents."""
+    side = config.generation["patch_size"][-1]
+    return matrix(tokens, config.generation["in_channels"] * side * side, config.fusion.gen_dim)
+
+
+def context(config: LightBagelConfig) -> int:
+    """What a plain Wan makes of its context: the text embedding, and each block's keys and values."""
+    fusion, dim = config.fusion, config.fusion.gen_dim
+    embedding = matrix(fusion.context_len, fusion.context_dim, dim) + matrix(fusion.context_len, dim, dim)
+    return embedding + config.generation["num_layers"] * 2 * matrix(fusion.context_len, dim, dim)
+
+
+def _dit(config: LightBagelConfig, tokens: int) -> int:
+    return 2 * patches(config, tokens) + time(config) + config.generation["num_layers"] * block(config, tokens)
+
+
+def wan_step(config: LightBagelConfig, rows: int, tokens: int) -> int:
+    """diffusers' Wan transformer over `rows` images of `tokens` tokens."""
+    return rows * (_dit(config, tokens) + context(config))
+
+
+def fusion_layer(config: LightBagelConfig, tokens: int, keys: int) -> int:
+    """A fusion layer over gen tokens that see `keys` tokens, themselves included."""
+    inner = config.fusion.heads * config.fusion.head_dim
+    return 4 * matrix(tokens, config.fusion.gen_dim, inner) + attention(tokens, keys, inner)
+
+
+def fused_step(config: LightBagelConfig, tokens: int, prefixes: Sequence[int]) -> int:
+    """A step over one row per prefix, each of `tokens` noised tokens that see so many tokens before them."""
+    fused = sum(fusion_layer(config, tokens, prefix + tokens) for prefix in prefixes)
+    return len(prefixes) * _dit(config, tokens) + config.fusion.layers * fused
+
+
+def und_layer(config: LightBagelConfig, tokens: int) -> int:
+    """A decoder layer of the VLM, every token beside every other: the mask hides scores, it does not save them."""
+    text = config.understanding["text_config"]
+    hidden, inner = text["hidden_size"], text["intermediate_size"]
+    shared = text["num_key_value_heads"] * hidden // text["num_attention_heads"]
+    projections = 2 * matrix(tokens, hidden, hidden) + 2 * matrix(tokens, hidden, shared)
+    return projections + 3 * matrix(tokens, hidden, inner) + attention(tokens, tokens, hidden)
+
+
+def encode(config: LightBagelConfig, und: int, clean: Sequence[int]) -> int:
+    """The prefix of one sample: `und` tokens through the VLM, source images of so many tokens through the DiT at t = 0.
+
+    Nobody reads what the last fusion layer, or a DiT block after it, would make of the source images.
+    """
+    fusion = config.fusion
+    inner = fusion.heads * fusion.head_dim
+    read = fusion.layers * 2 * matrix(und, fusion.und_dim, inner)
+    flops = fusion.und_layers * und_layer(config, und) + read
+    if clean:
+        dit = sum(patches(config, n) + fusion.layers * block(config, n) for n in clean) + time(config)
+        mixed = (fusion.layers - 1) * fusion_layer(config, sum(clean), und + sum(clean))
+        flops += dit + mixed + 2 * matrix(sum(clean), fusion.gen_dim, inner)
+    return flops
+
+
+def tokens_of(parts: Sequence[Part], patch: int) -> tuple[int, list[int]]:
+    """(und tokens, clean tokens of each source image) of a sample; `patch`: the DiT's latents per token side."""
+    und, clean = 0, []
+    for part in parts:
+        if isinstance(part, CleanImage):
+            height, width = part.latents.shape[-2:]
+            clean.append(height * width // patch**2)
+            und += MARKERS
+        else:
+            und += len(part.features) + MARKERS if isinstance(part, VitImage) else len(part)
+    return und, clean
+
+
+def prefix_length(parts: Sequence[Part], patch: int) -> int:
+    """How many tokens the noised ones see before themselves."""
+    und, clean = tokens_of(parts, patch)
+    return und + sum(clean) + MARKERS
+
+
+def encode_all(config: LightBagelConfig, samples: Sequence[Sequence[Part]], patch: int) -> int:
+    """The prefixes of several samples; what two begin with in common counts once."""
+    flops = 0
+    for number, parts in enumerate(samples):
+        earlier = samples[:number]
+        if parts in earlier:
+            continue
+        common = max((_common(parts, other) for other in earlier), default=0)
+        und, clean = tokens_of(parts, patch)
+        flops += encode(config, und + MARKERS, clean) - encode(config, *tokens_of(parts[:common], patch))
+    return flops
+
+
+def _common(one: Sequence[Part], other: Sequence[Part]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second in products of large random matrices, measured now, on as many threads as are set."""
+    side, times = (8192, 10) if device.type == "cuda" else (1024, 2)
+    a, b, out = (torch.randn(side, side, device=device).to(dtype) for _ in range(3))
+
+    def products() -> None:
+        for _ in range(times):
+            torch.mm(a, b, out=out)
+
+    return times * matrix(side, side, side) / statistics.median(interleaved({"": products}, 10, device)[""])

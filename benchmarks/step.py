@@ -1,0 +1,78 @@
+"""One denoising step with guidance: python -m benchmarks.step [--sizes 512 1024] [--threads 1 2] [--device cuda]
+
+Ours, diffusers' plain Wan transformer on the same rows and tokens, and the naive step (it encodes each branch anew and
+runs them one after another), in turns. `predicted` is what the operation counts say of ours over Wan's (see flops.py),
+`floor_ms` the operations of our step at the rate of large matrix products, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+from lightbagel_core.model import LightBagel
+
+from . import flops
+from .models import model_for, plain_wan
+from .runs import drawing, naive_velocity, step_flops, target_tokens
+from .timing import about, interleaved, launches, options, peak_bytes, ratio, rounds_within, table, write_json
+
+TIME = 0.7  # of the flow, where guidance acts
+BUDGET = 6.0  # seconds of measuring for each row
+
+
+@torch.no_grad()
+def row(model: LightBagel, wan: WanTransformer3DModel, size: int, rounds: int | None) -> dict[str, Any]:
+    device, dtype = model.device, model.gen.dtype
+    work = drawing(model, size)
+    context, x = model.encode(work.samples, size, size), work.noised
+    frames, times = x[:, :, None].to(dtype), torch.full((len(x),), 1000 * TIME, device=device)
+    learned = model.fusion.context.to(dtype).repeat(len(x), 1, 1)
+    ways = {
+        "ours": lambda: model.velocity(x, TIME, context),
+        "wan": lambda: wan(hidden_states=frames, timestep=times, encoder_hidden_states=learned),
+        "naive": lambda: naive_velocity(model, work, work.noise, TIME),
+    }
+    taken = interleaved(ways, rounds or rounds_within(BUDGET, ways, device), device)
+    middle = {name: statistics.median(each) for name, each in taken.items()}
+    count, tokens = step_flops(model, work), target_tokens(model, work)
+    predicted = count / flops.wan_step(model.config, len(x), tokens)
+    floor = count / flops.matrix_rate(device, dtype)
+    return {
+        "size": size,
+        "tokens": tokens,
+        **{f"{name}_ms": 1000 * seconds for name, seconds in middle.items()},
+        "ours_over_wan": ratio(taken, "ours", "wan"),
+        "predicted": predicted,
+        "over_predicted": ratio(taken, "ours", "wan") / predicted,
+        "naive_over_ours": ratio(taken, "naive", "ours"),
+        "floor_ms": 1000 * floor,
+        "ours_over_floor": middle["ours"] / floor,
+        **{f"{name}_{what}": n for name in ("ours", "wan") for what, n in launches(ways[name], device).items()},
+        "peak_gb": peak_bytes(ways["ours"], device) / 1e9,
+    }
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", help="pixels of a side")
+    parser.add_argument("--threads", type=int, nargs="+", help="of the CPU; default: 1 and 2")
+    args = parser.parse_args()
+    on_cpu = args.device.type != "cuda"
+    model = model_for(args.device)
+    wan = plain_wan(model)
+    rows = []
+    for threads in args.threads or ([1, 2] if on_cpu else [torch.get_num_threads()]):
+        torch.set_num_threads(threads)
+        for size in args.sizes or ([128, 256, 512, 1024] if on_cpu else [512, 1024, 1536, 2048]):
+            rows.append({"threads": threads, **row(model, wan, size, args.rounds)})
+    print(f"{model.config.name}, {args.device.type}, {model.gen.dtype}: one step of two branches")
+    print(table(rows))
+    write_json(args.json, {"model": model.config.name, **about(args.device), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The benchmarks: the operations they say each path has to do against torch's own count of them, and that what is
+compared is comparable. No time is looked at."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
+
+from benchmarks import edit, flops, image, load, runs, step
+from benchmarks.models import RUNNING, WithoutVae, model_for, modules_of, on_meta, plain_wan
+from benchmarks.timing import interleaved, launches, ratio, table
+from lightbagel_core.config import NANO, PUBLISHED
+from lightbagel_core.fused import CleanImage, VitImage
+from lightbagel_core.generation import Generation
+from lightbagel_core.layouts import read_config
+from lightbagel_core.model import LightBagel
+from lightbagel_core.tokenizer import open_tokenizer
+from lightbagel_core.understanding import Understanding
+
+META = torch.device("meta")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def nano_without_vae() -> LightBagel:
+    return model_for(CPU)
+
+
+@pytest.fixture(scope="module")
+def real() -> LightBagel:
+    """The real size on the meta device: shapes without numbers."""
+    config = read_config(PUBLISHED)
+    with on_meta():
+        modules = modules_of(config, "bfloat16", META, RUNNING)
+    und = Understanding(modules["understanding"], open_tokenizer(NANO), None, META)
+    return WithoutVae(config, und, Generation(modules["generation"]), modules["fusion"], modules["vae"])
+
+
+def counted(call: Callable[[], object]) -> int:
+    """Operations by torch's count, once all that is made only once has been made."""
+    with on_meta(scaled_dot_product_attention), torch.no_grad():
+        call()
+        with FlopCounterMode(display=False) as counter:
+            call()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, (64, 64)), (2, (32, 48))])
+def test_a_plain_wan_step(real, rows, size):
+    x = torch.empty(rows, 48, 1, *size, device=META, dtype=torch.bfloat16)
+    context = torch.empty(rows, 512, 4096, device=META, dtype=torch.bfloat16)
+    times = torch.empty(rows, device=META)
+    wan = plain_wan(real)
+    found = counted(lambda: wan(hidden_states=x, timestep=times, encoder_hidden_states=context))
+    assert found == flops.wan_step(real.config, rows, size[0] * size[1] // 4)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_fused_step(real, rows):
+    samples = [[[0] * 60]] * rows
+    x = torch.empty(rows, 48, 64, 32, device=META)
+    with on_meta():
+        context = real.encode(samples, 512, 1024)
+    config = real.config
+    # At every step each block projects the context anew, for every row.
+    anew = rows * config.generation["num_layers"] * 2 * flops.matrix(512, 3072, 3072)
+    assert counted(lambda: real.velocity(x, 0.5, context)) == flops.fused_step(config, 512, [62] * rows) + anew
+
+
+def test_an_encode(real):
+    """A prompt alone, and an edit's: its source passes through the DiT as well."""
+    config = real.config
+    embedding = flops.matrix(512, 4096, 3072) + flops.matrix(512, 3072, 3072)  # of the context, at every encode
+    alone = counted(lambda: real.encode([[[0] * 60]], 512, 512))
+    assert alone == flops.encode(config, 62, []) + embedding
+    latents, features = torch.empty(48, 64, 32, device=META), torch.empty(19 * 9, 3584, device=META)
+    sample = [CleanImage(latents), VitImage(features, 19, 9), [0] * 60]
+    found = counted(lambda: real.encode([sample], 512, 512))
+    und, clean = 2 + 19 * 9 + 2 + 60 + 2, [64 * 32 // 4]
+    assert flops.tokens_of(sample, 2) == (und - 2, clean)
+    kept = config.generation["num_layers"] - 1  # fusion layers, of which the last updates sources that nobody reads
+    assert kept == config.fusion.layers
+    unread = flops.fusion_layer(config, clean[0], und + clean[0]) - 2 * flops.matrix(clean[0], 3072, 3072)
+    contexts = flops.context(config) * kept // config.generation["num_layers"]
+    assert 0 <= found - flops.encode(config, und, clean) <= embedding + contexts + unread
+
+
+def test_the_published_size_is_what_the_issue_of_speed_counts(real):
+    """At 1024 x 1024, one branch: 12.1 TFLOP, of which the fusion 2.6; a fifth more than Wan alone."""
+    fused = flops.fused_step(real.config, 1024, [66])
+    assert fused == pytest.approx(12.1e12, rel=0.01)
+    assert 29 * flops.fusion_layer(real.config, 1024, 1024 + 66) == pytest.approx(2.6e12, rel=0.02)
+    assert fused / flops.wan_step(real.config, 1, 1024) == pytest.approx(1.21, abs=0.01)
+
+
+def test_what_samples_begin_with_in_common_counts_once(real):
+    picture, one, other = CleanImage(torch.empty(48, 64, 64, device=META)), [1] * 9, [1] * 5
+    count = lambda *samples: flops.encode_all(real.config, samples, 2)  # noqa: E731
+    shared = flops.encode(real.config, 2, [1024])
+    assert count([picture, one], [picture, one]) == count([picture, one])
+    assert count([picture, one], [picture, other]) == count([picture, one]) + count([picture, other]) - shared
+    assert count([picture, one], [one]) == count([picture, one]) + count([one])
+
+
+def test_calls_take_turns():
+    called = []
+    times = interleaved({name: lambda name=name: called.append(name) for name in "ab"}, 3, CPU)
+    assert "".join(called) == "abababab"  # the first two warm up
+    assert [len(each) for each in times.values()] == [3, 3]
+    assert ratio({"a": [2.0, 9.0, 4.0], "b": [1.0, 3.0, 1.0]}, "a", "b") == 3
+
+
+def test_operators_are_counted():
+    x = torch.ones(2, 2)
+    assert launches(lambda: (x + x) @ x, CPU) == {"operators": 2}
+
+
+def test_a_table_names_every_figure():
+    assert table([{"a": 1, "b": 0.12345}, {"a": 20, "c": None}]).splitlines() == [
+        "a      1  20",
+        "b  0.123   -",
+        "c      -   -",
+    ]
+
+
+def test_the_plain_wan_is_the_dit_called_itself(nano_without_vae):
+    x, times, context = torch.randn(2, 48, 1, 8, 8), torch.full((2,), 700.0), torch.randn(2, 8, 256)
+
+    def out(wan: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
+        arguments = {"hidden_states": x.to(dtype), "timestep": times, "encoder_hidden_states": context.to(dtype)}
+        return wan(**arguments).sample.float()
+
+    full = out(nano_without_vae.gen.dit, torch.float32)
+    torch.testing.assert_close(out(plain_wan(nano_without_vae), torch.float32), full)
+    half = WithoutVae.from_pretrained(NANO, "cpu", torch.bfloat16)  # diffusers keeps less of it in float32 than we do
+    half.need(*RUNNING)
+    assert (out(plain_wan(half), torch.bfloat16) - full).norm() < 0.1 * full.norm()
+
+
+@pytest.mark.parametrize("make", [lambda m: runs.drawing(m, 96, prompts=2), lambda m: runs.edit(m, 96, sources=2)])
+def test_the_naive_way_draws_the_same(nano_without_vae, make):
+    work = make(nano_without_vae)
+    drawn, slowly = (way(nano_without_vae, work, 3) for way in (runs.ours, runs.naive))
+    torch.testing.assert_close(drawn, slowly, rtol=1e-3, atol=1e-3)
+
+
+def test_forwards_of_a_picture(nano_without_vae):
+    model, steps = nano_without_vae, 4
+    with runs.forwards(model) as drawn:
+        runs.ours(model, runs.drawing(model, 64), steps)
+    assert drawn == {"vlm_passes": 1, "dit_rows": 2 * steps, "fusion_updates": 5 * steps}
+    with runs.forwards(model) as slowly:
+        runs.naive(model, runs.edit(model, 64), steps)
+    # Two of the three branches see the source.
+    assert slowly["vlm_passes"] == 3 * steps
+    assert slowly["dit_rows"] == (3 + 2) * steps
+    with runs.forwards(model) as nothing:
+        pass
+    assert not any(nothing.values())
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (step, ["--sizes", "64", "--threads", str(torch.get_num_threads())]),
+        (image, ["--size", "64", "--steps", "1"]),
+        (edit, ["--size", "64", "--steps", "1"]),
+    ],
+)
+def test_each_prints_its_figures_and_writes_them(module, options, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "figures.json"
+    words = [module.__name__, "--device", "cpu", "--rounds", "1", "--json", str(file), *options]
+    monkeypatch.setattr(sys, "argv", words)
+    module.main()
+    printed, written = capsys.readouterr().out, json.loads(file.read_text())
+    figures = written["rows"][0] if module is step else written
+    for name in ("naive_over_ours", "predicted", "ours_over_floor", "peak_gb"):
+        assert figures[name] > 0
+        assert name in printed
+
+
+def test_loading_the_nano_is_measured(capsys):
+    load.one(NANO, torch.float32, list(RUNNING), CPU)
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["made_gb"] == figures["weights_gb"] > figures["stored_gb"] > 0  # it is stored in half precision
