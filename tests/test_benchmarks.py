@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -132,7 +133,11 @@ def test_a_table_names_every_figure():
     ]
 
 
-def test_the_plain_wan_is_the_dit_called_itself(nano_without_vae):
+def dtypes_of(module: torch.nn.Module) -> dict[str, torch.dtype]:
+    return {name: parameter.dtype for name, parameter in module.named_parameters()}
+
+
+def test_the_plain_wan_is_the_dit_called_itself(nano_without_vae, tmp_path):
     x, times, context = torch.randn(2, 48, 1, 8, 8), torch.full((2,), 700.0), torch.randn(2, 8, 256)
 
     def out(wan: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
@@ -144,6 +149,9 @@ def test_the_plain_wan_is_the_dit_called_itself(nano_without_vae):
     half = WithoutVae.from_pretrained(NANO, "cpu", torch.bfloat16)  # diffusers keeps less of it in float32 than we do
     half.need(*RUNNING)
     assert (out(plain_wan(half), torch.bfloat16) - full).norm() < 0.1 * full.norm()
+    half.gen.dit.save_pretrained(tmp_path)
+    theirs = WanTransformer3DModel.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert dtypes_of(plain_wan(half)) == dtypes_of(theirs)
 
 
 @pytest.mark.parametrize("make", [lambda m: runs.drawing(m, 96, prompts=2), lambda m: runs.edit(m, 96, sources=2)])
