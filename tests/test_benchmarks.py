@@ -52,7 +52,8 @@ def counted(call: Callable[[], object]) -> int:
         call()
         with FlopCounterMode(display=False) as counter:
             call()
-    return counter.get_total_flops()
+    tables = counter.get_flop_counts().get("Qwen2_5_VLRotaryEmbedding", {})  # a product in transformers 4 only
+    return counter.get_total_flops() - sum(tables.values())
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, (64, 64)), (2, (32, 48))])
