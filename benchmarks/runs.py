@@ -1,4 +1,4 @@
-"""What is drawn, and the ways to draw it that are compared: ours, and the naive one."""
+"""What is drawn, and the ways to do it that are compared: ours, the naive one, and a plain Wan's on as many tokens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
 from lightbagel_core import plan
@@ -106,6 +107,32 @@ def naive(model: LightBagel, work: Work, steps: int) -> Tensor:
     default = model.config.defaults
     solver = make_solver(default.solver, steps, default.shift, model.device)
     return sample(lambda x, t: naive_velocity(model, work, x, t), work.noise, solver)
+
+
+def wan_velocity(model: LightBagel, wan: WanTransformer3DModel, x: Tensor, t: float) -> Tensor:
+    """A plain Wan's velocity of latents x [B, C, h, w], with the learned context for its text."""
+    times = torch.full((len(x),), 1000 * t, device=x.device)
+    learned = model.fusion.context.to(model.gen.dtype).repeat(len(x), 1, 1)
+    frames = x[:, :, None].to(model.gen.dtype)
+    return wan(hidden_states=frames, timestep=times, encoder_hidden_states=learned).sample[:, :, 0].float()
+
+
+@torch.no_grad()
+def plain(model: LightBagel, wan: WanTransformer3DModel, work: Work, steps: int) -> Tensor:
+    """What a plain Wan makes of the same noise in as many steps of as many branches, side by side."""
+    default, count = model.config.defaults, len(work.guidance.branches)
+    solver = make_solver(default.solver, steps, default.shift, model.device)
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        together = wan_velocity(model, wan, x.repeat(count, 1, 1, 1), t)
+        return combine(list(together.chunk(count)), work.guidance, model.gen.patch)
+
+    return sample(velocity, work.noise, solver)
+
+
+def wan_flops(model: LightBagel, work: Work) -> int:
+    """Of a plain Wan's step."""
+    return flops.wan_step(model.config, len(work.noised), target_tokens(model, work))
 
 
 def step_flops(model: LightBagel, work: Work) -> int:

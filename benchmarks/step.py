@@ -1,7 +1,7 @@
 """One denoising step with guidance: python -m benchmarks.step [--sizes 512 1024] [--threads 1 2] [--device cuda]
 
 Ours, diffusers' plain Wan transformer on the same rows and tokens, and the naive step (it encodes each branch anew and
-runs them one after another), in turns. `predicted` is what the operation counts say of ours over Wan's (see flops.py),
+runs them one after another), in turns. `…_predicted` is what the operation counts say of a ratio (see flops.py),
 `floor_ms` the operations of our step at the rate of large matrix products, measured in the same run.
 """
 
@@ -17,7 +17,7 @@ from lightbagel_core.model import LightBagel
 
 from . import flops
 from .models import model_for, plain_wan
-from .runs import drawing, naive_velocity, step_flops, target_tokens
+from .runs import drawing, naive_velocity, step_flops, target_tokens, wan_flops, wan_velocity
 from .timing import about, interleaved, launches, options, peak_bytes, ratio, rounds_within, table, write_json
 
 TIME = 0.7  # of the flow, where guidance acts
@@ -26,27 +26,24 @@ BUDGET = 6.0  # seconds of measuring for each row
 
 @torch.no_grad()
 def row(model: LightBagel, wan: WanTransformer3DModel, size: int, rounds: int | None) -> dict[str, Any]:
-    device, dtype = model.device, model.gen.dtype
-    work = drawing(model, size)
+    device, work = model.device, drawing(model, size)
     context, x = model.encode(work.samples, size, size), work.noised
-    frames, times = x[:, :, None].to(dtype), torch.full((len(x),), 1000 * TIME, device=device)
-    learned = model.fusion.context.to(dtype).repeat(len(x), 1, 1)
     ways = {
         "ours": lambda: model.velocity(x, TIME, context),
-        "wan": lambda: wan(hidden_states=frames, timestep=times, encoder_hidden_states=learned),
+        "wan": lambda: wan_velocity(model, wan, x, TIME),
         "naive": lambda: naive_velocity(model, work, work.noise, TIME),
     }
     taken = interleaved(ways, rounds or rounds_within(BUDGET, ways, device), device)
     middle = {name: statistics.median(each) for name, each in taken.items()}
-    count, tokens = step_flops(model, work), target_tokens(model, work)
-    predicted = count / flops.wan_step(model.config, len(x), tokens)
-    floor = count / flops.matrix_rate(device, dtype)
+    count = step_flops(model, work)
+    predicted = count / wan_flops(model, work)
+    floor = count / flops.matrix_rate(device, model.gen.dtype)
     return {
         "size": size,
-        "tokens": tokens,
+        "tokens": target_tokens(model, work),
         **{f"{name}_ms": 1000 * seconds for name, seconds in middle.items()},
         "ours_over_wan": ratio(taken, "ours", "wan"),
-        "predicted": predicted,
+        "ours_over_wan_predicted": predicted,
         "over_predicted": ratio(taken, "ours", "wan") / predicted,
         "naive_over_ours": ratio(taken, "naive", "ours"),
         "floor_ms": 1000 * floor,

@@ -1,7 +1,7 @@
-"""A whole run, ours against the naive one: what `image` and `edit` have in common.
+"""A whole run, ours against the naive one and a plain Wan's: what `image` and `edit` have in common.
 
-From given parts to latents: the VAE, and the ViT on source pictures, are the same for both and left out.
-`naive_over_ours` is the median over rounds taken in turns, `predicted` what the operation counts say of it (flops.py).
+From given parts to latents: the VAE, and the ViT on source pictures, are the same and left out. Ratios are medians
+over rounds taken in turns, `…_predicted` is what the operation counts say of them (see flops.py).
 `floor_s` is all operations of our run at the rate of large matrix products, measured in the same run; `share_of_rate`
 how much of that rate the run reaches. Forwards are those of one picture, operators or kernels those of one step.
 """
@@ -14,21 +14,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from lightbagel_core.model import LightBagel
 
 from . import flops
-from .models import model_for
-from .runs import Work, forwards, naive, naive_flops, ours, ours_flops
+from .models import model_for, plain_wan
+from .runs import Work, forwards, naive, naive_flops, ours, ours_flops, plain, wan_flops
 from .timing import about, interleaved, launches, options, peak_bytes, ratio, rounds_within, table, write_json
 
 BUDGET = 15.0  # seconds of measuring for each row
 
 
 @torch.no_grad()
-def row(model: LightBagel, work: Work, steps: int, rounds: int | None) -> dict[str, Any]:
+def row(model: LightBagel, wan: WanTransformer3DModel, work: Work, steps: int, rounds: int | None) -> dict[str, Any]:
     device, pictures = model.device, len(work.noise)
-    ways = {"ours": lambda: ours(model, work, steps), "naive": lambda: naive(model, work, steps)}
+    ways = {
+        "ours": lambda: ours(model, work, steps),
+        "wan": lambda: plain(model, wan, work, steps),
+        "naive": lambda: naive(model, work, steps),
+    }
     taken = interleaved(ways, rounds or rounds_within(BUDGET, ways, device), device)
     seconds = statistics.median(taken["ours"])
     count = ours_flops(model, work, steps)
@@ -42,9 +47,12 @@ def row(model: LightBagel, work: Work, steps: int, rounds: int | None) -> dict[s
         "steps": steps,
         "ours_s": seconds,
         "ours_s_per_image": seconds / pictures,
+        "wan_s": statistics.median(taken["wan"]),
         "naive_s": statistics.median(taken["naive"]),
+        "ours_over_wan": ratio(taken, "ours", "wan"),
+        "ours_over_wan_predicted": count / (steps * wan_flops(model, work)),
         "naive_over_ours": ratio(taken, "naive", "ours"),
-        "predicted": naive_flops(model, work, steps) / count,
+        "naive_over_ours_predicted": naive_flops(model, work, steps) / count,
         "floor_s": floor,
         "ours_over_floor": seconds / floor,
         "share_of_rate": floor / seconds,
@@ -69,10 +77,11 @@ def arguments(text: str | None, growth: str) -> argparse.Namespace:
 def report(args: argparse.Namespace, model: LightBagel, what: str, work: Work, growth: Mapping[str, Work]) -> None:
     """Measures the run itself, then what grows (of few steps), and prints and writes both."""
     default = model.config.defaults
-    figures = row(model, work, args.steps or default.steps, args.rounds)
+    wan = plain_wan(model)
+    figures = row(model, wan, work, args.steps or default.steps, args.rounds)
     print(f"{model.config.name}, {args.device.type}, {model.gen.dtype}, threads: {torch.get_num_threads()}: {what}")
     print(table([figures]))
-    rows = [{"case": name, **row(model, each, args.steps or 3, args.rounds)} for name, each in growth.items()]
+    rows = [{"case": name, **row(model, wan, each, args.steps or 3, args.rounds)} for name, each in growth.items()]
     if rows:
         print(table(rows))
     head = {"model": model.config.name, **about(args.device), "threads": torch.get_num_threads()}

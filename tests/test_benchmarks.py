@@ -162,6 +162,15 @@ def test_the_naive_way_draws_the_same(nano_without_vae, make):
     torch.testing.assert_close(drawn, slowly, rtol=1e-3, atol=1e-3)
 
 
+def test_a_plain_wan_draws_what_ours_does_when_the_fusion_adds_nothing():
+    unfused = model_for(CPU)
+    for layer in unfused.fusion.layers:
+        layer.gen_out.weight.zero_()
+    work = runs.drawing(unfused, 96, prompts=2)
+    drawn, plainly = runs.ours(unfused, work, 3), runs.plain(unfused, plain_wan(unfused), work, 3)
+    torch.testing.assert_close(drawn, plainly, rtol=1e-3, atol=1e-3)
+
+
 def test_forwards_of_a_picture(nano_without_vae):
     model, steps = nano_without_vae, 4
     with runs.forwards(model) as drawn:
@@ -192,7 +201,7 @@ def test_each_prints_its_figures_and_writes_them(module, options, tmp_path, monk
     module.main()
     printed, written = capsys.readouterr().out, json.loads(file.read_text())
     figures = written["rows"][0] if module is step else written
-    for name in ("naive_over_ours", "predicted", "ours_over_floor", "peak_gb"):
+    for name in ("naive_over_ours", "ours_over_wan", "ours_over_wan_predicted", "ours_over_floor", "peak_gb"):
         assert figures[name] > 0
         assert name in printed
 
