@@ -23,7 +23,7 @@ from .models import model_for, plain_wan
 from .runs import Work, forwards, naive, naive_flops, ours, ours_flops, plain, wan_flops
 from .timing import about, interleaved, launches, options, peak_bytes, ratio, rounds_within, table, write_json
 
-BUDGET = 15.0  # seconds of measuring for each row
+BUDGET = 8.0  # seconds of measuring for each row
 
 
 @torch.no_grad()
