@@ -8,8 +8,7 @@ inputs made before. A batch's questions differ in length, so that it is padded a
 
 from __future__ import annotations
 
-import argparse
-import json
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,8 +19,6 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
 
-from benchmarks.memory import modules_of
-from benchmarks.timing import interleaved, table
 from lightbagel_core.config import CACHES, DESCRIBE, PUBLISHED, LightBagelConfig
 from lightbagel_core.layouts import read_config
 from lightbagel_core.model import LightBagel
@@ -36,6 +33,9 @@ from lightbagel_core.understanding import (
     Turn,
     Understanding,
 )
+
+from .models import modules_of
+from .timing import about, interleaved, options, peak_bytes, ratio, table, write_json
 
 QUESTIONS = (DESCRIBE, "what colour is the circle?")
 
@@ -103,30 +103,20 @@ def turns_of(count: int, side: int) -> list[Turn]:
 def ways(und: Understanding, turns: Sequence[Turn], cache: str, tokens: int) -> dict[str, Callable[[], Any]]:
     """What is compared: each answers the turns in exactly `tokens` new tokens."""
     processor = StockProcessor.of(und)
-    options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
-    options |= {"cache_implementation": CACHES[cache]}
+    asked = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
+    asked |= {"cache_implementation": CACHES[cache]}
     ready = processor.inputs(turns).to(und.device)
 
     def stock() -> list[str]:
         inputs = processor.inputs(turns).to(und.device)
-        answers = und.vlm.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
+        answers = und.vlm.generate(**inputs, **asked)[:, inputs["input_ids"].shape[1] :]
         return list(processor.batch_decode(answers, skip_special_tokens=True))
 
     return {
         "ours": lambda: und.answers(turns, tokens, cache, min_new_tokens=tokens),
         "stock": stock,
-        "ready": lambda: und.vlm.generate(**ready, **options),
+        "ready": lambda: und.vlm.generate(**ready, **asked),
     }
-
-
-def peak(task: Callable[[], Any], device: torch.device) -> float | None:
-    """The most GB held while it runs, the weights included; None where there is no allocator to ask."""
-    if device.type != "cuda":
-        return None
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    task()
-    return torch.cuda.max_memory_allocated(device) / 1e9
 
 
 def measured(
@@ -143,44 +133,42 @@ def measured(
             whole, short = ways(und, turns, cache, tokens), ways(und, turns, cache, 1)
             tasks |= {f"{cache} {name}": task for name, task in whole.items()}
             tasks |= {f"{cache} {name} first": short[name] for name in ("ours", "stock")}
-        taken = interleaved(tasks, rounds, und.device)
+        times = interleaved(tasks, rounds, und.device)
+        taken = {name: statistics.median(each) for name, each in times.items()}
         for cache in CACHES:
-            ours, stock, ready = (taken[f"{cache} {name}"] for name in ("ours", "stock", "ready"))
-            row = {"pictures": count, "cache": cache, "ours": ours, "stock": stock, "ready": ready}
-            row |= {"ours/stock": ours / stock, "ours/ready": ours / ready}
-            row |= {"a picture/alone": ours / count / taken["alone"], "first token": taken[f"{cache} ours first"]}
+            ours = f"{cache} ours"
+            row: dict[str, Any] = {"pictures": count, "cache": cache}
+            row |= {name: taken[f"{cache} {name}"] for name in ("ours", "stock", "ready")}
+            row |= {f"ours/{name}": ratio(times, ours, f"{cache} {name}") for name in ("stock", "ready")}
+            row |= {"a picture/alone": ratio(times, ours, "alone") / count, "first token": taken[f"{ours} first"]}
             for name in ("ours", "stock"):
                 after = taken[f"{cache} {name}"] - taken[f"{cache} {name} first"]
                 row[f"{name}, ms a token"] = after / (tokens - 1) * 1e3
-            yield row | {f"{name}, GB": peak(tasks[f"{cache} {name}"], und.device) for name in ("ours", "stock")}
+            for name in ("ours", "stock"):
+                row[f"{name}, GB"] = peak_bytes(tasks[f"{cache} {name}"], und.device) / 1e9
+            yield row
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
+    parser = options(__doc__)
     parser.add_argument("--size", type=int, help="pixels of a picture's side; default: 1024, the nano's 128")
     parser.add_argument("--tokens", type=int, default=64, help="new tokens of each answer; at least 2")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], metavar="PICTURES")
-    parser.add_argument("--json", help="a file for the same figures")
     args = parser.parse_args()
-    device = torch.device(args.device)
-    if device.type == "cuda":
-        und, name = random_weights(read_config(PUBLISHED), device), torch.cuda.get_device_name(device)
+    cuda = args.device.type == "cuda"
+    if cuda:
+        und = random_weights(read_config(PUBLISHED), args.device)
     else:
-        model = LightBagel.from_pretrained("nano", device)
+        model = LightBagel.from_pretrained("nano", args.device)
         model.need("understanding")
-        und, name = model.und, f"{device.type}, {torch.get_num_threads()} threads"
-    side = args.size or (1024 if device.type == "cuda" else 128)
-    dtype = str(und.vlm.dtype).removeprefix("torch.")
-    about = {"device": name, "dtype": dtype, "side": side, "tokens": args.tokens, "rounds": args.rounds}
-    about |= {"torch": torch.__version__, "transformers": transformers.__version__}
-    print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    rows = list(measured(und, side, args.tokens, args.rounds, args.batches))
+        und = model.und
+    side, rounds = args.size or (1024 if cuda else 128), args.rounds or 5
+    figures = about(args.device) | {"transformers": transformers.__version__, "threads": torch.get_num_threads()}
+    figures |= {"dtype": str(und.vlm.dtype), "side": side, "tokens": args.tokens, "rounds": rounds}
+    print(", ".join(f"{key} {value}" for key, value in figures.items()), flush=True)
+    rows = list(measured(und, side, args.tokens, rounds, args.batches))
     print(table(rows))
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(about | {"rows": rows}, file, indent=1)
+    write_json(args.json, figures | {"rows": rows})
 
 
 if __name__ == "__main__":

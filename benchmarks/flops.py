@@ -5,23 +5,20 @@ without something, that is left out too, so these are floors:
 
 - a plain Wan step embeds its context and projects it to cross-attention keys and values, per row and at every step;
 - a fused step need not: its context is the learned one, a constant of the loaded model;
-- an encode does what samples begin with in common once.
+- an encode does what samples begin with in common once (see lightbagel_core/pack.py).
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from itertools import takewhile
 
 import torch
 
 from lightbagel_core.config import LightBagelConfig
-from lightbagel_core.fused import CleanImage, Part, VitImage
+from lightbagel_core.pack import Pack
 
 from .timing import interleaved
-
-MARKERS = 2  # und tokens around every image
 
 
 def matrix(rows: int, inputs: int, outputs: int) -> int:
@@ -90,56 +87,20 @@ def und_layer(config: LightBagelConfig, tokens: int) -> int:
     return projections + 3 * matrix(tokens, hidden, inner) + attention(tokens, tokens, hidden)
 
 
-def encode(config: LightBagelConfig, und: int, clean: Sequence[int]) -> int:
-    """The prefix of one sample: `und` tokens through the VLM, source images of so many tokens through the DiT at t = 0.
+def encode(config: LightBagelConfig, tokens: Pack) -> int:
+    """The constant tokens of samples: und tokens through the VLM, source images through the DiT at t = 0.
 
     Nobody reads what the last fusion layer, or a DiT block after it, would make of the source images.
     """
     fusion = config.fusion
     inner = fusion.heads * fusion.head_dim
-    read = fusion.layers * 2 * matrix(und, fusion.und_dim, inner)
-    flops = fusion.und_layers * und_layer(config, und) + read
-    if clean:
-        dit = sum(patches(config, n) + fusion.layers * block(config, n) for n in clean) + time(config)
-        mixed = (fusion.layers - 1) * fusion_layer(config, sum(clean), und + sum(clean))
-        flops += dit + mixed + 2 * matrix(sum(clean), fusion.gen_dim, inner)
-    return flops
-
-
-def tokens_of(parts: Sequence[Part], patch: int) -> tuple[int, list[int]]:
-    """(und tokens, clean tokens of each source image) of a sample; `patch`: the DiT's latents per token side."""
-    und, clean = 0, []
-    for part in parts:
-        if isinstance(part, CleanImage):
-            height, width = part.latents.shape[-2:]
-            clean.append(height * width // patch**2)
-            und += MARKERS
-        else:
-            und += len(part.features) + MARKERS if isinstance(part, VitImage) else len(part)
-    return und, clean
-
-
-def prefix_length(parts: Sequence[Part], patch: int) -> int:
-    """How many tokens the noised ones see before themselves."""
-    und, clean = tokens_of(parts, patch)
-    return und + sum(clean) + MARKERS
-
-
-def encode_all(config: LightBagelConfig, samples: Sequence[Sequence[Part]], patch: int) -> int:
-    """The prefixes of several samples; what two begin with in common counts once."""
-    flops = 0
-    for number, parts in enumerate(samples):
-        earlier = samples[:number]
-        if parts in earlier:
-            continue
-        common = max((_common(parts, other) for other in earlier), default=0)
-        und, clean = tokens_of(parts, patch)
-        flops += encode(config, und + MARKERS, clean) - encode(config, *tokens_of(parts[:common], patch))
-    return flops
-
-
-def _common(one: Sequence[Part], other: Sequence[Part]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    count = fusion.und_layers * und_layer(config, tokens.und)
+    count += fusion.layers * 2 * matrix(tokens.und, fusion.und_dim, inner)
+    for image in tokens.clean:
+        n = len(image.own)
+        count += patches(config, n) + fusion.layers * block(config, n)
+        count += (fusion.layers - 1) * fusion_layer(config, n, len(image.seen)) + 3 * matrix(n, fusion.gen_dim, inner)
+    return count + (time(config) if tokens.clean else 0)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:

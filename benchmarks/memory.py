@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten
 from lightbagel_core import fused, plan
 from lightbagel_core import vae as vae_module
 from lightbagel_core.attention import SDPA
-from lightbagel_core.config import PARTS, PUBLISHED, LightBagelConfig
+from lightbagel_core.config import PUBLISHED, LightBagelConfig
 from lightbagel_core.fused import CleanImage
 from lightbagel_core.generation import Generation
 from lightbagel_core.images import size_by_rule

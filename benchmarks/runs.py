@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,12 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from lightbagel_core import plan
+from lightbagel_core import fused, plan
 from lightbagel_core.flow import Guidance, combine
 from lightbagel_core.fused import CleanImage, Part, VitImage
 from lightbagel_core.images import size_by_rule
 from lightbagel_core.model import LightBagel
+from lightbagel_core.pack import Pack
 from lightbagel_core.sampling import make_solver, sample
 
 from . import flops
@@ -135,9 +136,15 @@ def wan_flops(model: LightBagel, work: Work) -> int:
     return flops.wan_step(model.config, len(work.noised), target_tokens(model, work))
 
 
+def packed(model: LightBagel, work: Work, samples: Sequence[Sequence[Part]]) -> Pack:
+    """The constant tokens of some of a work's samples."""
+    grid = model.gen.grid(*work.noise.shape[-2:])
+    return fused.packed(samples, [fused.layout_of(parts, model.gen.patch, grid) for parts in samples])
+
+
 def step_flops(model: LightBagel, work: Work) -> int:
     """Of one guided step."""
-    prefixes = [flops.prefix_length(parts, model.gen.patch) for parts in work.samples]
+    prefixes = [len(prefix) for prefix in packed(model, work, work.samples).prefix]
     return flops.fused_step(model.config, target_tokens(model, work), prefixes)
 
 
@@ -147,11 +154,12 @@ def target_tokens(model: LightBagel, work: Work) -> int:
 
 
 def ours_flops(model: LightBagel, work: Work, steps: int) -> int:
-    return flops.encode_all(model.config, work.samples, model.gen.patch) + steps * step_flops(model, work)
+    encoded = flops.encode(model.config, packed(model, work, work.samples))
+    return encoded + steps * step_flops(model, work)
 
 
 def naive_flops(model: LightBagel, work: Work, steps: int) -> int:
-    encoded = sum(flops.encode_all(model.config, [parts], model.gen.patch) for parts in work.samples)
+    encoded = sum(flops.encode(model.config, packed(model, work, [parts])) for parts in work.samples)
     return steps * (encoded + step_flops(model, work))
 
 

@@ -181,7 +181,7 @@ def prefix(
         hidden = gen.embed(torch.stack([clean[i] for i in members]))
         own_rotary = gen.rotary(gen.grid(*shape[1:]), device)
         sources.append(_Sources(hidden, own_rotary, rotary(positions[:, own]), own, seen))
-    _, still = gen.time(torch.zeros(1, device=device))
+    still = gen.time(torch.zeros(1, device=device))[1] if sources else None
 
     batch, n = tokens.noised_positions.shape[1:]
     longest = max(map(len, tokens.prefix))

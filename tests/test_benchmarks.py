@@ -20,7 +20,6 @@ from benchmarks import edit, flops, image, load, runs, step
 from benchmarks.models import RUNNING, WithoutVae, model_for, modules_of, on_meta, plain_wan
 from benchmarks.timing import interleaved, launches, ratio, table
 from lightbagel_core.config import NANO, PUBLISHED
-from lightbagel_core.fused import CleanImage, VitImage
 from lightbagel_core.generation import Generation
 from lightbagel_core.layouts import read_config
 from lightbagel_core.model import LightBagel
@@ -73,27 +72,16 @@ def test_a_fused_step(real, rows):
     with on_meta():
         context = real.encode(samples, 512, 1024)
     config = real.config
-    # At every step each block projects the context anew, for every row.
-    anew = rows * config.generation["num_layers"] * 2 * flops.matrix(512, 3072, 3072)
-    assert counted(lambda: real.velocity(x, 0.5, context)) == flops.fused_step(config, 512, [62] * rows) + anew
+    assert counted(lambda: real.velocity(x, 0.5, context)) == flops.fused_step(config, 512, [62] * rows)
 
 
-def test_an_encode(real):
-    """A prompt alone, and an edit's: its source passes through the DiT as well."""
-    config = real.config
-    embedding = flops.matrix(512, 4096, 3072) + flops.matrix(512, 3072, 3072)  # of the context, at every encode
-    alone = counted(lambda: real.encode([[[0] * 60]], 512, 512))
-    assert alone == flops.encode(config, 62, []) + embedding
-    latents, features = torch.empty(48, 64, 32, device=META), torch.empty(19 * 9, 3584, device=META)
-    sample = [CleanImage(latents), VitImage(features, 19, 9), [0] * 60]
-    found = counted(lambda: real.encode([sample], 512, 512))
-    und, clean = 2 + 19 * 9 + 2 + 60 + 2, [64 * 32 // 4]
-    assert flops.tokens_of(sample, 2) == (und - 2, clean)
-    kept = config.generation["num_layers"] - 1  # fusion layers, of which the last updates sources that nobody reads
-    assert kept == config.fusion.layers
-    unread = flops.fusion_layer(config, clean[0], und + clean[0]) - 2 * flops.matrix(clean[0], 3072, 3072)
-    contexts = flops.context(config) * kept // config.generation["num_layers"]
-    assert 0 <= found - flops.encode(config, und, clean) <= embedding + contexts + unread
+@pytest.mark.parametrize("make", [runs.drawing, lambda m, size: runs.edit(m, size, sources=2)])
+def test_an_encode(real, make):
+    """Of all branches; what they have in common counts once."""
+    with on_meta():
+        work = make(real, 512)
+    found = counted(lambda: real.encode(work.samples, 512, 512))
+    assert found == flops.encode(real.config, runs.packed(real, work, work.samples))
 
 
 def test_the_published_size_is_what_the_issue_of_speed_counts(real):
@@ -102,15 +90,6 @@ def test_the_published_size_is_what_the_issue_of_speed_counts(real):
     assert fused == pytest.approx(12.1e12, rel=0.01)
     assert 29 * flops.fusion_layer(real.config, 1024, 1024 + 66) == pytest.approx(2.6e12, rel=0.02)
     assert fused / flops.wan_step(real.config, 1, 1024) == pytest.approx(1.21, abs=0.01)
-
-
-def test_what_samples_begin_with_in_common_counts_once(real):
-    picture, one, other = CleanImage(torch.empty(48, 64, 64, device=META)), [1] * 9, [1] * 5
-    count = lambda *samples: flops.encode_all(real.config, samples, 2)  # noqa: E731
-    shared = flops.encode(real.config, 2, [1024])
-    assert count([picture, one], [picture, one]) == count([picture, one])
-    assert count([picture, one], [picture, other]) == count([picture, one]) + count([picture, other]) - shared
-    assert count([picture, one], [one]) == count([picture, one]) + count([one])
 
 
 def test_calls_take_turns():

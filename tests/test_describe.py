@@ -164,4 +164,4 @@ def test_the_benchmark_compares_like_with_like(monkeypatch):
 def test_the_benchmark_measures_each_batch_with_each_cache(tiny):
     rows = list(measured(tiny.und, side=56, tokens=2, rounds=1, batches=[1, 2]))
     assert [(row["pictures"], row["cache"]) for row in rows] == [(i, cache) for i in (1, 2) for cache in CACHES]
-    assert len(table(rows).splitlines()) == 5
+    assert len(table(rows).splitlines()) == len(rows[0])

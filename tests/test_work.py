@@ -84,8 +84,8 @@ def expected(
         "learned context size": int(first),
         "learned keys": int(first),
         "learned keys size": int(first),
-        "time": 1 + steps,  # the source images' t = 0, then each step's
-        "time size": 1 + rows * steps,
+        "time": passes + steps,  # the source images' t = 0, then each step's
+        "time size": passes + rows * steps,
         "rotary": 1 + passes,
         "rotary size": 1 + passes,
         "head": steps,
