@@ -224,7 +224,8 @@ class Fused:
             return self.fusion[i].listen(tokens, prefix.rotary, prefix.keys[i], prefix.values[i], attend)
 
         options["patches_replace"] = self.after_blocks(listen, options.get("patches_replace", {}))
-        return executor(x, timestep, learned.expand(len(x), -1, -1), clip_fea, time_dim_concat, options, **kwargs)
+        own = x.clone()  # EasyCache adds to what it is handed, and in float32 that would be the sampler's own latents
+        return executor(own, timestep, learned.expand(len(x), -1, -1), clip_fea, time_dim_concat, options, **kwargs)
 
     def after_blocks(self, listen: Callable[[Tensor, int], Tensor], others: dict[str, Any]) -> dict[str, Any]:
         """Wan's block replacements `others`, with a fusion layer after each block that has one."""

@@ -236,8 +236,11 @@ def test_what_changes_cfg_acts_in_ksampler_alone(host, loaded, prompts):
 
 
 def test_easy_cache_skips_forwards(host, loaded, prompts, monkeypatch):
-    """It sees our forwards as it sees a native model's: none skipped changes nothing, some skipped are not computed."""
-    model = loaded[0]
+    """It sees our forwards as it sees a native model's: none skipped changes nothing, some skipped are not computed.
+
+    In float32 too, where what it adds to its input must not reach the sampler's latents: then no picture is left.
+    """
+    model, _, vae = loaded
     wan, forwards = type(model.model.diffusion_model), []
     forward = wan.forward_orig
     monkeypatch.setattr(wan, "forward_orig", lambda *args, **kwargs: forwards.append(1) or forward(*args, **kwargs))
@@ -250,10 +253,11 @@ def test_easy_cache_skips_forwards(host, loaded, prompts, monkeypatch):
 
     never, all_steps = cached(0.0)
     assert all_steps == 20
-    assert torch.equal(never, ksampler(host, model, prompts, steps=20))
+    plain = ksampler(host, model, prompts, steps=20)
+    assert torch.equal(never, plain)
     some, fewer = cached(0.05)
-    assert fewer < 20
-    assert torch.isfinite(some).all()
+    assert fewer < 15
+    assert psnr(*(pixels(host("VAEDecode", vae, {"samples": samples})) for samples in (some, plain))) > 35
 
 
 def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
