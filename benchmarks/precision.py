@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightbagel_core.config import NANO
 from lightbagel_core.flow import Guidance, combine
+from lightbagel_core.fused import Part
 from lightbagel_core.model import LightBagel
 from lightbagel_core.parts import PARTS
 from lightbagel_core.precision import MODES
@@ -35,9 +36,9 @@ def opened(dtype: torch.dtype) -> LightBagel:
     return model
 
 
-def mixed(half: LightBagel, small: LightBagel, parts: tuple[str, ...]) -> LightBagel:
+def mixed(half: LightBagel, small: LightBagel, names: tuple[str, ...]) -> LightBagel:
     """`half` with some parts of `small`."""
-    chosen = [getattr(small if name in parts else half, name) for name in ("und", "gen", "fusion", "vae")]
+    chosen = [getattr(small if name in names else half, name) for name in ("und", "gen", "fusion", "vae")]
     return LightBagel(half.config, *chosen)
 
 
@@ -52,14 +53,19 @@ def runs(count: int) -> Iterator[tuple[str, object, Guidance]]:
             yield random_prompt(rng)[0], None, Guidance(2.0)
 
 
-def contexts(model: LightBagel, words: str, source: object, guidance: Guidance) -> list:
+def parts(model: LightBagel, words: str, source: object) -> dict[str, list[Part]]:
+    """The parts of each guidance branch of one sample."""
     seen = [] if source is None else [model.clean(source), model.vit(source)]
-    parts = {
+    return {
         "full": [*seen, model.text(words)],
         "negative": [*seen, model.text("")],
         "no_image": [model.text(words)],
     }
-    return [model.encode([parts[name]], SIDE, SIDE) for name in guidance.branches]
+
+
+def contexts(model: LightBagel, words: str, source: object, guidance: Guidance) -> list:
+    said = parts(model, words, source)
+    return [model.encode([said[name]], SIDE, SIDE) for name in guidance.branches]
 
 
 def velocity(model: LightBagel, branches: list, x: Tensor, t: float, guidance: Guidance) -> Tensor:
@@ -95,7 +101,7 @@ def main() -> None:
     args = parser.parse_args()
     exact = opened(torch.float32)
     models = {name: opened(dtype) for name, dtype in MODES.items() if name != "float32"}
-    models |= {name: mixed(models["bfloat16"], models["float8"], parts) for name, parts in ALONE.items()}
+    models |= {name: mixed(models["bfloat16"], models["float8"], names) for name, names in ALONE.items()}
     errors: dict[str, list[float]] = {name: [] for name in models}
     likeness: dict[str, list[float]] = {name: [] for name in models}
     for number, (words, source, guidance) in enumerate(runs(args.scenes)):
