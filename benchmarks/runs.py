@@ -90,14 +90,22 @@ def ours(model: LightBagel, work: Work, steps: int) -> Any:
 
 @torch.no_grad()
 def naive_velocity(model: LightBagel, work: Work, x: Tensor, t: float) -> Tensor:
-    """The guided velocity with nothing kept from step to step: each sample of each branch alone, encoded anew.
+    """The guided velocity with nothing kept from step to step: each sample of each branch alone, encoded anew, and the
+    learned context through the DiT's projections for each.
 
     What the VAE's encoder and the ViT made of the sources is given, as it is to `draw`.
     """
+    und, gen, fusion = model.und, model.gen, model.fusion
 
     def alone(name: str, number: int) -> Tensor:
-        context = model.encode([work.branches[name][number]], work.size, work.size)
-        return model.velocity(x[number : number + 1], t, context)
+        samples, one = [work.branches[name][number]], x[number : number + 1]
+        tokens = packed(model, work, samples)
+        states = fused.und_states(und, samples, tokens)
+        clean = [part.latents for part in samples[0] if isinstance(part, CleanImage)]
+        learned = gen.learned_context(fusion.context.to(gen.dtype))
+        grid = gen.grid(*one.shape[-2:])
+        context = fused.prefix(gen, fusion, tokens, grid, states, clean, learned, model.attention)
+        return fused.velocity(gen, fusion, one, torch.full((1,), t, device=one.device), context, model.attention)
 
     branches = [torch.cat([alone(name, i) for i in range(len(x))]) for name in work.guidance.branches]
     return combine(branches, work.guidance, model.gen.patch)
@@ -160,7 +168,7 @@ def ours_flops(model: LightBagel, work: Work, steps: int) -> int:
 
 def naive_flops(model: LightBagel, work: Work, steps: int) -> int:
     encoded = sum(flops.encode(model.config, packed(model, work, [parts])) for parts in work.samples)
-    return steps * (encoded + step_flops(model, work))
+    return steps * (encoded + len(work.samples) * flops.context(model.config) + step_flops(model, work))
 
 
 @contextmanager
