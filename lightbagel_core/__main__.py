@@ -341,9 +341,15 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        if isinstance(error, BackendCompilerFailed):
+            reason = str(error).splitlines()[0]
+            message = f"compiling does not work here ({reason}); leave out --compile, --cuda-graphs, --cache static"
+        elif isinstance(error, MemoryError) or "memory" in str(error):
+            message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"
+        else:
             raise
-        message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"
     except KeyboardInterrupt:
         print("lightbagel: interrupted", file=sys.stderr)
         return 130

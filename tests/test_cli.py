@@ -133,6 +133,40 @@ def test_offloading_is_chosen_by_the_cards_free_memory(monkeypatch, free, offloa
     assert _offload(args, _files(args), cuda, None) == "layers"
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--attention", "flash"], "attention flash cannot be used on cpu in torch.float32: it needs a CUDA card"),
+        (["--cuda-graphs"], "CUDA graphs need a CUDA device, not cpu"),
+    ],
+)
+def test_what_needs_a_card_is_refused_without_one(tmp_path, capsys, options, reason):
+    words = ["generate", "a red circle", "-o", str(tmp_path / "a.png"), "--device", "cpu", *options, *QUICK]
+    assert reason in refused(capsys, words)
+    assert os.listdir(tmp_path) == []
+
+
+def test_compile_and_attention_are_handed_on(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(LightBagel, "compile", lambda model, graphs: asked.append((model.attention.name, graphs)))
+    options = ["--compile", "--attention", "sdpa", "--device", "cpu"]
+    assert main(["generate", "a red circle", "-o", str(tmp_path / "a.png"), *options, *QUICK]) == 0
+    assert asked == [("sdpa", False)]
+
+
+def test_a_compiler_that_fails_is_said_in_a_line(tmp_path, capsys, monkeypatch):
+    def broken(*_):
+        raise OSError("no C++ compiler found")
+
+    compile_model = LightBagel.compile
+    monkeypatch.setattr(LightBagel, "compile", lambda model, graphs: compile_model(model, backend=broken))
+    words = ["generate", "a red circle", "-o", str(tmp_path / "a.png"), "--compile", *QUICK]
+    said = refused(capsys, words)
+    assert "compiling does not work here" in said
+    assert "no C++ compiler found" in said
+    assert os.listdir(tmp_path) == []
+
+
 def test_describe_and_info(source, capsys):
     assert main(["describe", str(source), "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "a large red circle in the centre on a white background\n"
@@ -144,6 +178,7 @@ def test_describe_and_info(source, capsys):
     assert "4.91 M" in text
     assert "float16" in text
     assert "8 GB  --dtype bfloat16" in text
+    assert "attention on" in text
 
 
 def test_describe_answers_for_each_picture(tmp_path, source, capsys):

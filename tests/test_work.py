@@ -186,6 +186,14 @@ def test_changed_weights_of_the_learned_context_are_seen(model):
     assert not torch.allclose(velocity(), changed)
 
 
+def test_a_model_made_in_inference_mode_works():
+    """Its weights have no versions to look at."""
+    with torch.inference_mode():
+        inside = make_tiny()
+        pictures = [inside.generate("a red circle", **RUN)[0] for _ in range(2)]
+    assert pictures[0].tobytes() == pictures[1].tobytes() == make_tiny().generate("a red circle", **RUN)[0].tobytes()
+
+
 def test_adapters_on_the_learned_context_are_heard(model):
     """A LoRA's strength changes no weight; nothing computed at another strength may be kept."""
 

@@ -101,11 +101,12 @@ class Prefix:
 class Fused:
     """The hooks of one attached fusion stack; holds what is constant over the run in progress, and nothing between."""
 
-    def __init__(self, fusion: FusionStack) -> None:
-        self.fusion = fusion
+    def __init__(self, fusion: FusionStack, compute: torch.dtype) -> None:
+        """`compute`: what the stack computes in; Wan's own dtype, unless somebody changes that later."""
+        self.fusion, self.compute = fusion, compute
         self.running = False
         self.kept: dict[Any, Any] = {}
-        self.still: set[tuple[int, ...]] = set()  # where tensors lie that are kept and constant over the run
+        self.still: dict[int, tuple[Tensor, Tensor]] = {}  # by id: what is constant over the run, and one row of it
 
     # --- the four hooks ----------------------------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Fused:
     ) -> Any:
         """Has ComfyUI leave room for the run's keys and values, which it cannot know of."""
         base = model.model
-        room = self.kept_bytes(conds, noise_shape, base.diffusion_model, base.get_dtype_inference())
+        room = self.kept_bytes(conds, noise_shape, base.diffusion_model)
         estimate, others = base.memory_required, vars(base).get("memory_required")
         base.memory_required = lambda *a, **k: estimate(*a, **k) + room
         try:
@@ -138,7 +139,7 @@ class Fused:
             if others is not None:
                 base.memory_required = others
 
-    def kept_bytes(self, conds: Any, noise_shape: Any, wan: Any, dtype: torch.dtype) -> int:
+    def kept_bytes(self, conds: Any, noise_shape: Any, wan: Any) -> int:
         """Bytes of the keys and values of a run: of all its samples, which may share a batch and then are equally long,
         and of the learned context.
         """
@@ -153,7 +154,7 @@ class Fused:
         own = -(-noise_shape[-2] // patch) * -(-noise_shape[-1] // patch)
         heard = 2 * config.layers * samples * (longest + own) * config.heads * config.head_dim
         context = config.context_len * (config.context_dim + (len(layers_of_context(wan)) * wan.dim))
-        return (heard + context) * dtype.itemsize
+        return (heard + context) * self.compute.itemsize
 
     def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any) -> Any:
         return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args)
@@ -210,22 +211,22 @@ class Fused:
         rows: tuple[Row, ...] = kwargs.pop(KEY)
         if x.shape[2] != 1:
             raise ValueError(f"LightBagel draws single images; this latent has {x.shape[2]} frames")
-        learned = self.once(("learned", x.dtype, x.device), lambda: self.fusion.context.to(x)[None])
-        self.still.add(place(learned))
-        wan = Wan(executor.original, learned, options, len(executor.class_obj.blocks))
+        wan = Wan(executor.original, options, len(executor.class_obj.blocks))
         patch = executor.class_obj.patch_size[-1]
         grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
-        prefix = self.batch(wan, rows, grid, x)
+        prefix, learned = self.constants(wan, rows, grid, x)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return run_by_run(wan.attend, q, k, v, prefix.reach)
 
         def listen(tokens: Tensor, i: int) -> Tensor:
-            return self.fusion[i].listen(tokens, prefix.rotary, prefix.keys[i], prefix.values[i], attend)
+            heard = tokens.to(self.compute)
+            heard = self.fusion[i].listen(heard, prefix.rotary, prefix.keys[i], prefix.values[i], attend)
+            return heard.to(tokens.dtype)
 
         options["patches_replace"] = self.after_blocks(listen, options.get("patches_replace", {}))
         own = x.clone()  # EasyCache adds to what it is handed, and in float32 that would be the sampler's own latents
-        return executor(own, timestep, learned.expand(len(x), -1, -1), clip_fea, time_dim_concat, options, **kwargs)
+        return executor(own, timestep, learned, clip_fea, time_dim_concat, options, **kwargs)
 
     def after_blocks(self, listen: Callable[[Tensor, int], Tensor], others: dict[str, Any]) -> dict[str, Any]:
         """Wan's block replacements `others`, with a fusion layer after each block that has one."""
@@ -252,24 +253,24 @@ class Fused:
         return self.kept[at]
 
     @torch.compiler.disable  # computed once a run: compiling it would cost more than it saves
+    def constants(self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], like: Tensor) -> tuple[Prefix, Tensor]:
+        """The rows' prefix, and the learned context for as many."""
+        return self.once((rows, grid), lambda: self.batch(wan, rows, grid, like)), self.learned(like, len(like))
+
     def batch(self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], like: Tensor) -> Prefix:
         """The rows' prefixes in one, each at the end of buffers of one length. What a single row keeps is then its
         stretch of these, so that nothing is kept twice.
         """
-
-        def make() -> Prefix:
-            parts = [self.once((row, grid), lambda row=row: self.prefix(wan, row, grid, like)) for row in rows]
-            if len(parts) == 1:
-                return parts[0]
-            lengths = tuple(part.reach.width for part in parts)
-            return Prefix(
-                [together([part.keys for part in parts], i, lengths) for i in range(self.fusion.config.layers)],
-                [together([part.values for part in parts], i, lengths) for i in range(self.fusion.config.layers)],
-                (torch.cat([part.rotary[0] for part in parts]), torch.cat([part.rotary[1] for part in parts])),
-                Reach(max(lengths), lengths, grid[0] * grid[1], like.device),
-            )
-
-        return self.once((rows, grid), make)
+        parts = [self.once((row, grid), lambda row=row: self.prefix(wan, row, grid, like)) for row in rows]
+        if len(parts) == 1:
+            return parts[0]
+        lengths = tuple(part.reach.width for part in parts)
+        return Prefix(
+            [together([part.keys for part in parts], i, lengths) for i in range(self.fusion.config.layers)],
+            [together([part.values for part in parts], i, lengths) for i in range(self.fusion.config.layers)],
+            (torch.cat([part.rotary[0] for part in parts]), torch.cat([part.rotary[1] for part in parts])),
+            Reach(max(lengths), lengths, grid[0] * grid[1], like.device),
+        )
 
     def prefix(self, wan: Wan, row: Row, grid: tuple[int, int], like: Tensor) -> Prefix:
         """The prefix of one sample: the fusion's keys and values of its und states, then of its clean source images."""
@@ -280,14 +281,18 @@ class Fused:
         count, own = positions.shape[2], grid[0] * grid[1]
         states = at_size(row.states, grid).unflatten(-1, (config.und_layers, config.und_dim))
         keys, values = (
-            [like.new_empty(1, count + own, config.heads, config.head_dim) for _ in range(config.layers)]
+            [
+                like.new_empty(1, count + own, config.heads, config.head_dim, dtype=self.compute)
+                for _ in range(config.layers)
+            ]
             for _ in range(2)
         )
         rotary = tables(config, positions[..., : tokens.und])
         for i in range(config.layers):
-            # In float32 up to keys and values: Qwen's states may be larger than half precision holds.
+            # In float32 up to the norm: Qwen's states may be larger than half precision holds.
             heard = states[None, :, config.und_layer(i)].to(like.device, torch.float32)
-            keys[i][:, : tokens.und], values[i][:, : tokens.und] = self.fusion[i].und_key_value(heard, rotary)
+            k, v = self.fusion[i].und_key_value(heard, rotary, self.compute)
+            keys[i][:, : tokens.und], values[i][:, : tokens.und] = k, v
         for number, image in enumerate(tokens.clean):
             # Samples that begin with the same pictures, as guidance's do, share what Wan makes of these.
             at = (segments[: image.at[1] + 1], row.sources.latents[: number + 1])
@@ -313,41 +318,56 @@ class Fused:
 
         def listen(tokens: Tensor, i: int) -> Tensor:
             layer = self.fusion[i]
-            q, k, v = layer.gen_query_key_value(tokens, rotary)
+            q, k, v = layer.gen_query_key_value(tokens.to(self.compute), rotary)
             keys[i][:, image.own], values[i][:, image.own] = k, v
             if i == last:  # nobody hears what it would become
                 return tokens
-            return tokens + layer.update(wan.attend(q, keys[i][:, seen], values[i][:, seen]))
+            return tokens + layer.update(wan.attend(q, keys[i][:, seen], values[i][:, seen])).to(tokens.dtype)
 
         blocks = self.after_blocks(listen, {})
         for i in range(last + 1, wan.blocks):
             blocks["dit"][("double_block", i)] = lambda args, extra: {"img": args["img"]}
-        wan.forward(latents, blocks)
+        wan.forward(latents, self.learned(latents, 1), blocks)
+
+    def learned(self, like: Tensor, count: int) -> Tensor:
+        """The learned context for so many rows, [count, L, text_dim]."""
+        row = self.once(("learned", like.dtype, like.device), lambda: self.fusion.context.to(like)[None])
+        return self.rows(row, count) if self.running else row.expand(count, -1, -1)
 
     def constant(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """A layer's `forward`, computed once a run for the learned context, which is the same for all rows and steps.
 
-        Whether an input is the learned context, or what another such layer made of it, is told by where it lies. All
-        else that other nodes may send through the layer takes the ordinary way.
+        It must be given the very tensor that is the learned context, or that another such layer made of it. All else
+        that other nodes may send through the layer takes the ordinary way, as does everything in a compiled program.
         """
 
         def run(x: Tensor) -> Tensor:
-            if not self.constant_in(x):
+            known = None if torch.compiler.is_compiling() else self.still.get(id(x))
+            if known is None:
                 return forward(x)
-            made = self.once((forward, place(x)), lambda: forward(x[:1]))
-            self.still.add(place(made))
-            return made.expand(len(x), *made.shape[1:])
+            _, row = known
+            return self.rows(self.once((forward, id(row)), lambda: forward(row)), x.shape[0])
 
         return run
 
-    def constant_in(self, x: Tensor) -> bool:
-        """Whether a layer's input is constant over the run in progress; a compiled program computes all anew."""
-        return self.running and not torch.compiler.is_compiling() and place(x) in self.still
+    def rotary(self, rope_encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Wan's own rotary tables, made once a run for each size; not where another node moves them."""
 
+        def run(*args: Any, transformer_options: dict[str, Any], **kwargs: Any) -> Tensor:
+            def make() -> Tensor:
+                return rope_encode(*args, transformer_options=transformer_options, **kwargs)
 
-def place(x: Tensor) -> tuple[int, ...]:
-    """Where a tensor [B, ...] lies of which all rows are one; of another, where no such tensor can lie."""
-    return (x.data_ptr(), *x.shape[1:]) if len(x) == 1 or x.stride(0) == 0 else ()
+            if not self.running or torch.compiler.is_compiling() or "rope_options" in transformer_options:
+                return make()
+            return self.once((rope_encode, args, tuple(kwargs.items())), make)
+
+        return run
+
+    def rows(self, row: Tensor, count: int) -> Tensor:
+        """A tensor [1, ...] that is constant over the run as [count, ...]: the same object whenever it is asked for."""
+        made = self.once(("rows", id(row), count), lambda: row.expand(count, *row.shape[1:]))
+        self.still[id(made)] = made, row
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,14 +375,13 @@ class Wan:
     """The native model as a run calls it for a source image: past all wrappers, without the run's other patches."""
 
     original: Any
-    learned: Tensor
     options: dict[str, Any]
     blocks: int
 
-    def forward(self, latents: Tensor, patches_replace: dict[str, Any]) -> None:
+    def forward(self, latents: Tensor, learned: Tensor, patches_replace: dict[str, Any]) -> None:
         kept = {k: v for k, v in self.options.items() if k not in ("patches", "wrappers", "callbacks")}
         options = {**kept, "patches_replace": patches_replace}
-        self.original(latents, torch.zeros(1, device=latents.device), self.learned, None, None, options)
+        self.original(latents, torch.zeros(1, device=latents.device), learned, None, None, options)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """ComfyUI's attention, whichever the person chose; q [B, N, H, D], k and v [B, W, H, D]."""
@@ -401,7 +420,7 @@ def tables(config: FusionConfig, positions: Tensor) -> Rotary:
 def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
     """A MODEL that listens: the same Wan weights, with the fusion stack loaded and freed beside them."""
     model = model.clone()
-    hooks = Fused(fusion.model)
+    hooks = Fused(fusion.model, model.model.get_dtype_inference())
     model.set_additional_models(KEY, [fusion])
     for kind, hook in (
         (WrappersMP.PREPARE_SAMPLING, hooks.prepare_sampling),
@@ -415,6 +434,8 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
     for name in layers_of_context(model.model.diffusion_model):
         forward = f"diffusion_model.{name}.forward"
         model.add_object_patch(forward, hooks.constant(model.get_model_object(forward)))
+    tables_of = "diffusion_model.rope_encode"
+    model.add_object_patch(tables_of, hooks.rotary(model.get_model_object(tables_of)))
     return model
 
 

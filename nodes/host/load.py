@@ -47,7 +47,8 @@ def load_checkpoint(files: Files, dtype: torch.dtype | None) -> tuple[Any, Any, 
         ValueError: anything missing, unexpected, damaged or of a wrong shape.
     """
     opened = files.open()
-    model = attach(load_generation(files, dtype), load_fusion(files, dtype))
+    wan = load_generation(files, dtype)
+    model = attach(wan, load_fusion(files, dtype, wan.model.get_dtype_inference()))
     return model, load_understanding(files, dtype), wan_vae(opened)
 
 
@@ -87,10 +88,10 @@ def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bo
     return model
 
 
-def load_fusion(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
-    """The fusion stack of some files, which ComfyUI may load again as it may Wan."""
-    fusion = fusion_model(files.open(["fusion"]), dtype, disable_dynamic)
-    fusion.cached_patcher_init = (load_fusion, (files, dtype))
+def load_fusion(files: Files, dtype: torch.dtype | None, compute: torch.dtype, disable_dynamic: bool = False) -> Any:
+    """The fusion stack of some files for a Wan that computes in `compute`; ComfyUI may load it again as it may Wan."""
+    fusion = fusion_model(files.open(["fusion"]), dtype, compute, disable_dynamic)
+    fusion.cached_patcher_init = (load_fusion, (files, dtype, compute))
     return fusion
 
 
@@ -111,4 +112,4 @@ def apply_fusion(model: Any, files: Files) -> Any:
         )
     if MODEL_SAMPLING not in model.object_patches:
         (model,) = ModelSamplingSD3().patch(model, config.defaults.shift)
-    return attach(model, load_fusion(files, None))
+    return attach(model, load_fusion(files, None, model.model.get_dtype_inference()))

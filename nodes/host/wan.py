@@ -28,7 +28,7 @@ from ...lightbagel_core.fusion import FusionStack
 from ...lightbagel_core.layouts import Opened
 from ...lightbagel_core.names import original_transformer_names, original_vae_name
 from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS, is_scale
-from .weights import asked_float8, birthplace, is_float8, operations, renamed, state_of
+from .weights import asked_float8, birthplace, is_float8, operations, renamed, state_of, uncast
 
 
 class LatentFormat(comfy.latent_formats.Wan22):
@@ -100,15 +100,20 @@ def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -
     return managed(model, static)
 
 
-def fusion_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -> Any:
-    """The fusion stack under ComfyUI's memory management, cast to the activations' type layer by layer."""
+def fusion_model(opened: Opened, dtype: torch.dtype | None, compute: torch.dtype, static: bool = False) -> Any:
+    """The fusion stack under ComfyUI's memory management.
+
+    Its weights are of the dtype it computes in, `compute`, unless that is wider: then they are cast layer by layer.
+    """
     tensors = opened.parts["fusion"]
     stored = tensors["context"].dtype
     weight = dtype if dtype not in (None, FLOAT8) else torch.bfloat16 if stored in FLOAT8_KINDS else stored
+    weight = compute if compute.itemsize <= weight.itemsize else weight
     state = state_of("fusion", tensors, weight, asked_float8(dtype))
+    layers = uncast(weight) if weight == compute and not is_float8(state) else operations(state, weight)
     offload = comfy.model_management.unet_offload_device()
     place = birthplace(state, offload)
-    stack = FusionStack(opened.config.fusion, operations(state, weight), device=place, dtype=weight)
+    stack = FusionStack(opened.config.fusion, layers, device=place, dtype=weight)
     stack.load_state_dict(state, assign=True)
     return managed(stack.eval().requires_grad_(False), static)
 

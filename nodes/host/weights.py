@@ -76,6 +76,17 @@ def operations(state: Mapping[str, Tensor], compute: torch.dtype) -> Any:
     return comfy.ops.manual_cast
 
 
+class Uncast(comfy.ops.disable_weight_init):
+    """Layers whose weights are of the activations' dtype; norms are cast, since some see float32."""
+
+    RMSNorm = comfy.ops.manual_cast.RMSNorm
+
+
+def uncast(dtype: torch.dtype) -> Any:
+    """The layers for activations and weights of one dtype: no time goes into looking for what to cast."""
+    return comfy.ops.disable_weight_init if dtype == torch.float32 else Uncast
+
+
 def birthplace(state: Mapping[str, Tensor], offload: torch.device) -> torch.device:
     """Where to make a module that will be given such a state: on meta, which costs nothing, unless its layers take
     their weights to where they were made.

@@ -50,15 +50,28 @@ def test_a_source_passes_through_wan_once_for_all_branches(
     assert multiplied == {"embed": 1, "k": 1, "v": 1, "q": STEPS, "fused": STEPS}
 
 
+def test_wans_own_rotary_tables_are_made_once_a_run_and_size(host, loaded, prompts):
+    made = []
+    hook = loaded[0].model.diffusion_model.rope_embedder.register_forward_hook(lambda *_: made.append(1))
+    try:
+        ksampler(host, loaded[0], prompts)
+        assert len(made) == 1
+        moved = loaded[0].clone()
+        moved.model_options["transformer_options"]["rope_options"] = {"shift_x": 3.0}
+        assert not close(ksampler(host, moved, prompts, steps=1), ksampler(host, loaded[0], prompts, steps=1))
+    finally:
+        hook.remove()
+
+
 def test_what_is_kept_is_what_would_be_computed(host, loaded, prompts, monkeypatch):
     fused = loaded[0].get_wrappers("diffusion_model", "lightbagel")[0].__self__
     kept = ksampler(host, loaded[0], prompts)
-    monkeypatch.setattr(type(fused), "constant_in", lambda *_: False)
+    monkeypatch.setattr(fused, "learned", lambda like, count: fused.fusion.context.to(like).expand(count, -1, -1))
     assert close(ksampler(host, loaded[0], prompts), kept)
 
 
 def test_other_things_sent_through_the_same_layers_are_computed(host, loaded, prompts):
-    """As by nodes that let Wan attend to a second context; also one that lies where the learned one lies."""
+    """As by nodes that let Wan attend to a second context; also where that is a part of the learned one."""
     model, checked = loaded[0].clone(), []
     wan = model.model.diffusion_model
 
