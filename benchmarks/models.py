@@ -97,3 +97,10 @@ def plain_wan(model: LightBagel) -> WanTransformer3DModel:
 
     wan.load_state_dict({name: cast(name, t) for name, t in model.gen.dit.state_dict().items()}, assign=True)
     return wan.to(model.device).eval().requires_grad_(False)
+
+
+def compile_both(model: LightBagel, wan: WanTransformer3DModel, graphs: bool = False) -> None:
+    """Has both sides of a comparison compiled."""
+    model.compile(graphs=graphs)
+    if wan is not model.gen.dit:
+        wan.compile_repeated_blocks(fullgraph=True)

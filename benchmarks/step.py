@@ -16,7 +16,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from lightbagel_core.model import LightBagel
 
 from . import flops
-from .models import model_for, plain_wan
+from .models import compile_both, model_for, plain_wan
 from .runs import drawing, naive_velocity, step_flops, target_tokens, wan_flops, wan_velocity
 from .timing import about, interleaved, launches, options, peak_bytes, ratio, rounds_within, table, write_json
 
@@ -57,10 +57,13 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", help="pixels of a side")
     parser.add_argument("--threads", type=int, nargs="+", help="of the CPU; default: 1 and 2")
+    parser.add_argument("--compile", action="store_true", help="compile what repeats, in plain Wan's blocks, too")
     args = parser.parse_args()
     on_cpu = args.device.type != "cuda"
     model = model_for(args.device)
     wan = plain_wan(model)
+    if args.compile:
+        compile_both(model, wan)
     rows = []
     for threads in args.threads or ([1, 2] if on_cpu else [torch.get_num_threads()]):
         torch.set_num_threads(threads)

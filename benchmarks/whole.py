@@ -19,7 +19,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from lightbagel_core.model import LightBagel
 
 from . import flops
-from .models import model_for, plain_wan
+from .models import compile_both, model_for, plain_wan
 from .runs import Work, forwards, naive, naive_flops, ours, ours_flops, plain, wan_flops
 from .timing import about, interleaved, launches, options, peak_bytes, ratio, rounds_within, table, write_json
 
@@ -68,6 +68,8 @@ def arguments(text: str | None, growth: str) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="default: the model's own; 3 for what grows")
     parser.add_argument("--threads", type=int, help="of the CPU; default: torch's own")
     parser.add_argument("--growth", action="store_true", help=growth)
+    parser.add_argument("--compile", action="store_true", help="compile what repeats, in plain Wan's blocks, too")
+    parser.add_argument("--graphs", action="store_true", help="also replay our steps as CUDA graphs")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -78,6 +80,8 @@ def report(args: argparse.Namespace, model: LightBagel, what: str, work: Work, g
     """Measures the run itself, then what grows (of few steps), and prints and writes both."""
     default = model.config.defaults
     wan = plain_wan(model)
+    if args.compile or args.graphs:
+        compile_both(model, wan, args.graphs)
     figures = row(model, wan, work, args.steps or default.steps, args.rounds)
     print(f"{model.config.name}, {args.device.type}, {model.gen.dtype}, threads: {torch.get_num_threads()}: {what}")
     print(table([figures]))

@@ -344,7 +344,7 @@ def main(argv: list[str] | None = None) -> int:
         from torch._dynamo.exc import BackendCompilerFailed
 
         if isinstance(error, BackendCompilerFailed):
-            reason = str(error).splitlines()[0]
+            reason = str(error).split("\n\n")[0]  # what follows is for programmers
             message = f"compiling does not work here ({reason}); leave out --compile, --cuda-graphs, --cache static"
         elif isinstance(error, MemoryError) or "memory" in str(error):
             message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -51,16 +52,26 @@ def test_a_source_passes_through_wan_once_for_all_branches(
 
 
 def test_wans_own_rotary_tables_are_made_once_a_run_and_size(host, loaded, prompts):
-    made = []
-    hook = loaded[0].model.diffusion_model.rope_embedder.register_forward_hook(lambda *_: made.append(1))
+    """But for other nodes, which may move or stretch them differently at each step."""
+    made, tables = [], []
+    wan = loaded[0].model.diffusion_model
+
+    def block(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        options = {"rope_options": {"scale_x": 1.0 + len(tables)}}
+        tables.append(wan.rope_encode(1, 8, 8, dtype=torch.float32, transformer_options=options))
+        return extra["original_block"](args)
+
+    hook = wan.rope_embedder.register_forward_hook(lambda *_: made.append(1))
     try:
         ksampler(host, loaded[0], prompts)
         assert len(made) == 1
-        moved = loaded[0].clone()
-        moved.model_options["transformer_options"]["rope_options"] = {"shift_x": 3.0}
-        assert not close(ksampler(host, moved, prompts, steps=1), ksampler(host, loaded[0], prompts, steps=1))
+        stretched = loaded[0].clone()
+        stretched.set_model_patch_replace(block, "dit", "double_block", 2)
+        ksampler(host, stretched, prompts)
     finally:
         hook.remove()
+    assert len(tables) == STEPS
+    assert not any(torch.equal(a, b) for a, b in pairwise(tables))
 
 
 def test_what_is_kept_is_what_would_be_computed(host, loaded, prompts, monkeypatch):
