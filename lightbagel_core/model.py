@@ -56,8 +56,8 @@ class LightBagel:
         self.vae = vae_module.use_single_frames(vae)
         self.residency, self.attention = residency, attention
         gen.use_attention(attention)
-        self.graphs = False
-        self._learned: tuple[Any, list[Tensor]] | None = None
+        self.compiled = self.graphs = False
+        self._learned: tuple[Any, list[Tensor], list[Tensor]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -140,13 +140,19 @@ class LightBagel:
             options: torch.compile's.
 
         Raises:
-            ValueError: graphs without a CUDA device, or with weights that are streamed.
+            ValueError: graphs without a CUDA device, or weights that are streamed.
         """
         if graphs and self.device.type != "cuda":
             raise ValueError(f"CUDA graphs need a CUDA device, not {self.device}")
-        if graphs and self.residency is not None and self.residency.offload == "layers":
-            raise ValueError("CUDA graphs need all weights of a step on the device; they are streamed (offload layers)")
+        if self._streamed:
+            raise ValueError(
+                "compiled steps need their weights on the device, and these are streamed (offload layers): offload "
+                "parts or nothing, or do not compile"
+            )
         self.graphs = graphs
+        if self.compiled:
+            return
+        self.compiled = True
         self.gen.dit.compile_repeated_blocks(fullgraph=True, **options)
         self.fusion.compile_layers("gen_query_key_value", fullgraph=True, **options)
 
@@ -208,13 +214,26 @@ class LightBagel:
         """`Generation.learned_context`, computed once for the weights as they are.
 
         Adapters (LoRA) may change what their layers compute without a trace in any weight: with them it is not reused.
+        What is changed through a weight's `.data` leaves none either; see `weights_changed`.
         """
         weights = [self.fusion.context, *self.gen.context_weights()]
         # Tensors made in inference mode count no versions; nor can they be changed outside it.
-        stamp = [(id(w), None if w.is_inference() else w._version) for w in weights]
+        stamp = [] if self._streamed else [(id(w), None if w.is_inference() else w._version) for w in weights]
         if self._learned is None or self._learned[0] != stamp or self.gen.adapted:
-            self._learned = stamp, self.gen.learned_context(self.fusion.context.to(self.gen.dtype))
-        return self._learned[1]
+            # The weights are held, so that nothing else can come to have their ids.
+            self._learned = stamp, weights, self.gen.learned_context(self.fusion.context.to(self.gen.dtype))
+        return self._learned[2]
+
+    def weights_changed(self) -> None:
+        """Forgets what was computed from weights: to be called after changing them through `.data`, as fusing a LoRA
+        into the DiT does.
+        """
+        self._learned = None
+
+    @property
+    def _streamed(self) -> bool:
+        """Whether weights come to the device for one use each; they are other tensors then at every use."""
+        return self.residency is not None and self.residency.offload == "layers"
 
     @torch.no_grad()
     def velocity(self, latents: Tensor, t: float | Tensor, context: Context) -> Tensor:
@@ -288,6 +307,20 @@ class LightBagel:
             noise: [B * k, C, h, w], k pictures for each sample in turn (see `noise`).
             steps, solver, on_step, progress: as in `generate`.
         """
+        # Apart, so that nothing of the run but its latents is there when they are decoded.
+        return self.decode(self._denoised(branches, noise, guidance, steps, solver, on_step, progress))
+
+    def _denoised(
+        self,
+        branches: Mapping[str, Sequence[Sequence[Part]]],
+        noise: Tensor,
+        guidance: Guidance,
+        steps: int | None,
+        solver: SolverName | None,
+        on_step: OnStep | None,
+        progress: bool,
+    ) -> Tensor:
+        """The latents that `draw` decodes."""
         default = self.config.defaults
         schedule = make_solver(
             solver or default.solver,
@@ -321,8 +354,7 @@ class LightBagel:
                 bar.update()
                 return on_step(done, total, latents) if on_step is not None else None
 
-            latents = sample(velocity, noise, schedule, step)
-        return self.decode(latents)
+            return sample(velocity, noise, schedule, step)
 
     def generate(
         self,

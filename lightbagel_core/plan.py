@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,8 @@ def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], precision: Pr
     largest = max(held["generation"][1], held["fusion"][1])
     pictures = Stage("VAE", *held["vae"], VAE_MAPS * frame)
     reader = Stage("understanding", *held["understanding"], states + reading)
-    return [pictures, reader, Stage("DiT and fusion", both, largest, states + learned + buffers + step), pictures]
+    drawing = Stage("DiT and fusion", both, largest, states + learned + buffers + step)
+    return [pictures, reader, drawing, replace(pictures, work=pictures.work + learned)]
 
 
 def needed(stages: list[Stage], offload: Offload | None) -> int:

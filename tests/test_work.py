@@ -186,6 +186,30 @@ def test_changed_weights_of_the_learned_context_are_seen(model):
     assert not torch.allclose(velocity(), changed)
 
 
+def test_changes_that_leave_no_trace_can_be_said(model):
+    def velocity() -> torch.Tensor:
+        context = model.encode([[model.text("a red circle")]], 96, 64)
+        return model.velocity(model.noise(1, 96, 64, 0), 0.5, context)
+
+    before = velocity()
+    model.gen.blocks[0].attn2.to_v.weight.data.mul_(-1)  # as a LoRA is fused
+    model.weights_changed()
+    assert not torch.allclose(velocity(), before)
+
+
+def test_streamed_weights_are_read_for_the_learned_context_once(tmp_path, monkeypatch):
+    make_tiny().save_pretrained(tmp_path / "tiny")
+    streamed = LightBagel.from_pretrained(tmp_path / "tiny", "cpu", offload="layers")
+    made, whole = [], streamed.gen.learned_context
+    monkeypatch.setattr(streamed.gen, "learned_context", lambda context: made.append(1) or whole(context))
+    pictures = [streamed.generate("a red circle", **RUN)[0].tobytes() for _ in range(2)]
+    assert len(made) == 1
+    assert pictures[0] == pictures[1] == make_tiny().generate("a red circle", **RUN)[0].tobytes()
+    streamed.release("generation")
+    streamed.generate("a red circle", **RUN)
+    assert len(made) == 2
+
+
 def test_a_model_made_in_inference_mode_works():
     """Its weights have no versions to look at."""
     with torch.inference_mode():

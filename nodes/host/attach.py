@@ -4,8 +4,8 @@ Nothing of Wan is subclassed or forked. What LightBagel's text encoder gives tra
 states as its tensor, the order of the segments and the source latents beside it. Four hooks do the rest:
 
 - PREPARE_SAMPLING has ComfyUI leave room for what a run keeps;
-- OUTER_SAMPLE opens a run: everything that stays constant over it is kept until it ends, also what Wan itself makes of
-  the learned context (see `constant`);
+- OUTER_SAMPLE opens a run: everything that stays constant over it is kept until it ends, also what Wan itself computes
+  anew at every step (see `remembering`);
 - CALC_COND_BATCH makes the conditions batchable: prompts of different lengths may share one forward;
 - DIFFUSION_MODEL computes the prefix when a run first needs it, gives Wan the learned context in place of umT5's, and
   puts the fusion layers after its blocks, by the replacement hook of each block ("double_block", which ComfyUI had for
@@ -14,7 +14,8 @@ states as its tensor, the order of the segments and the source latents beside it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,18 +112,12 @@ class Fused:
     # --- the four hooks ----------------------------------------------------------------------------------------------
 
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        self.forget()
         # LoRAs that hooks switch on and off during the run change what Wan makes of the learned context.
         self.running = not getattr(executor.class_obj.model_patcher, "hook_patches", None)
         try:
             return executor(*args, **kwargs)
         finally:
-            self.running = False
-            self.forget()
-
-    def forget(self) -> None:
-        self.kept.clear()
-        self.still.clear()
+            self.running, self.kept, self.still = False, {}, {}
 
     def prepare_sampling(
         self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any
@@ -211,22 +206,29 @@ class Fused:
         rows: tuple[Row, ...] = kwargs.pop(KEY)
         if x.shape[2] != 1:
             raise ValueError(f"LightBagel draws single images; this latent has {x.shape[2]} frames")
-        wan = Wan(executor.original, options, len(executor.class_obj.blocks))
-        patch = executor.class_obj.patch_size[-1]
-        grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
-        prefix, learned = self.constants(wan, rows, grid, x)
+        model = executor.class_obj
+        wan = Wan(executor.original, options, len(model.blocks))
+        grid = (-(-x.shape[-2] // model.patch_size[-1]), -(-x.shape[-1] // model.patch_size[-1]))
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return run_by_run(wan.attend, q, k, v, prefix.reach)
+        def forward() -> Tensor:
+            prefix, learned = self.constants(wan, rows, grid, x)
 
-        def listen(tokens: Tensor, i: int) -> Tensor:
-            heard = tokens.to(self.compute)
-            heard = self.fusion[i].listen(heard, prefix.rotary, prefix.keys[i], prefix.values[i], attend)
-            return heard.to(tokens.dtype)
+            def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return run_by_run(wan.attend, q, k, v, prefix.reach)
 
-        options["patches_replace"] = self.after_blocks(listen, options.get("patches_replace", {}))
-        own = x.clone()  # EasyCache adds to what it is handed, and in float32 that would be the sampler's own latents
-        return executor(own, timestep, learned, clip_fea, time_dim_concat, options, **kwargs)
+            def listen(tokens: Tensor, i: int) -> Tensor:
+                heard = tokens.to(self.compute)
+                heard = self.fusion[i].listen(heard, prefix.rotary, prefix.keys[i], prefix.values[i], attend)
+                return heard.to(tokens.dtype)
+
+            options["patches_replace"] = self.after_blocks(listen, options.get("patches_replace", {}))
+            own = x.clone()  # EasyCache adds to what it is handed; in float32 that would be the sampler's own latents
+            return executor(own, timestep, learned, clip_fea, time_dim_concat, options, **kwargs)
+
+        if not self.running or torch.compiler.is_compiling():
+            return forward()
+        with self.remembering(model):
+            return forward()
 
     def after_blocks(self, listen: Callable[[Tensor, int], Tensor], others: dict[str, Any]) -> dict[str, Any]:
         """Wan's block replacements `others`, with a fusion layer after each block that has one."""
@@ -255,13 +257,14 @@ class Fused:
     @torch.compiler.disable  # computed once a run: compiling it would cost more than it saves
     def constants(self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], like: Tensor) -> tuple[Prefix, Tensor]:
         """The rows' prefix, and the learned context for as many."""
-        return self.once((rows, grid), lambda: self.batch(wan, rows, grid, like)), self.learned(like, len(like))
+        prefix = self.once((rows, grid, like.device), lambda: self.batch(wan, rows, grid, like))
+        return prefix, self.learned(like, len(like))
 
     def batch(self, wan: Wan, rows: tuple[Row, ...], grid: tuple[int, int], like: Tensor) -> Prefix:
         """The rows' prefixes in one, each at the end of buffers of one length. What a single row keeps is then its
         stretch of these, so that nothing is kept twice.
         """
-        parts = [self.once((row, grid), lambda row=row: self.prefix(wan, row, grid, like)) for row in rows]
+        parts = [self.once((row, grid, like.device), lambda row=row: self.prefix(wan, row, grid, like)) for row in rows]
         if len(parts) == 1:
             return parts[0]
         lengths = tuple(part.reach.width for part in parts)
@@ -293,12 +296,13 @@ class Fused:
             heard = states[None, :, config.und_layer(i)].to(like.device, torch.float32)
             k, v = self.fusion[i].und_key_value(heard, rotary, self.compute)
             keys[i][:, : tokens.und], values[i][:, : tokens.und] = k, v
-        for number, image in enumerate(tokens.clean):
+        for number, clean in enumerate(tokens.clean):
             # Samples that begin with the same pictures, as guidance's do, share what Wan makes of these.
-            at = (segments[: image.at[1] + 1], row.sources.latents[: number + 1])
+            at = (segments[: clean.at[1] + 1], row.sources.latents[: number + 1], like.device)
+            image = CleanTokens(clean.at, clean.own.to(like.device), clean.seen.to(like.device))
             known = self.kept.setdefault(at, (keys, values, image.own))
             if known[0] is keys:
-                rotary = tables(config, positions[..., image.own.to(like.device)])
+                rotary = tables(config, positions[..., image.own])
                 self.listen_clean(wan, row.sources.latents[number].to(like), keys, values, rotary, image)
             else:
                 for mine, theirs in ((keys, known[0]), (values, known[1])):
@@ -314,7 +318,7 @@ class Fused:
 
         It hears the und tokens and the images before it, which its buffers hold already, and itself.
         """
-        seen, last = image.seen.to(latents.device), self.fusion.config.layers - 1
+        last = self.fusion.config.layers - 1
 
         def listen(tokens: Tensor, i: int) -> Tensor:
             layer = self.fusion[i]
@@ -322,7 +326,9 @@ class Fused:
             keys[i][:, image.own], values[i][:, image.own] = k, v
             if i == last:  # nobody hears what it would become
                 return tokens
-            return tokens + layer.update(wan.attend(q, keys[i][:, seen], values[i][:, seen])).to(tokens.dtype)
+            return tokens + layer.update(wan.attend(q, keys[i][:, image.seen], values[i][:, image.seen])).to(
+                tokens.dtype
+            )
 
         blocks = self.after_blocks(listen, {})
         for i in range(last + 1, wan.blocks):
@@ -334,15 +340,36 @@ class Fused:
         row = self.once(("learned", like.dtype, like.device), lambda: self.fusion.context.to(like)[None])
         return self.rows(row, count) if self.running else row.expand(count, -1, -1)
 
+    @contextmanager
+    def remembering(self, wan: Any) -> Iterator[None]:
+        """Inside, Wan computes once a run what is constant: all it makes of the learned context, its rotary tables.
+
+        Its own methods are covered for the time of one forward, not by a MODEL's patches: a MODEL may be cloned onto
+        another Wan, whose layers have other weights.
+        """
+        covers: list[tuple[Any, str, Any]] = [(wan, "rope_encode", self.tables)]
+        covers += [(layer, "forward", self.constant) for layer in layers_of_context(wan)]
+        before = [(owner, name, vars(owner).get(name)) for owner, name, _ in covers]
+        for owner, name, cover in covers:
+            vars(owner)[name] = cover(getattr(owner, name))
+        try:
+            yield
+        finally:
+            for owner, name, method in before:
+                if method is None:
+                    del vars(owner)[name]
+                else:
+                    vars(owner)[name] = method
+
     def constant(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """A layer's `forward`, computed once a run for the learned context, which is the same for all rows and steps.
 
         It must be given the very tensor that is the learned context, or that another such layer made of it. All else
-        that other nodes may send through the layer takes the ordinary way, as does everything in a compiled program.
+        that other nodes may send through the layer takes the ordinary way.
         """
 
         def run(x: Tensor) -> Tensor:
-            known = None if torch.compiler.is_compiling() else self.still.get(id(x))
+            known = self.still.get(id(x))
             if known is None:
                 return forward(x)
             _, row = known
@@ -350,16 +377,15 @@ class Fused:
 
         return run
 
-    def rotary(self, rope_encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def tables(self, rope_encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Wan's own rotary tables, made once a run for each size; not where another node moves them."""
 
-        def run(*args: Any, transformer_options: dict[str, Any], **kwargs: Any) -> Tensor:
-            def make() -> Tensor:
-                return rope_encode(*args, transformer_options=transformer_options, **kwargs)
-
-            if not self.running or torch.compiler.is_compiling() or "rope_options" in transformer_options:
-                return make()
-            return self.once((rope_encode, args, tuple(kwargs.items())), make)
+        def run(*args: Any, **kwargs: Any) -> Tensor:
+            sizes = (*args, *(value for name, value in kwargs.items() if name != "transformer_options"))
+            moved = "rope_options" in kwargs.get("transformer_options", {})
+            if moved or any(isinstance(value, Tensor) for value in sizes):
+                return rope_encode(*args, **kwargs)
+            return self.once((rope_encode, tuple(kwargs), sizes), lambda: rope_encode(*args, **kwargs))
 
         return run
 
@@ -431,18 +457,13 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, hook)
     model.add_object_patch("scale_latent_inpaint", at_noise)
-    for name in layers_of_context(model.model.diffusion_model):
-        forward = f"diffusion_model.{name}.forward"
-        model.add_object_patch(forward, hooks.constant(model.get_model_object(forward)))
-    tables_of = "diffusion_model.rope_encode"
-    model.add_object_patch(tables_of, hooks.rotary(model.get_model_object(tables_of)))
     return model
 
 
-def layers_of_context(wan: Any) -> list[str]:
-    """Names of the layers that Wan sends its context through, and nothing else."""
-    inside = (f"blocks.{i}.cross_attn.{name}" for i in range(len(wan.blocks)) for name in ("k", "norm_k", "v"))
-    return ["text_embedding", *inside]
+def layers_of_context(wan: Any) -> list[Any]:
+    """The layers that Wan sends its context through, and nothing else."""
+    inside = (getattr(block.cross_attn, name) for block in wan.blocks for name in ("k", "norm_k", "v"))
+    return [wan.text_embedding, *inside]
 
 
 def at_noise(sigma: Tensor, noise: Tensor, latent_image: Tensor, **kwargs: Any) -> Tensor:

@@ -81,6 +81,19 @@ def test_what_is_kept_is_what_would_be_computed(host, loaded, prompts, monkeypat
     assert close(ksampler(host, loaded[0], prompts), kept)
 
 
+def test_another_wan_under_the_same_patches_is_heard(host, loaded, prompts):
+    """ComfyUI clones a MODEL onto a Wan it loads anew, for other GPUs, compiling, hooks; its weights count then."""
+    model, plain = loaded[0], ksampler(host, loaded[0], prompts)
+    other = model.clone()
+    other.model = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")[0].model
+    assert close(ksampler(host, other, prompts), plain)
+    with torch.inference_mode():
+        other.model.diffusion_model.blocks[2].cross_attn.v.weight.mul_(-3)
+    assert not close(ksampler(host, other, prompts), plain)
+    assert close(ksampler(host, model, prompts), plain)
+    assert not any("forward" in vars(module) for module in model.model.diffusion_model.modules())
+
+
 def test_other_things_sent_through_the_same_layers_are_computed(host, loaded, prompts):
     """As by nodes that let Wan attend to a second context; also where that is a part of the learned one."""
     model, checked = loaded[0].clone(), []
