@@ -347,19 +347,23 @@ class Fused:
         Its own methods are covered for the time of one forward, not by a MODEL's patches: a MODEL may be cloned onto
         another Wan, whose layers have other weights.
         """
-        covers: list[tuple[Any, str, Any]] = [(wan, "rope_encode", self.tables)]
-        covers += [(layer, "forward", self.constant) for layer in layers_of_context(wan)]
-        before = [(owner, name, vars(owner).get(name)) for owner, name, _ in covers]
-        for owner, name, cover in covers:
-            vars(owner)[name] = cover(getattr(owner, name))
+        covers = self.once(("covers", wan), lambda: self.covers(wan))
+        for own, name, _, cover in covers:
+            own[name] = cover
         try:
             yield
         finally:
-            for owner, name, method in before:
-                if method is None:
-                    del vars(owner)[name]
+            for own, name, before, _ in covers:
+                if before is None:
+                    del own[name]
                 else:
-                    vars(owner)[name] = method
+                    own[name] = before
+
+    def covers(self, wan: Any) -> list[tuple[dict[str, Any], str, Any, Callable[..., Tensor]]]:
+        """(attributes of an object, name of a method, what of this name is among them, what covers it)."""
+        methods: list[tuple[Any, str, Any]] = [(wan, "rope_encode", self.tables)]
+        methods += [(layer, "forward", self.constant) for layer in layers_of_context(wan)]
+        return [(vars(at), name, vars(at).get(name), cover(getattr(at, name))) for at, name, cover in methods]
 
     def constant(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """A layer's `forward`, computed once a run for the learned context, which is the same for all rows and steps.
