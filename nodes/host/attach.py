@@ -112,6 +112,7 @@ class Fused:
     # --- the four hooks ----------------------------------------------------------------------------------------------
 
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        self.kept, self.still = {}, {}  # a sampler that goes past this hook leaves what it kept
         # LoRAs that hooks switch on and off during the run change what Wan makes of the learned context.
         self.running = not getattr(executor.class_obj.model_patcher, "hook_patches", None)
         try:
@@ -369,11 +370,11 @@ class Fused:
         """A layer's `forward`, computed once a run for the learned context, which is the same for all rows and steps.
 
         It must be given the very tensor that is the learned context, or that another such layer made of it. All else
-        that other nodes may send through the layer takes the ordinary way.
+        that other nodes may send through the layer takes the ordinary way, as does all where blocks are compiled.
         """
 
         def run(x: Tensor) -> Tensor:
-            known = self.still.get(id(x))
+            known = None if torch.compiler.is_compiling() else self.still.get(id(x))
             if known is None:
                 return forward(x)
             _, row = known
@@ -387,7 +388,7 @@ class Fused:
         def run(*args: Any, **kwargs: Any) -> Tensor:
             sizes = (*args, *(value for name, value in kwargs.items() if name != "transformer_options"))
             moved = "rope_options" in kwargs.get("transformer_options", {})
-            if moved or any(isinstance(value, Tensor) for value in sizes):
+            if moved or torch.compiler.is_compiling() or any(isinstance(value, Tensor) for value in sizes):
                 return rope_encode(*args, **kwargs)
             return self.once((rope_encode, tuple(kwargs), sizes), lambda: rope_encode(*args, **kwargs))
 
