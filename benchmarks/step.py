@@ -48,7 +48,11 @@ def row(model: LightBagel, wan: WanTransformer3DModel, size: int, rounds: int | 
         "naive_over_ours": ratio(taken, "naive", "ours"),
         "floor_ms": 1000 * floor,
         "ours_over_floor": middle["ours"] / floor,
-        **{f"{name}_{what}": n for name in ("ours", "wan") for what, n in launches(ways[name], device).items()},
+        **{
+            f"{name}_{what}": n
+            for name in ("ours", "wan")
+            for what, n in launches(ways[name], device, model.compiled).items()
+        },
         "peak_gb": peak_bytes(ways["ours"], device) / 1e9,
     }
 

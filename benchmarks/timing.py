@@ -80,8 +80,12 @@ class _Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def launches(call: Call, device: torch.device) -> dict[str, int]:
-    """How much one call hands to the device: {"kernels": CUDA kernels}, or {"operators": ATen operators, views too}."""
+def launches(call: Call, device: torch.device, compiled: bool = False) -> dict[str, int]:
+    """How much one call hands to the device: {"kernels": CUDA kernels}, or {"operators": ATen operators, views too};
+    nothing of a compiled program on a CPU, which torch does not let be watched.
+    """
+    if device.type != "cuda" and compiled:
+        return {}
     if device.type != "cuda":
         with _Operators() as operators:
             call()

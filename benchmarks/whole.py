@@ -41,6 +41,7 @@ def row(model: LightBagel, wan: WanTransformer3DModel, work: Work, steps: int, r
     with forwards(model) as counted:
         ways["ours"]()
     context, x = model.encode(work.samples, work.size, work.size), work.noised
+    launched = launches(lambda: model.velocity(x, 1.0, context), device, model.compiled)
     return {
         "size": work.size,
         "pictures": pictures,
@@ -57,7 +58,7 @@ def row(model: LightBagel, wan: WanTransformer3DModel, work: Work, steps: int, r
         "ours_over_floor": seconds / floor,
         "share_of_rate": floor / seconds,
         **{name: number / pictures for name, number in counted.items()},
-        **{f"step_{what}": n for what, n in launches(lambda: model.velocity(x, 1.0, context), device).items()},
+        **{f"step_{what}": n for what, n in launched.items()},
         "peak_gb": peak_bytes(ways["ours"], device) / 1e9,
     }
 

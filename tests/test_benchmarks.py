@@ -103,6 +103,8 @@ def test_calls_take_turns():
 def test_operators_are_counted():
     x = torch.ones(2, 2)
     assert launches(lambda: (x + x) @ x, CPU) == {"operators": 2}
+    doubled = torch.compile(lambda: x + x, backend="eager", fullgraph=True)
+    assert launches(doubled, CPU, compiled=True) == {}
 
 
 def test_a_table_names_every_figure():
