@@ -119,15 +119,20 @@ class Attention:
 SDPA = Attention()
 
 
+def _unfit(name: AttentionName, device: torch.device, dtype: torch.dtype) -> str:
+    """What keeps flash-attn's kernels from this dtype on this device, installed or not; empty: nothing."""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+    if not (capability[0] == 9 if name == "flash3" else capability >= (8, 0)):
+        return "needs a Hopper card" if name == "flash3" else "needs a CUDA card from Ampere on"
+    return "" if dtype in (torch.bfloat16, torch.float16) else "needs bfloat16 or float16"
+
+
 def why_not(name: AttentionName, device: torch.device, dtype: torch.dtype) -> str:
     """What keeps a backend from computing in this dtype on this device; empty: nothing."""
     if name == "sdpa":
         return ""
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
-    if not (capability[0] == 9 if name == "flash3" else capability >= (8, 0)):
-        return "needs a Hopper card" if name == "flash3" else "needs a CUDA card from Ampere on"
-    if dtype not in (torch.bfloat16, torch.float16):
-        return "needs bfloat16 or float16"
+    if unfit := _unfit(name, device, dtype):
+        return unfit
     if not getattr(attention_dispatch, USABLE[name], False):
         return f"needs the package {MODULES[name]}, which is not installed, too old, or made for another torch"
     return ""
@@ -139,25 +144,24 @@ def choose(device: torch.device, dtype: torch.dtype, name: str | None = None) ->
     Raises:
         ValueError: the one asked for is unknown, not installed, or not for this device and dtype.
     """
-    if name is None:
-        fastest = next(n for n in reversed(ATTENTION) if not why_not(n, device, dtype))
-        return Attention(fastest, _varlen(fastest, device, dtype))
-    for chosen in ATTENTION:
-        if chosen == name:
-            if why := why_not(chosen, device, dtype):
-                raise ValueError(f"attention {name} cannot be used on {device} in {dtype}: it {why}")
-            return Attention(chosen, _varlen(chosen, device, dtype))
-    raise ValueError(f"attention must be one of {', '.join(ATTENTION)}, not {name!r}")
+    asked = [n for n in ATTENTION if name in (None, n)]
+    if not asked:
+        raise ValueError(f"attention must be one of {', '.join(ATTENTION)}, not {name!r}")
+    usable = [n for n in asked if not why_not(n, device, dtype)]
+    if not usable:
+        raise ValueError(
+            f"attention {name} cannot be used on {device} in {dtype}: it {why_not(asked[0], device, dtype)}"
+        )
+    return Attention(usable[-1], _varlen(usable[-1], device, dtype))
 
 
 def _varlen(name: AttentionName, device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
     if name in MODULES:
         return importlib.import_module(MODULES[name]).flash_attn_varlen_func
-    half = dtype in (torch.bfloat16, torch.float16)
-    if half and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        try:  # torch's own, of the same kernels
-            from torch.nn.attention.varlen import varlen_attn
-        except ImportError:  # torch < 2.10
-            return None
-        return varlen_attn
-    return None
+    if _unfit("flash", device, dtype):
+        return None
+    try:  # torch's own, of the same kernels
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # torch < 2.10
+        return None
+    return varlen_attn

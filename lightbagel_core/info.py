@@ -54,7 +54,7 @@ def _kernels() -> str:
     dtype = Precision.of(None, device).compute
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     kind = str(dtype).removeprefix("torch.")
-    others = "; ".join(f"{n}: {why_not(n, device, dtype)}" for n in ATTENTION if why_not(n, device, dtype))
+    others = "; ".join(f"{n}: {why}" for n in ATTENTION if (why := why_not(n, device, dtype)))
     return f"  attention on {name} in {kind}: {choose(device, dtype).name}" + (f" ({others})" if others else "")
 
 
