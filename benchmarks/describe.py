@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
 
 from lightbagel_core.config import CACHES, DESCRIBE, PUBLISHED, LightBagelConfig
 from lightbagel_core.layouts import read_config
-from lightbagel_core.model import LightBagel
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.tokenizer import CHAT_TEMPLATE, QWENS_IM_START
 from lightbagel_core.understanding import (
     IM_END,

@@ -21,9 +21,9 @@ import torch
 
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.layouts import open_model, read_config
-from lightbagel_core.model import LightBagel
 from lightbagel_core.names import original_vae_name
 from lightbagel_core.parts import PARTS, build_parts
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.precision import MODES
 
 from .measure import Peak, apart

@@ -19,8 +19,8 @@ from torch import Tensor
 from lightbagel_core.config import NANO
 from lightbagel_core.flow import Guidance, combine
 from lightbagel_core.fused import Part
-from lightbagel_core.model import LightBagel
 from lightbagel_core.parts import PARTS
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.precision import MODES
 from lightbagel_core.sampling import make_solver, sample
 from lightbagel_core.training.evaluate import fresh, picture

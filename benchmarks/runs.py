@@ -15,8 +15,8 @@ from lightbagel_core import fused, plan
 from lightbagel_core.flow import Guidance, combine
 from lightbagel_core.fused import CleanImage, Part, VitImage
 from lightbagel_core.images import size_by_rule
-from lightbagel_core.model import LightBagel
 from lightbagel_core.pack import Pack
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling import make_solver, sample
 
 from . import flops

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from lightbagel_core.model import LightBagel
+from lightbagel_core.pipeline import LightBagel
 
 from . import flops
 from .models import compile_both, model_for, plain_wan

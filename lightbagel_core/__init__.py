@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .flow import Guidance
-    from .model import LightBagel
+    from .pipeline import LightBagel
     from .sampling import Stopped
 
 __version__ = "0.1.0"
 __all__ = ["Guidance", "LightBagel", "Stopped", "__version__"]
 
-_HOMES = {"LightBagel": "model", "Guidance": "flow", "Stopped": "sampling"}
+_HOMES = {"LightBagel": "pipeline", "Guidance": "flow", "Stopped": "sampling"}
 
 
 def __getattr__(name: str) -> Any:

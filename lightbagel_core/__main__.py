@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from .layouts import Opened
-    from .model import LightBagel
+    from .pipeline import LightBagel
 
 EXIT_USAGE = 2
 
@@ -148,7 +148,7 @@ def _open(args: argparse.Namespace) -> LightBagel:
     import torch
 
     from .info import NO_FUSION
-    from .model import LightBagel
+    from .pipeline import LightBagel
     from .precision import default_device
 
     try:

@@ -9,8 +9,8 @@ import torch
 
 from lightbagel_core.config import Defaults, FusionConfig, ImageRule, LightBagelConfig
 from lightbagel_core.generation import Generation
-from lightbagel_core.model import LightBagel
 from lightbagel_core.parts import PARTS, build_parts
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training import vae, vlm
 from lightbagel_core.understanding import ImageProcessor, Understanding
 

@@ -22,7 +22,7 @@ from benchmarks.timing import interleaved, launches, ratio, table
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.generation import Generation
 from lightbagel_core.layouts import read_config
-from lightbagel_core.model import LightBagel
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.tokenizer import open_tokenizer
 from lightbagel_core.understanding import Understanding
 

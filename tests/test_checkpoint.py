@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
 from lightbagel_core.layouts import read_config
-from lightbagel_core.model import LightBagel
 from lightbagel_core.parts import build_parts
+from lightbagel_core.pipeline import LightBagel
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from conftest import make_tiny
 from PIL import Image
 from torch._dynamo.testing import CompileCounter
 
-from lightbagel_core.model import LightBagel
+from lightbagel_core.pipeline import LightBagel
 
 WIDTH, HEIGHT = 96, 64
 PICTURE = Image.new("RGB", (96, 64), "red")

@@ -22,8 +22,8 @@ from lightbagel_core import stored
 from lightbagel_core.__main__ import main
 from lightbagel_core.convert import convert
 from lightbagel_core.layouts import Opened, open_model
-from lightbagel_core.model import LightBagel
 from lightbagel_core.parts import PARTS
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.precision import MODES
 
 SHARD = 200_000  # bytes: several shards for every part

@@ -15,7 +15,7 @@ from layout_files import float8_scaled, in_blocks, save, save_sharded
 from PIL import Image
 
 from lightbagel_core.__main__ import main
-from lightbagel_core.model import LightBagel
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.stored import read, read_any
 
 CASES = 1500  # of each random kind

@@ -24,9 +24,9 @@ from layout_files import (
 
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.layouts import open_model, read_config
-from lightbagel_core.model import LightBagel
 from lightbagel_core.names import original_vae_name
 from lightbagel_core.parts import PARTS, build_parts
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.tokenizer import open_tokenizer
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32

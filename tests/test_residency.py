@@ -14,8 +14,8 @@ from PIL import Image
 from lightbagel_core import precision, residency
 from lightbagel_core.config import NANO
 from lightbagel_core.flow import Guidance
-from lightbagel_core.model import LightBagel
 from lightbagel_core.parts import PARTS
+from lightbagel_core.pipeline import LightBagel
 
 PICTURE = Image.new("RGB", (96, 64), "red")
 RUN = {"steps": 2, "progress": False, "seed": 3}

@@ -13,7 +13,7 @@ from torch import nn
 
 from lightbagel_core.attention import SDPA
 from lightbagel_core.fused import velocity
-from lightbagel_core.model import LightBagel
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training import dit, nano, vae, vlm
 from lightbagel_core.training.loop import Recipe, Training, learning_rate
 from lightbagel_core.training.world import Scene, Thing

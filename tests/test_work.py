@@ -12,7 +12,7 @@ from PIL import Image
 
 from lightbagel_core import vae
 from lightbagel_core.flow import Guidance
-from lightbagel_core.model import LightBagel
+from lightbagel_core.pipeline import LightBagel
 
 STEPS = 5
 SIZE = {"width": 96, "height": 64}

@@ -24,8 +24,8 @@ from ..flow import add_noise, training_time
 from ..fused import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
 from ..fusion import FusionStack
 from ..generation import Generation
-from ..model import LightBagel
 from ..pack import pack
+from ..pipeline import LightBagel
 from ..sequence import Layout
 from ..understanding import Understanding
 from ..vae import encode

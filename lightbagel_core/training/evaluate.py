@@ -20,8 +20,8 @@ from .. import vae as vae_module
 from ..config import DESCRIBE
 from ..flow import Guidance
 from ..fused import Part
-from ..model import LightBagel
 from ..parts import PARTS
+from ..pipeline import LightBagel
 from .checker import read_scene, same_spot
 from .vae import to_pixels
 from .world import (

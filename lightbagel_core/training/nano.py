@@ -22,8 +22,8 @@ from ..checkpoint import save_parts
 from ..config import Defaults, ImageRule, LightBagelConfig, Preview
 from ..fusion import FusionStack
 from ..generation import Generation
-from ..model import LightBagel
 from ..parts import PARTS
+from ..pipeline import LightBagel
 from ..understanding import Understanding
 from . import dit, vae, vlm
 from .loop import Training

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from ..fused import CleanImage, Part, layout_of, packed, und_states
-from ..model import LightBagel
+from ..pipeline import LightBagel
 from ..understanding import ImageProcessor, Understanding
 from .loop import Recipe, Training
 from .world import (
