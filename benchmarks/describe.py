@@ -21,9 +21,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
 
 from lightbagel_core.config import CACHES, DESCRIBE, PUBLISHED, LightBagelConfig
 from lightbagel_core.layouts import read_config
-from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.tokenizer import CHAT_TEMPLATE, QWENS_IM_START
-from lightbagel_core.understanding import (
+from lightbagel_core.model.understanding import (
     IM_END,
     IM_START,
     IMAGE_PAD,
@@ -33,6 +31,8 @@ from lightbagel_core.understanding import (
     Turn,
     Understanding,
 )
+from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.tokenizer import CHAT_TEMPLATE, QWENS_IM_START
 
 from .models import modules_of
 from .timing import about, interleaved, options, peak_bytes, ratio, table, write_json

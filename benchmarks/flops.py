@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 
 from lightbagel_core.config import LightBagelConfig
-from lightbagel_core.pack import Pack
+from lightbagel_core.model.packing import Pack
 
 from .timing import interleaved
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightbagel_core.config import NANO
 from lightbagel_core.flow import Guidance, combine
-from lightbagel_core.fused import Part
+from lightbagel_core.model.forward import Part
 from lightbagel_core.parts import PARTS
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.precision import MODES

@@ -11,11 +11,12 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from lightbagel_core import fused, plan
+from lightbagel_core import plan
 from lightbagel_core.flow import Guidance, combine
-from lightbagel_core.fused import CleanImage, Part, VitImage
 from lightbagel_core.images import size_by_rule
-from lightbagel_core.pack import Pack
+from lightbagel_core.model import forward as fused
+from lightbagel_core.model.forward import CleanImage, Part, VitImage
+from lightbagel_core.model.packing import Pack
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling import make_solver, sample
 

@@ -23,14 +23,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from .config import LightBagelConfig
-from .fusion import FusionStack
-from .generation import Generation
 from .layouts import Opened
+from .model.fusion import FusionStack
+from .model.generation import Generation
+from .model.understanding import ImageProcessor, Understanding
 from .parts import PARTS, blaming, empty_parts
 from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, use_float8, widened
 from .stored import Stored, Tensors, listed, read
 from .tokenizer import open_tokenizer, save_tokenizer
-from .understanding import ImageProcessor, Understanding
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 OURS = re.compile(rf"(?:{'|'.join(PARTS)})(?:-\d+-of-\d+)?\.safetensors(?:\.index\.json)?")

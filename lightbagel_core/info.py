@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from . import plan
-from .attention import choose, why_not
 from .config import ATTENTION
 from .layouts import Opened
+from .model.attention import choose, why_not
 from .parts import PARTS
 from .precision import Precision, default_device, is_scale
 from .stored import Tensors

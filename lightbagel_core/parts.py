@@ -14,7 +14,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from .config import PARTS as PARTS
 from .config import LightBagelConfig
-from .fusion import FusionStack
+from .model.fusion import FusionStack
 
 
 @contextmanager

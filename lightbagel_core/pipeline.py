@@ -14,22 +14,23 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import fused, images
-from . import vae as vae_module
-from .attention import SDPA, Attention, choose
+from . import images
 from .checkpoint import branches, save_parts
 from .config import CACHES, DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
 from .flow import Guidance, combine
-from .fused import CleanImage, Context, Part
-from .fusion import FusionStack
-from .generation import Generation
 from .graphs import Step, recorded
 from .layouts import Opened, open_model
+from .model import forward as fused
+from .model import vae as vae_module
+from .model.attention import SDPA, Attention, choose
+from .model.forward import CleanImage, Context, Part
+from .model.fusion import FusionStack
+from .model.generation import Generation
+from .model.understanding import Understanding, VitImage
 from .parts import PARTS
 from .precision import Precision, default_device
 from .residency import Offload, Residency
 from .sampling import Stopped, make_solver, sample
-from .understanding import Understanding, VitImage
 
 OnStep = Callable[[int, int, Tensor], bool | None]
 

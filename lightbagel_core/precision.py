@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import DTYPES
-from .generation import weight_dtype
+from .model.generation import weight_dtype
 from .stored import Stored
 
 FLOAT8 = torch.float8_e4m3fn

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..lightbagel_core.config import Defaults, Renorm, SolverName
 from ..lightbagel_core.flow import Guidance
-from ..lightbagel_core.sequence import SIDES
+from ..lightbagel_core.model.sequence import SIDES
 from .loader import CATEGORY
 
 STRIDE = 32  # pixels a DiT token covers

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightbagel_core.fused import CleanImage
-from lightbagel_core.understanding import VitImage
+from lightbagel_core.model.forward import CleanImage
+from lightbagel_core.model.understanding import VitImage
 
 
 @dataclass

@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from lightbagel_core.attention import SDPA
-from lightbagel_core.fused import velocity
+from lightbagel_core.model.attention import SDPA
+from lightbagel_core.model.forward import velocity
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training import dit, nano, vae, vlm
 from lightbagel_core.training.loop import Recipe, Training, learning_rate

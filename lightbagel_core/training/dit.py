@@ -18,17 +18,17 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from ..attention import SDPA
 from ..config import FusionConfig
 from ..flow import add_noise, training_time
-from ..fused import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
-from ..fusion import FusionStack
-from ..generation import Generation
-from ..pack import pack
+from ..model.attention import SDPA
+from ..model.forward import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
+from ..model.fusion import FusionStack
+from ..model.generation import Generation
+from ..model.packing import pack
+from ..model.sequence import Layout
+from ..model.understanding import Understanding
+from ..model.vae import encode
 from ..pipeline import LightBagel
-from ..sequence import Layout
-from ..understanding import Understanding
-from ..vae import encode
 from .loop import Recipe, Training
 from .vae import to_pixels
 from .vlm import GRID, PATCH, vit_picture

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import vae as vae_module
 from ..config import DESCRIBE
 from ..flow import Guidance
-from ..fused import Part
+from ..model import vae as vae_module
+from ..model.forward import Part
 from ..parts import PARTS
 from ..pipeline import LightBagel
 from .checker import read_scene, same_spot

@@ -20,11 +20,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoint import save_parts
 from ..config import Defaults, ImageRule, LightBagelConfig, Preview
-from ..fusion import FusionStack
-from ..generation import Generation
+from ..model.fusion import FusionStack
+from ..model.generation import Generation
+from ..model.understanding import Understanding
 from ..parts import PARTS
 from ..pipeline import LightBagel
-from ..understanding import Understanding
 from . import dit, vae, vlm
 from .loop import Training
 from .world import SIZE

@@ -12,8 +12,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, p
 from torch import Tensor
 
 from ..config import Preview
+from ..model.vae import encode, use_single_frames
 from ..pipeline import LightBagel
-from ..vae import encode, use_single_frames
 from .loop import Recipe, Training
 from .world import SIZE, pick, random_scene, render
 

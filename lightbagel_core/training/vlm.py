@@ -25,9 +25,9 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from ..fused import CleanImage, Part, layout_of, packed, und_states
+from ..model.forward import CleanImage, Part, layout_of, packed, und_states
+from ..model.understanding import ImageProcessor, Understanding
 from ..pipeline import LightBagel
-from ..understanding import ImageProcessor, Understanding
 from .loop import Recipe, Training
 from .world import (
     BACKGROUNDS,

@@ -27,12 +27,12 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...lightbagel_core.attention import Reach, run_by_run
 from ...lightbagel_core.config import FusionConfig
-from ...lightbagel_core.fused import at_size
-from ...lightbagel_core.fusion import FusionStack
-from ...lightbagel_core.pack import CleanTokens, pack
-from ...lightbagel_core.sequence import SIDES, ImageSegment, Rotary, Segment, lay_out, mrope
+from ...lightbagel_core.model.attention import Reach, run_by_run
+from ...lightbagel_core.model.forward import at_size
+from ...lightbagel_core.model.fusion import FusionStack
+from ...lightbagel_core.model.packing import CleanTokens, pack
+from ...lightbagel_core.model.sequence import SIDES, ImageSegment, Rotary, Segment, lay_out, mrope
 
 KEY = "lightbagel"
 

@@ -20,8 +20,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
-from ...lightbagel_core.fused import CleanImage, Part, segment, und_states_for_any_size
-from ...lightbagel_core.understanding import Understanding, VitImage
+from ...lightbagel_core.model.forward import CleanImage, Part, segment, und_states_for_any_size
+from ...lightbagel_core.model.understanding import Understanding, VitImage
 from .attach import KEY, Sources, Unheard
 from .image import pictures as image_pictures
 from .recent import Recent

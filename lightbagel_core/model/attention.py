@@ -20,7 +20,7 @@ from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor
 
-from .config import ATTENTION, AttentionName
+from ..config import ATTENTION, AttentionName
 
 DIFFUSERS = {
     "sdpa": AttentionBackendName.NATIVE,

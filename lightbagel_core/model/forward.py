@@ -21,7 +21,7 @@ from torch import Tensor
 from .attention import Attention, Reach
 from .fusion import FusionStack
 from .generation import Generation
-from .pack import Pack, pack
+from .packing import Pack, pack
 from .sequence import SIDES, ImageSegment, Layout, Rotary, Segment, TextSegment, lay_out, mrope
 from .understanding import Understanding, VitImage
 

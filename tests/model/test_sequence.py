@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 
-from lightbagel_core.sequence import ImageSegment, TextSegment, lay_out, mrope
+from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out, mrope
 
 
 def test_positions_of_text_then_image():

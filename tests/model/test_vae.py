@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_config
 from diffusers import AutoencoderKLWan
 
-from lightbagel_core import vae
+from lightbagel_core.model import vae
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ try:  # transformers 5 has two; this one needs no torchvision and resizes the sa
 except ImportError:
     from transformers import Qwen2VLImageProcessor as ImageProcessor
 
-from .config import CACHES
+from ..config import CACHES
 
 __all__ = ["ImageProcessor", "Turn", "Understanding", "VitImage"]
 

@@ -10,8 +10,8 @@ from conftest import make_tiny
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
 
-from lightbagel_core import vae
 from lightbagel_core.flow import Guidance
+from lightbagel_core.model import vae
 from lightbagel_core.pipeline import LightBagel
 
 STEPS = 5

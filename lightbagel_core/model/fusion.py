@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import FusionConfig
+from ..config import FusionConfig
 from .sequence import Rotary
 
 

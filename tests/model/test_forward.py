@@ -8,7 +8,7 @@ import torch
 from conftest import make_tiny, whole
 from PIL import Image
 
-from lightbagel_core.fused import at_size, layout_of, packed, und_states, und_states_for_any_size
+from lightbagel_core.model.forward import at_size, layout_of, packed, und_states, und_states_for_any_size
 
 WIDTH, HEIGHT = 96, 64
 

@@ -7,8 +7,8 @@ import torch
 from conftest import make_tiny
 from diffusers.models import attention_dispatch
 
-from lightbagel_core import attention
-from lightbagel_core.attention import SDPA, Attention, Reach, choose
+from lightbagel_core.model import attention
+from lightbagel_core.model.attention import SDPA, Attention, Reach, choose
 
 N, H, D = 3, 2, 8
 CPU = torch.device("cpu")
