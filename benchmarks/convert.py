@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from lightbagel_core.config import NANO, PUBLISHED, LightBagelConfig
-from lightbagel_core.convert import convert
-from lightbagel_core.layouts import open_model, read_config
-from lightbagel_core.parts import build_parts
-from lightbagel_core.precision import MODES
-from lightbagel_core.stored import sha256
+from lightbagel_core.files.components import build_parts
+from lightbagel_core.files.convert import convert
+from lightbagel_core.files.formats import open_model, read_config
+from lightbagel_core.files.precision import MODES
+from lightbagel_core.files.tensor_files import sha256
 
 from .measure import Peak, apart
 

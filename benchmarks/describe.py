@@ -20,7 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
 
 from lightbagel_core.config import CACHES, DESCRIBE, PUBLISHED, LightBagelConfig
-from lightbagel_core.layouts import read_config
+from lightbagel_core.files.formats import read_config
+from lightbagel_core.files.tokenizer import CHAT_TEMPLATE, QWENS_IM_START
 from lightbagel_core.model.understanding import (
     IM_END,
     IM_START,
@@ -32,7 +33,6 @@ from lightbagel_core.model.understanding import (
     Understanding,
 )
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.tokenizer import CHAT_TEMPLATE, QWENS_IM_START
 
 from .models import modules_of
 from .timing import about, interleaved, options, peak_bytes, ratio, table, write_json

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from lightbagel_core.config import NANO, PUBLISHED
-from lightbagel_core.layouts import open_model, read_config
-from lightbagel_core.names import original_vae_name
-from lightbagel_core.parts import PARTS, build_parts
+from lightbagel_core.files.components import PARTS, build_parts
+from lightbagel_core.files.formats import open_model, read_config
+from lightbagel_core.files.key_maps import original_vae_name
+from lightbagel_core.files.precision import MODES
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.precision import MODES
 
 from .measure import Peak, apart
 from .timing import about, interleaved, options, table, write_json

@@ -21,16 +21,16 @@ from torch.utils._pytree import tree_flatten
 
 from lightbagel_core import plan
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
+from lightbagel_core.files.components import empty_parts
+from lightbagel_core.files.formats import read_config
+from lightbagel_core.files.precision import MODES, Precision
 from lightbagel_core.images import size_by_rule
-from lightbagel_core.layouts import read_config
 from lightbagel_core.model import forward as fused
 from lightbagel_core.model import vae as vae_module
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import CleanImage
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import Understanding, VitImage
-from lightbagel_core.parts import empty_parts
-from lightbagel_core.precision import MODES, Precision
 
 from .models import modules_of, on_meta
 

@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from lightbagel_core import plan
 from lightbagel_core.config import NANO, PARTS, PUBLISHED, LightBagelConfig
-from lightbagel_core.layouts import read_config
+from lightbagel_core.files.components import empty_parts, parameters_on_meta
+from lightbagel_core.files.formats import read_config
+from lightbagel_core.files.precision import FLOAT8_KINDS, MODES, Precision, dtypes, use_float8
+from lightbagel_core.files.tokenizer import open_tokenizer
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
-from lightbagel_core.parts import empty_parts, parameters_on_meta
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.precision import FLOAT8_KINDS, MODES, Precision, dtypes, use_float8
-from lightbagel_core.tokenizer import open_tokenizer
 
 RUNNING = ("understanding", "generation", "fusion")  # the parts that a run from prompt to latents needs
 

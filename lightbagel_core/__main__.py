@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import __version__
 from .config import ATTENTION, CACHES, DTYPES, PARTS, Renorm, SolverName
-from .download import KNOWN
+from .files.download import KNOWN
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from .layouts import Opened
+    from .files.formats import Opened
     from .pipeline import LightBagel
 
 EXIT_USAGE = 2
@@ -136,7 +136,7 @@ def _gigabytes(text: str) -> float:
 def _files(args: argparse.Namespace, need: Sequence[str] = PARTS) -> Opened:
     """The model that --model and its sisters name: the nano if they name nothing."""
     from .config import NANO
-    from .layouts import open_model
+    from .files.formats import open_model
 
     parts = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
     name = args.model or ("nano" if not parts else None)
@@ -147,9 +147,9 @@ def _files(args: argparse.Namespace, need: Sequence[str] = PARTS) -> Opened:
 def _open(args: argparse.Namespace) -> LightBagel:
     import torch
 
+    from .files.precision import default_device
     from .info import NO_FUSION
     from .pipeline import LightBagel
-    from .precision import default_device
 
     try:
         device = torch.device(args.device) if args.device else default_device()
@@ -173,8 +173,8 @@ def _offload(args: argparse.Namespace, opened: Opened, device: torch.device, dty
         return None if args.offload in ("auto", "none") else args.offload
     import torch
 
+    from .files.precision import Precision
     from .plan import Work, offload_for
-    from .precision import Precision
 
     default = opened.config.defaults
     width, height = getattr(args, "size", None) or (default.width, default.height)
@@ -300,7 +300,7 @@ def _info(args: argparse.Namespace) -> None:
 def _convert(args: argparse.Namespace) -> None:
     import torch
 
-    from .convert import convert
+    from .files.convert import convert
 
     dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
     opened = _files(args, args.only or PARTS)
@@ -309,7 +309,7 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _download(args: argparse.Namespace) -> None:
-    from .download import download
+    from .files.download import download
 
     for path in download(args.names, args.to, progress=not args.quiet):
         print(path)

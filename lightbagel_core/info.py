@@ -12,11 +12,11 @@ import torch
 
 from . import plan
 from .config import ATTENTION
-from .layouts import Opened
+from .files.components import PARTS
+from .files.formats import Opened
+from .files.precision import Precision, default_device, is_scale
+from .files.tensor_files import Tensors
 from .model.attention import choose, why_not
-from .parts import PARTS
-from .precision import Precision, default_device, is_scale
-from .stored import Tensors
 
 TITLES = {
     "understanding": "understanding (Qwen2.5-VL)",

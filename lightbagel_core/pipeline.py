@@ -15,11 +15,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import images
-from .checkpoint import branches, save_parts
 from .config import CACHES, DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
+from .files.checkpoint import branches, save_parts
+from .files.components import PARTS
+from .files.formats import Opened, open_model
+from .files.precision import Precision, default_device
 from .flow import Guidance, combine
 from .graphs import Step, recorded
-from .layouts import Opened, open_model
 from .model import forward as fused
 from .model import vae as vae_module
 from .model.attention import SDPA, Attention, choose
@@ -27,8 +29,6 @@ from .model.forward import CleanImage, Context, Part
 from .model.fusion import FusionStack
 from .model.generation import Generation
 from .model.understanding import Understanding, VitImage
-from .parts import PARTS
-from .precision import Precision, default_device
 from .residency import Offload, Residency
 from .sampling import Stopped, make_solver, sample
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from .config import LightBagelConfig
+from .files.components import PARTS
+from .files.precision import FLOAT8_KINDS, MODES, Precision, dtypes
+from .files.tensor_files import Stored, Tensors
 from .images import size_by_rule
-from .parts import PARTS
-from .precision import FLOAT8_KINDS, MODES, Precision, dtypes
 from .residency import Offload
-from .stored import Stored, Tensors
 
 CARDS = (8, 12, 16, 24)  # GB
 MARGIN = 0.8e9  # bytes for the driver's context, the screen and the allocator's gaps

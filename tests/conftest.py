@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lightbagel_core.config import Defaults, FusionConfig, ImageRule, LightBagelConfig
+from lightbagel_core.files.components import PARTS, build_parts
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
-from lightbagel_core.parts import PARTS, build_parts
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training import vae, vlm
 

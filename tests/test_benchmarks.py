@@ -20,11 +20,11 @@ from benchmarks import edit, flops, image, load, runs, step
 from benchmarks.models import RUNNING, WithoutVae, model_for, modules_of, on_meta, plain_wan
 from benchmarks.timing import interleaved, launches, ratio, table
 from lightbagel_core.config import NANO, PUBLISHED
-from lightbagel_core.layouts import read_config
+from lightbagel_core.files.formats import read_config
+from lightbagel_core.files.tokenizer import open_tokenizer
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import Understanding
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.tokenizer import open_tokenizer
 
 META = torch.device("meta")
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, wh
 from benchmarks.describe import StockProcessor, measured, random_weights, turns_of, ways
 from benchmarks.timing import table
 from lightbagel_core.config import CACHES, PUBLISHED
-from lightbagel_core.layouts import read_config
+from lightbagel_core.files.formats import read_config
 from lightbagel_core.training.world import Scene, Thing, render
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 
 from ..config import DESCRIBE
+from ..files.components import PARTS
 from ..flow import Guidance
 from ..model import vae as vae_module
 from ..model.forward import Part
-from ..parts import PARTS
 from ..pipeline import LightBagel
 from .checker import read_scene, same_spot
 from .vae import to_pixels

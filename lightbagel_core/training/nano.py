@@ -18,12 +18,12 @@ import torch
 from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..checkpoint import save_parts
 from ..config import Defaults, ImageRule, LightBagelConfig, Preview
+from ..files.checkpoint import save_parts
+from ..files.components import PARTS
 from ..model.fusion import FusionStack
 from ..model.generation import Generation
 from ..model.understanding import Understanding
-from ..parts import PARTS
 from ..pipeline import LightBagel
 from . import dit, vae, vlm
 from .loop import Training

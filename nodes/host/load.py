@@ -12,11 +12,11 @@ import comfy.text_encoders
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-from ...lightbagel_core.checkpoint import branches
-from ...lightbagel_core.layouts import Opened, open_model
-from ...lightbagel_core.parts import PARTS
-from ...lightbagel_core.precision import FLOAT8
-from ...lightbagel_core.tokenizer import find_tokenizer
+from ...lightbagel_core.files.checkpoint import branches
+from ...lightbagel_core.files.components import PARTS
+from ...lightbagel_core.files.formats import Opened, open_model
+from ...lightbagel_core.files.precision import FLOAT8
+from ...lightbagel_core.files.tokenizer import find_tokenizer
 from .attach import attach
 from .clip import clip
 from .wan import fusion_model, wan_model, wan_vae

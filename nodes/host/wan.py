@@ -22,12 +22,12 @@ import comfy.sd
 import comfy.supported_models
 import torch
 
-from ...lightbagel_core.checkpoint import weights
 from ...lightbagel_core.config import Preview
-from ...lightbagel_core.layouts import Opened
+from ...lightbagel_core.files.checkpoint import weights
+from ...lightbagel_core.files.formats import Opened
+from ...lightbagel_core.files.key_maps import original_transformer_names, original_vae_name
+from ...lightbagel_core.files.precision import FLOAT8, FLOAT8_KINDS, is_scale
 from ...lightbagel_core.model.fusion import FusionStack
-from ...lightbagel_core.names import original_transformer_names, original_vae_name
-from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS, is_scale
 from .weights import asked_float8, birthplace, is_float8, operations, renamed, state_of, uncast
 
 

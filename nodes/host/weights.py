@@ -10,9 +10,9 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ...lightbagel_core.checkpoint import weights
-from ...lightbagel_core.precision import FLOAT8, FLOAT8_KINDS, SCALE, Precision, dtypes, in_a_layer, is_scale
-from ...lightbagel_core.stored import Tensors
+from ...lightbagel_core.files.checkpoint import weights
+from ...lightbagel_core.files.precision import FLOAT8, FLOAT8_KINDS, SCALE, Precision, dtypes, in_a_layer, is_scale
+from ...lightbagel_core.files.tensor_files import Tensors
 
 FORMATS = {torch.float8_e4m3fn: "float8_e4m3fn", torch.float8_e5m2: "float8_e5m2"}
 MARK = ".comfy_quant"

@@ -237,12 +237,12 @@ def test_the_real_models_files_open_in_comfyui(host, tmp_path, monkeypatch):
 
     for path in (PACK, PACK / "tests"):
         monkeypatch.syspath_prepend(str(path))
-    from layout_files import authors, qwen_release, save_hollow
+    from format_files import authors, qwen_release, save_hollow
 
     from lightbagel_core.config import PUBLISHED
-    from lightbagel_core.layouts import read_config
-    from lightbagel_core.names import original_vae_name
-    from lightbagel_core.parts import build_parts
+    from lightbagel_core.files.components import build_parts
+    from lightbagel_core.files.formats import read_config
+    from lightbagel_core.files.key_maps import original_vae_name
 
     with torch.device("meta"):
         states = {part: module.state_dict() for part, module in build_parts(read_config(PUBLISHED)).items()}

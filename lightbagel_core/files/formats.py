@@ -23,11 +23,12 @@ from typing import Any
 
 from torch import Tensor
 
-from . import names, stored
-from .config import PUBLISHED, LightBagelConfig
-from .parts import PARTS, empty_parts
+from ..config import PUBLISHED, LightBagelConfig
+from . import key_maps as names
+from . import tensor_files as stored
+from .components import PARTS, empty_parts
 from .precision import FLOAT8_KINDS, SCALE, is_scale
-from .stored import Tensors
+from .tensor_files import Tensors
 from .tokenizer import find_tokenizer
 
 OPTION = {part: f"--{part}" for part in PARTS}

@@ -11,8 +11,8 @@ from conftest import make_tiny
 from safetensors.torch import load_file, save_file
 
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
-from lightbagel_core.layouts import read_config
-from lightbagel_core.parts import build_parts
+from lightbagel_core.files.components import build_parts
+from lightbagel_core.files.formats import read_config
 from lightbagel_core.pipeline import LightBagel
 
 

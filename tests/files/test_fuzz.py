@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_tiny
-from layout_files import float8_scaled, in_blocks, save, save_sharded
+from format_files import float8_scaled, in_blocks, save, save_sharded
 from PIL import Image
 
 from lightbagel_core.__main__ import main
+from lightbagel_core.files.tensor_files import read, read_any
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.stored import read, read_any
 
 CASES = 1500  # of each random kind
 

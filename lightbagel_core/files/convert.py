@@ -22,9 +22,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import read_scale
-from .layouts import Opened
+from .formats import Opened
 from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, scale_of, to_float8, widened
-from .stored import DTYPES, INDEX, Stored, Tensors, chunks, sha256
+from .tensor_files import DTYPES, INDEX, Stored, Tensors, chunks, sha256
 from .tokenizer import open_tokenizer, save_tokenizer
 
 CHUNK = 32 << 20  # bytes of a tensor that are in memory at a time

@@ -40,7 +40,7 @@ def _files(name: str) -> list[tuple[str, str, str]]:
     if not _FORM.fullmatch(name):
         raise ValueError(f"{name!r} is neither OWNER/REPO:PATH/IN/REPO nor one of {', '.join(KNOWN)}")
     repo, _, path = name.partition(":")
-    from .stored import PICKLED
+    from .tensor_files import PICKLED
 
     file = PurePosixPath(path)
     if file.suffix.lower() in PICKLED:
@@ -88,7 +88,7 @@ def _fetch(missing: dict[Path, tuple[str, str]], progress: bool) -> None:
     from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    from .stored import sha256
+    from .tensor_files import sha256
 
     headers = build_hf_headers(headers={"Accept-Encoding": "identity"})  # so that a part of the answer can be asked for
     plan: list[tuple[Path, Path, Any]] = []

@@ -27,7 +27,7 @@ import json, sys, time
 from pathlib import Path
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.02))  # huggingface_hub waits seconds between its tries
-from lightbagel_core.download import download
+from lightbagel_core.files.download import download
 for names in json.loads(sys.argv[2]):
     try:
         print(json.dumps([str(path) for path in download(names, Path(sys.argv[1]), progress="quiet" not in sys.argv)]))
@@ -423,6 +423,6 @@ def test_one_place_for_two_files_and_a_missing_folder_are_refused(hub, models):
 
 
 def test_only_a_download_loads_the_hub():
-    code = "import sys, lightbagel_core, lightbagel_core.__main__, lightbagel_core.download as d; d.KNOWN"
+    code = "import sys, lightbagel_core, lightbagel_core.__main__, lightbagel_core.files.download as d; d.KNOWN"
     code += "; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import DTYPES
-from .model.generation import weight_dtype
-from .stored import Stored
+from ..config import DTYPES
+from ..model.generation import weight_dtype
+from .tensor_files import Stored
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_KINDS = (torch.float8_e4m3fn, torch.float8_e5m2)

@@ -22,14 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from .config import LightBagelConfig
-from .layouts import Opened
-from .model.fusion import FusionStack
-from .model.generation import Generation
-from .model.understanding import ImageProcessor, Understanding
-from .parts import PARTS, blaming, empty_parts
+from ..config import LightBagelConfig
+from ..model.fusion import FusionStack
+from ..model.generation import Generation
+from ..model.understanding import ImageProcessor, Understanding
+from .components import PARTS, blaming, empty_parts
+from .formats import Opened
 from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, use_float8, widened
-from .stored import Stored, Tensors, listed, read
+from .tensor_files import Stored, Tensors, listed, read
 from .tokenizer import open_tokenizer, save_tokenizer
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

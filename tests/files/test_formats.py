@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_tiny, tiny_config
-from layout_files import (
+from format_files import (
     author_fusion,
     authors,
     float8_scaled,
@@ -23,11 +23,11 @@ from layout_files import (
 )
 
 from lightbagel_core.config import NANO, PUBLISHED
-from lightbagel_core.layouts import open_model, read_config
-from lightbagel_core.names import original_vae_name
-from lightbagel_core.parts import PARTS, build_parts
+from lightbagel_core.files.components import PARTS, build_parts
+from lightbagel_core.files.formats import open_model, read_config
+from lightbagel_core.files.key_maps import original_vae_name
+from lightbagel_core.files.tokenizer import open_tokenizer
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.tokenizer import open_tokenizer
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 

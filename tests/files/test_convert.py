@@ -13,18 +13,18 @@ import pytest
 import torch
 from conftest import make_tiny, tiny_config
 from filelock import FileLock
-from layout_files import authors, float8_scaled, in_blocks, qwen_release, save, save_sharded, wan_original
+from format_files import authors, float8_scaled, in_blocks, qwen_release, save, save_sharded, wan_original
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lightbagel_core import convert as module
-from lightbagel_core import stored
 from lightbagel_core.__main__ import main
-from lightbagel_core.convert import convert
-from lightbagel_core.layouts import Opened, open_model
-from lightbagel_core.parts import PARTS
+from lightbagel_core.files import convert as module
+from lightbagel_core.files import tensor_files as stored
+from lightbagel_core.files.components import PARTS
+from lightbagel_core.files.convert import convert
+from lightbagel_core.files.formats import Opened, open_model
+from lightbagel_core.files.precision import MODES
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.precision import MODES
 
 SHARD = 200_000  # bytes: several shards for every part
 
@@ -188,7 +188,7 @@ KILLED = """
 import json, os, sys
 from pathlib import Path
 import torch
-import lightbagel_core.convert as module
+import lightbagel_core.files.convert as module
 from lightbagel_core.__main__ import main
 
 torch.set_num_threads(1)  # children are forked from here

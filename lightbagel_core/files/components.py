@@ -12,9 +12,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from .config import PARTS as PARTS
-from .config import LightBagelConfig
-from .model.fusion import FusionStack
+from ..config import PARTS as PARTS
+from ..config import LightBagelConfig
+from ..model.fusion import FusionStack
 
 
 @contextmanager

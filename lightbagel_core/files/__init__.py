@@ -1,0 +1,1 @@
+"""Model files: what formats there are, how they are opened, converted, written and fetched."""
