@@ -2,7 +2,7 @@
 
 Without a CUDA device it is computed: the real model, its very code and its real shapes run on torch's meta device,
 where a tensor has a size and no memory, and every storage is counted from its making to its end. With one it is
-measured as well, with random weights. Beside both stands what `lightbagel_core.plan` says; `lightbagel info` uses it.
+measured as well, with random weights. Beside both stands what `lightbagel_core.memory.plan` says; `lightbagel info` uses it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from lightbagel_core import plan
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
 from lightbagel_core.files.components import empty_parts
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.precision import MODES, Precision
 from lightbagel_core.images import size_by_rule
+from lightbagel_core.memory import plan
 from lightbagel_core.model import forward as fused
 from lightbagel_core.model import vae as vae_module
 from lightbagel_core.model.attention import SDPA

@@ -11,12 +11,12 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 from torch.nn import functional
 
-from lightbagel_core import plan
 from lightbagel_core.config import NANO, PARTS, PUBLISHED, LightBagelConfig
 from lightbagel_core.files.components import empty_parts, parameters_on_meta
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.precision import FLOAT8_KINDS, MODES, Precision, dtypes, use_float8
 from lightbagel_core.files.tokenizer import open_tokenizer
+from lightbagel_core.memory import plan
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
 from lightbagel_core.pipeline import LightBagel

@@ -11,9 +11,9 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from lightbagel_core import plan
 from lightbagel_core.flow import Guidance, combine
 from lightbagel_core.images import size_by_rule
+from lightbagel_core.memory import plan
 from lightbagel_core.model import forward as fused
 from lightbagel_core.model.forward import CleanImage, Part, VitImage
 from lightbagel_core.model.packing import Pack

@@ -174,7 +174,7 @@ def _offload(args: argparse.Namespace, opened: Opened, device: torch.device, dty
     import torch
 
     from .files.precision import Precision
-    from .plan import Work, offload_for
+    from .memory.plan import Work, offload_for
 
     default = opened.config.defaults
     width, height = getattr(args, "size", None) or (default.width, default.height)

@@ -22,6 +22,7 @@ from .files.formats import Opened, open_model
 from .files.precision import Precision, default_device
 from .flow import Guidance, combine
 from .graphs import Step, recorded
+from .memory.offload import Offload, Residency
 from .model import forward as fused
 from .model import vae as vae_module
 from .model.attention import SDPA, Attention, choose
@@ -29,7 +30,6 @@ from .model.forward import CleanImage, Context, Part
 from .model.fusion import FusionStack
 from .model.generation import Generation
 from .model.understanding import Understanding, VitImage
-from .residency import Offload, Residency
 from .sampling import Stopped, make_solver, sample
 
 OnStep = Callable[[int, int, Tensor], bool | None]

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from .config import LightBagelConfig
-from .files.components import PARTS
-from .files.precision import FLOAT8_KINDS, MODES, Precision, dtypes
-from .files.tensor_files import Stored, Tensors
-from .images import size_by_rule
-from .residency import Offload
+from ..config import LightBagelConfig
+from ..files.components import PARTS
+from ..files.precision import FLOAT8_KINDS, MODES, Precision, dtypes
+from ..files.tensor_files import Stored, Tensors
+from ..images import size_by_rule
+from .offload import Offload
 
 CARDS = (8, 12, 16, 24)  # GB
 MARGIN = 0.8e9  # bytes for the driver's context, the screen and the allocator's gaps

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .files.checkpoint import fill
-from .files.formats import Opened
-from .files.precision import Precision
+from ..files.checkpoint import fill
+from ..files.formats import Opened
+from ..files.precision import Precision
 
 Offload = Literal["parts", "layers"]
 

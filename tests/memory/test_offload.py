@@ -11,11 +11,11 @@ import torch
 from conftest import make_tiny
 from PIL import Image
 
-from lightbagel_core import residency
 from lightbagel_core.config import NANO
 from lightbagel_core.files import precision
 from lightbagel_core.files.components import PARTS
 from lightbagel_core.flow import Guidance
+from lightbagel_core.memory import offload as residency
 from lightbagel_core.pipeline import LightBagel
 
 PICTURE = Image.new("RGB", (96, 64), "red")

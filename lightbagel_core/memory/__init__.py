@@ -1,0 +1,1 @@
+"""What lies on the device when, and what a run needs of it."""
