@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from lightbagel_core.flow import Guidance
+from lightbagel_core.sampling.guidance import Guidance
 
 from .models import model_for
 from .timing import about, interleaved, options, table, write_json

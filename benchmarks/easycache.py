@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.quality import GUIDANCE, Result, Task, is_right, report
-from lightbagel_core.flow import Guidance
+from lightbagel_core.sampling.guidance import Guidance
 from lightbagel_core.training.evaluate import picture
 
 TESTS = Path(__file__).resolve().parents[1] / "tests" / "comfy"

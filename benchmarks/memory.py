@@ -2,7 +2,8 @@
 
 Without a CUDA device it is computed: the real model, its very code and its real shapes run on torch's meta device,
 where a tensor has a size and no memory, and every storage is counted from its making to its end. With one it is
-measured as well, with random weights. Beside both stands what `lightbagel_core.memory.plan` says; `lightbagel info` uses it.
+measured as well, with random weights. Beside both stands what `lightbagel_core.memory.plan` says, as `lightbagel info`
+uses it.
 """
 
 from __future__ import annotations

@@ -19,10 +19,11 @@ from torch import Tensor
 from lightbagel_core.config import NANO
 from lightbagel_core.files.components import PARTS
 from lightbagel_core.files.precision import MODES
-from lightbagel_core.flow import Guidance, combine
 from lightbagel_core.model.forward import Part
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.sampling import make_solver, sample
+from lightbagel_core.sampling.denoise import sample
+from lightbagel_core.sampling.guidance import Guidance, combine
+from lightbagel_core.sampling.solvers import make_solver
 from lightbagel_core.training.evaluate import fresh, picture
 from lightbagel_core.training.world import random_edit, random_prompt
 

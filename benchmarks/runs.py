@@ -11,14 +11,15 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from lightbagel_core.flow import Guidance, combine
 from lightbagel_core.images import size_by_rule
 from lightbagel_core.memory import plan
 from lightbagel_core.model import forward as fused
 from lightbagel_core.model.forward import CleanImage, Part, VitImage
 from lightbagel_core.model.packing import Pack
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.sampling import make_solver, sample
+from lightbagel_core.sampling.denoise import sample
+from lightbagel_core.sampling.guidance import Guidance, combine
+from lightbagel_core.sampling.solvers import make_solver
 
 from . import flops
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .flow import Guidance
     from .pipeline import LightBagel
-    from .sampling import Stopped
+    from .sampling.denoise import Stopped
+    from .sampling.guidance import Guidance
 
 __version__ = "0.1.0"
 __all__ = ["Guidance", "LightBagel", "Stopped", "__version__"]
 
-_HOMES = {"LightBagel": "pipeline", "Guidance": "flow", "Stopped": "sampling"}
+_HOMES = {"LightBagel": "pipeline", "Guidance": "sampling.guidance", "Stopped": "sampling.denoise"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,6 @@ from .files.checkpoint import branches, save_parts
 from .files.components import PARTS
 from .files.formats import Opened, open_model
 from .files.precision import Precision, default_device
-from .flow import Guidance, combine
 from .graphs import Step, recorded
 from .memory.offload import Offload, Residency
 from .model import forward as fused
@@ -30,7 +29,9 @@ from .model.forward import CleanImage, Context, Part
 from .model.fusion import FusionStack
 from .model.generation import Generation
 from .model.understanding import Understanding, VitImage
-from .sampling import Stopped, make_solver, sample
+from .sampling.denoise import Stopped, sample
+from .sampling.guidance import Guidance, combine
+from .sampling.solvers import make_solver
 
 OnStep = Callable[[int, int, Tensor], bool | None]
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from lightbagel_core.config import NANO
-from lightbagel_core.flow import Guidance
+from lightbagel_core.sampling.guidance import Guidance
 from lightbagel_core.training import evaluate, vae
 from lightbagel_core.training.world import Scene, Thing, render
 

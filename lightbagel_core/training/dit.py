@@ -19,7 +19,6 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
 from ..config import FusionConfig
-from ..flow import add_noise, training_time
 from ..model.attention import SDPA
 from ..model.forward import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
 from ..model.fusion import FusionStack
@@ -29,6 +28,7 @@ from ..model.sequence import Layout
 from ..model.understanding import Understanding
 from ..model.vae import encode
 from ..pipeline import LightBagel
+from ..sampling.schedule import add_noise, training_time
 from .loop import Recipe, Training
 from .vae import to_pixels
 from .vlm import GRID, PATCH, vit_picture

@@ -18,10 +18,10 @@ from PIL import Image
 
 from ..config import DESCRIBE
 from ..files.components import PARTS
-from ..flow import Guidance
 from ..model import vae as vae_module
 from ..model.forward import Part
 from ..pipeline import LightBagel
+from ..sampling.guidance import Guidance
 from .checker import read_scene, same_spot
 from .vae import to_pixels
 from .world import (

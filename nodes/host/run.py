@@ -13,7 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...lightbagel_core.config import SolverName
-from ...lightbagel_core.flow import Guidance
+from ...lightbagel_core.sampling.guidance import Guidance
 from .attach import KEY
 from .clip import Pictures
 from .image import pictures, sized

@@ -8,8 +8,10 @@ import comfy.samplers
 from torch import Tensor
 
 from ...lightbagel_core.config import SolverName
-from ...lightbagel_core.flow import Guidance, combine, schedule
-from ...lightbagel_core.sampling import make_solver, sample
+from ...lightbagel_core.sampling.denoise import sample
+from ...lightbagel_core.sampling.guidance import Guidance, combine
+from ...lightbagel_core.sampling.schedule import schedule
+from ...lightbagel_core.sampling.solvers import make_solver
 
 
 class Guider(comfy.samplers.CFGGuider):

@@ -14,9 +14,9 @@ from PIL import Image
 from lightbagel_core.config import NANO
 from lightbagel_core.files import precision
 from lightbagel_core.files.components import PARTS
-from lightbagel_core.flow import Guidance
 from lightbagel_core.memory import offload as residency
 from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.sampling.guidance import Guidance
 
 PICTURE = Image.new("RGB", (96, 64), "red")
 RUN = {"steps": 2, "progress": False, "seed": 3}

@@ -133,7 +133,7 @@ def test_the_und_stream_never_depends_on_the_gen_stream(tiny):
 
 def test_a_guided_edit_is_the_oracles_step_by_step(tiny):
     """Both guidances, renorm, an interval that ends mid-run, a negative prompt, two pictures, two sources."""
-    from lightbagel_core.flow import schedule
+    from lightbagel_core.sampling.schedule import schedule
 
     sources, words, negative = [picture(1), picture(2)], "make the circle blue", "a green star"
     seen: list[torch.Tensor] = []

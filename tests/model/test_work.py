@@ -10,9 +10,9 @@ from conftest import make_tiny
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
 
-from lightbagel_core.flow import Guidance
 from lightbagel_core.model import vae
 from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.sampling.guidance import Guidance
 
 STEPS = 5
 SIZE = {"width": 96, "height": 64}

@@ -1,0 +1,1 @@
+"""From noise to latents: noise times, guidance, solvers, the loop that drives them."""
