@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.quality import GUIDANCE, Result, Task, is_right, report
+from lightbagel_core.evaluation.nano import picture
 from lightbagel_core.sampling.guidance import Guidance
-from lightbagel_core.training.evaluate import picture
 
 TESTS = Path(__file__).resolve().parents[1] / "tests" / "comfy"
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lightbagel_core.config import NANO
+from lightbagel_core.evaluation.nano import fresh, picture
 from lightbagel_core.files.components import PARTS
 from lightbagel_core.files.precision import MODES
 from lightbagel_core.model.forward import Part
@@ -24,8 +25,7 @@ from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.denoise import sample
 from lightbagel_core.sampling.guidance import Guidance, combine
 from lightbagel_core.sampling.solvers import make_solver
-from lightbagel_core.training.evaluate import fresh, picture
-from lightbagel_core.training.world import random_edit, random_prompt
+from lightbagel_core.training.nano.world import random_edit, random_prompt
 
 SIDE = 128
 ALONE = {"float8 in the VLM": ("und",), "float8 in the DiT": ("gen",), "float8 in the fusion": ("fusion",)}

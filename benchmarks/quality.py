@@ -22,12 +22,12 @@ from torch import Tensor, cat, float32, nn
 
 from benchmarks.precision import SIDE, parts, psnr
 from lightbagel_core.config import SolverName
+from lightbagel_core.evaluation.nano import BATCH, agrees, edited, fresh, picture, read
 from lightbagel_core.files.components import PARTS
 from lightbagel_core.model.forward import Context, Part
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.guidance import Guidance
-from lightbagel_core.training.evaluate import BATCH, agrees, edited, fresh, picture, read
-from lightbagel_core.training.world import Scene, random_edit, random_prompt
+from lightbagel_core.training.nano.world import Scene, random_edit, random_prompt
 
 Task = tuple[Scene | None, str, Scene]  # source of an edit, words, what is wanted
 Timestep = Callable[[], float]

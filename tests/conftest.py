@@ -12,7 +12,8 @@ from lightbagel_core.files.components import PARTS, build_parts
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training import vae, vlm
+from lightbagel_core.training.nano import vae_recipe as vae
+from lightbagel_core.training.nano import vlm_recipe as vlm
 
 collect_ignore = ["comfy"]  # needs a ComfyUI and its environment
 

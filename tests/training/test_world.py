@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightbagel_core.training.checker import read_scene, same_spot
-from lightbagel_core.training.evaluate import agrees, edited
-from lightbagel_core.training.world import (
+from lightbagel_core.evaluation.checker import read_scene, same_spot
+from lightbagel_core.evaluation.nano import agrees, edited
+from lightbagel_core.training.nano.world import (
     COLOURS,
     EDITS,
     PLACES,

@@ -18,15 +18,17 @@ import torch
 from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..config import Defaults, ImageRule, LightBagelConfig, Preview
-from ..files.checkpoint import save_parts
-from ..files.components import PARTS
-from ..model.fusion import FusionStack
-from ..model.generation import Generation
-from ..model.understanding import Understanding
-from ..pipeline import LightBagel
-from . import dit, vae, vlm
-from .loop import Training
+from ...config import Defaults, ImageRule, LightBagelConfig, Preview
+from ...files.checkpoint import save_parts
+from ...files.components import PARTS
+from ...model.fusion import FusionStack
+from ...model.generation import Generation
+from ...model.understanding import Understanding
+from ...pipeline import LightBagel
+from ..loop import Training
+from . import dit_recipe as dit
+from . import vae_recipe as vae
+from . import vlm_recipe as vlm
 from .world import SIZE
 
 

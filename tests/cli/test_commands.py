@@ -17,7 +17,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from lightbagel_core.__main__ import _files, _offload, _parser, main, write_pngs
 from lightbagel_core.config import NANO
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training.world import Scene, Thing, render
+from lightbagel_core.training.nano.world import Scene, Thing, render
 
 QUICK = ["--steps", "2", "--quiet", "--device", "cpu"]
 

@@ -18,21 +18,21 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from ..config import FusionConfig
-from ..model.attention import SDPA
-from ..model.forward import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
-from ..model.fusion import FusionStack
-from ..model.generation import Generation
-from ..model.packing import pack
-from ..model.sequence import Layout
-from ..model.understanding import Understanding
-from ..model.vae import encode
-from ..pipeline import LightBagel
-from ..sampling.schedule import add_noise, training_time
-from .loop import Recipe, Training
-from .vae import to_pixels
-from .vlm import GRID, PATCH, vit_picture
-from .vlm import config as vlm_config
+from ...config import FusionConfig
+from ...model.attention import SDPA
+from ...model.forward import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
+from ...model.fusion import FusionStack
+from ...model.generation import Generation
+from ...model.packing import pack
+from ...model.sequence import Layout
+from ...model.understanding import Understanding
+from ...model.vae import encode
+from ...pipeline import LightBagel
+from ...sampling.schedule import add_noise, training_time
+from ..loop import Recipe, Training
+from .vae_recipe import to_pixels
+from .vlm_recipe import GRID, PATCH, vit_picture
+from .vlm_recipe import config as vlm_config
 from .world import Scene, random_edit, random_prompt, render
 
 CONFIG: dict[str, Any] = {

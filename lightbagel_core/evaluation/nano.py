@@ -1,4 +1,4 @@
-"""Scores a nano on fresh scenes and sentences with the rule checker: python -m lightbagel_core.training.evaluate
+"""Scores a nano on fresh scenes and sentences with the rule checker: python -m lightbagel_core.evaluation.nano
 
 No sample is chosen: scenes, sentences and noise all follow from the seeds given.
 """
@@ -22,9 +22,8 @@ from ..model import vae as vae_module
 from ..model.forward import Part
 from ..pipeline import LightBagel
 from ..sampling.guidance import Guidance
-from .checker import read_scene, same_spot
-from .vae import to_pixels
-from .world import (
+from ..training.nano.vae_recipe import to_pixels
+from ..training.nano.world import (
     PLACES,
     RADIUS,
     SIZE,
@@ -36,6 +35,7 @@ from .world import (
     random_scene,
     render,
 )
+from .checker import read_scene, same_spot
 
 BATCH = 50
 

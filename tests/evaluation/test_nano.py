@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from lightbagel_core.config import NANO
+from lightbagel_core.evaluation import nano as evaluate
 from lightbagel_core.sampling.guidance import Guidance
-from lightbagel_core.training import evaluate, vae
-from lightbagel_core.training.world import Scene, Thing, render
+from lightbagel_core.training.nano import vae_recipe as vae
+from lightbagel_core.training.nano.world import Scene, Thing, render
 
 SEEDS = (101, 102)
 COUNT = 50

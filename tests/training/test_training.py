@@ -14,9 +14,12 @@ from torch import nn
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import velocity
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training import dit, nano, vae, vlm
+from lightbagel_core.training import nano
 from lightbagel_core.training.loop import Recipe, Training, learning_rate
-from lightbagel_core.training.world import Scene, Thing
+from lightbagel_core.training.nano import dit_recipe as dit
+from lightbagel_core.training.nano import vae_recipe as vae
+from lightbagel_core.training.nano import vlm_recipe as vlm
+from lightbagel_core.training.nano.world import Scene, Thing
 
 
 def toy(out, steps: int, until: int | None = None) -> nn.Linear:

@@ -25,10 +25,10 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from ..model.forward import CleanImage, Part, layout_of, packed, und_states
-from ..model.understanding import ImageProcessor, Understanding
-from ..pipeline import LightBagel
-from .loop import Recipe, Training
+from ...model.forward import CleanImage, Part, layout_of, packed, und_states
+from ...model.understanding import ImageProcessor, Understanding
+from ...pipeline import LightBagel
+from ..loop import Recipe, Training
 from .world import (
     BACKGROUNDS,
     COLOURS,

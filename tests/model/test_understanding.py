@@ -18,7 +18,7 @@ from benchmarks.describe import StockProcessor, measured, random_weights, turns_
 from benchmarks.timing import table
 from lightbagel_core.config import CACHES, PUBLISHED
 from lightbagel_core.files.formats import read_config
-from lightbagel_core.training.world import Scene, Thing, render
+from lightbagel_core.training.nano.world import Scene, Thing, render
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]
 

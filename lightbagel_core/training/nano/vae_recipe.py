@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, patchify, unpatchify
 from torch import Tensor
 
-from ..config import Preview
-from ..model.vae import encode, use_single_frames
-from ..pipeline import LightBagel
-from .loop import Recipe, Training
+from ...config import Preview
+from ...model.vae import encode, use_single_frames
+from ...pipeline import LightBagel
+from ..loop import Recipe, Training
 from .world import SIZE, pick, random_scene, render
 
 CONFIG = {
