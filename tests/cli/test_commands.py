@@ -14,7 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from lightbagel_core.__main__ import _files, _offload, _parser, main, write_pngs
+from lightbagel_core.cli.arguments import make_parser
+from lightbagel_core.cli.commands import _files, _offload, main
+from lightbagel_core.cli.png import write_pngs
 from lightbagel_core.config import NANO
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.nano.world import Scene, Thing, render
@@ -125,7 +127,7 @@ def test_odd_but_honest_images_just_work(tmp_path, kind):
 def test_offloading_is_chosen_by_the_cards_free_memory(monkeypatch, free, offload):
     """The nano needs some 40 MB, half of that part by part; 0.8 GB are left to the system."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(48e9)))
-    args = _parser().parse_args(["generate", "a red circle", "-o", "a.png", "--dtype", "bfloat16"])
+    args = make_parser().parse_args(["generate", "a red circle", "-o", "a.png", "--dtype", "bfloat16"])
     cuda = torch.device("cuda")
     assert _offload(args, _files(args), cuda, torch.bfloat16) == offload
     assert _offload(args, _files(args), torch.device("cpu"), None) is None
@@ -318,7 +320,7 @@ def test_a_full_disk_and_no_memory_are_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_the_module_runs_and_help_needs_no_torch():
-    code = "import sys; from lightbagel_core.__main__ import _parser; _parser(); sys.exit('torch' in sys.modules)"
+    code = "import sys, lightbagel_core.cli.arguments as a; a.make_parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     done = subprocess.run(
         [sys.executable, "-m", "lightbagel_core", "--version"], capture_output=True, text=True, check=True

@@ -17,7 +17,7 @@ from format_files import authors, float8_scaled, in_blocks, qwen_release, save, 
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lightbagel_core.__main__ import main
+from lightbagel_core.cli.commands import main
 from lightbagel_core.files import convert as module
 from lightbagel_core.files import tensor_files as stored
 from lightbagel_core.files.components import PARTS
@@ -189,7 +189,7 @@ import json, os, sys
 from pathlib import Path
 import torch
 import lightbagel_core.files.convert as module
-from lightbagel_core.__main__ import main
+from lightbagel_core.cli.commands import main
 
 torch.set_num_threads(1)  # children are forked from here
 after, count = 0, 0

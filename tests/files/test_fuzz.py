@@ -14,7 +14,7 @@ from conftest import make_tiny
 from format_files import float8_scaled, in_blocks, save, save_sharded
 from PIL import Image
 
-from lightbagel_core.__main__ import main
+from lightbagel_core.cli.commands import main
 from lightbagel_core.files.tensor_files import read, read_any
 from lightbagel_core.pipeline import LightBagel
 

@@ -12,7 +12,7 @@ from format_files import authors, save_hollow
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
 from benchmarks.memory import PLANNED, PeakBytes, computed
-from lightbagel_core.__main__ import main
+from lightbagel_core.cli.commands import main
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.components import build_parts, empty_parts
 from lightbagel_core.files.formats import read_config

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from .config import ATTENTION
-from .files.components import PARTS
-from .files.formats import Opened
-from .files.precision import Precision, default_device, is_scale
-from .files.tensor_files import Tensors
-from .memory import plan
-from .model.attention import choose, why_not
+from ..config import ATTENTION
+from ..files.components import PARTS
+from ..files.formats import Opened
+from ..files.precision import Precision, default_device, is_scale
+from ..files.tensor_files import Tensors
+from ..memory import plan
+from ..model.attention import choose, why_not
 
 TITLES = {
     "understanding": "understanding (Qwen2.5-VL)",

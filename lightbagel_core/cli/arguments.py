@@ -1,0 +1,120 @@
+"""What can be asked on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from .. import __version__
+from ..config import ATTENTION, CACHES, DTYPES, PARTS, Renorm, SolverName
+from ..files.download import KNOWN
+
+EXIT_USAGE = 2
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT in pixels, such as 1024x768, not {text!r}") from None
+
+
+def _interval(text: str) -> tuple[float, float]:
+    lo, _, hi = text.partition(",")
+    try:
+        return float(lo), float(hi)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"an interval is LO,HI between 0 and 1, such as 0.7,1, not {text!r}") from None
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the rest of the program does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"lightbagel: {message}; see {self.prog} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="lightbagel", description="One model that draws, edits and describes pictures.")
+    parser.add_argument("--version", action="version", version=f"lightbagel {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    files = Parser(add_help=False)
+    where = files.add_argument_group("model files")
+    where.add_argument("--model", help='"nano" (built in), a checkpoint folder, or the authors\' file or folder')
+    for part, help in {
+        "understanding": "Qwen2.5-VL: Hugging Face folder or single file",
+        "generation": "Wan2.2-TI2V-5B: diffusers folder or single file",
+        "fusion": "a fusion stack",
+        "vae": "the Wan2.2 VAE: diffusers folder or single file",
+    }.items():
+        where.add_argument(f"--{part}", type=Path, metavar="PATH", help=f"{help}; wins over the model's")
+    where.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="default: beside the understanding part")
+    where.add_argument("--config", type=Path, metavar="FILE", help="for a model of another size than 7B + 5B")
+
+    model = Parser(add_help=False, parents=[files])
+    model.add_argument("--device", help="cpu, cuda, mps …; default: the accelerator that is there")
+    model.add_argument("--dtype", choices=DTYPES, help="default: float32 on the CPU, else bfloat16; float8 as stored")
+    model.add_argument(
+        "--offload",
+        choices=("auto", "none", "parts", "layers"),
+        default="auto",
+        help="parts: only what a step needs is on the card; layers: weights are streamed through it; "
+        "auto (default): as little of it as the card's free memory allows",
+    )
+
+    draw = Parser(add_help=False)
+    draw.add_argument("-o", "--output", type=Path, required=True, help="the .png to write; with --count: name-1.png …")
+    draw.add_argument("--negative", default="", metavar="PROMPT", help="what to keep away from")
+    draw.add_argument("--size", type=_size, metavar="WxH", help="output size in pixels")
+    draw.add_argument("--seed", type=int, default=0)
+    draw.add_argument("--count", type=int, default=1, help="pictures to make at once")
+    draw.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
+    draw.add_argument("--solver", choices=get_args(SolverName))
+    draw.add_argument("--text-guidance", type=float, help="1 or less: off")
+    draw.add_argument("--guidance-interval", type=_interval, default=(0.0, 1.0), metavar="LO,HI")
+    draw.add_argument("--renorm", choices=get_args(Renorm), default="none")
+    draw.add_argument("--renorm-min", type=float, default=0.0)
+    draw.add_argument("--attention", choices=ATTENTION, help="default: the fastest that is installed; see info")
+    draw.add_argument("--compile", action="store_true", help="compile what repeats: slower to start, then quicker")
+    draw.add_argument("--cuda-graphs", action="store_true", help="also replay steps as CUDA graphs, for small pictures")
+    draw.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    generate = commands.add_parser("generate", parents=[model, draw], help="draw a picture of a prompt")
+    generate.add_argument("prompt")
+    edit = commands.add_parser("edit", parents=[model, draw], help="change a picture by an instruction")
+    edit.add_argument("images", nargs="+", metavar="IMAGE", help="one or more source images")
+    edit.add_argument("instruction")
+    edit.add_argument("--image-guidance", type=float, help="above 1: dual guidance")
+    describe = commands.add_parser("describe", parents=[model], help="describe a picture or answer a question")
+    describe.add_argument("image")
+    describe.add_argument("question", nargs="?")
+    describe.add_argument("--each", nargs="+", default=[], metavar="IMAGE", help="more pictures, each answered for")
+    describe.add_argument("--max-new-tokens", type=int, default=128)
+    describe.add_argument(
+        "--cache", choices=CACHES, default="dynamic", help="static: transformers compiles its steps on a CUDA device"
+    )
+    commands.add_parser("info", parents=[files], help="what a model is made of, and which card it fits")
+    convert = commands.add_parser("convert", parents=[files], help="write a checkpoint folder of our own")
+    convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")
+    convert.add_argument("--dtype", choices=DTYPES, help="default: as stored")
+    convert.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help="leave the other parts out")
+    convert.add_argument("--shard-size", type=_gigabytes, default=4e9, metavar="GB", help="of a file; default: 4")
+    convert.add_argument("--quiet", action="store_true", help="no progress bar")
+    fetch = commands.add_parser("download", help="fetch model files into ComfyUI's models folder")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(KNOWN)}, or OWNER/REPO:PATH/IN/REPO")
+    fetch.add_argument("--to", type=Path, required=True, metavar="MODELS_FOLDER", help="ComfyUI's models folder")
+    fetch.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        size = float(text) * 1e9
+    except ValueError:
+        size = 0
+    if not 0 < size < float("inf"):
+        raise argparse.ArgumentTypeError(f"a size is a number of gigabytes above 0, not {text!r}")
+    return size

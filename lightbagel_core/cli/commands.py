@@ -1,0 +1,222 @@
+"""lightbagel generate | edit | describe | info | convert | download."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..config import DTYPES, PARTS
+from .arguments import EXIT_USAGE, make_parser
+from .png import write_pngs
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..files.formats import Opened
+    from ..pipeline import LightBagel
+
+
+def _files(args: argparse.Namespace, need: Sequence[str] = PARTS) -> Opened:
+    """The model that --model and its sisters name: the nano if they name nothing."""
+    from ..config import NANO
+    from ..files.formats import open_model
+
+    parts = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
+    name = args.model or ("nano" if not parts else None)
+    checkpoint = NANO if name == "nano" else Path(name) if name else None
+    return open_model(checkpoint, parts=parts, tokenizer=args.tokenizer, config=args.config, need=need)
+
+
+def _open(args: argparse.Namespace) -> LightBagel:
+    import torch
+
+    from ..files.precision import default_device
+    from ..pipeline import LightBagel
+    from .info import NO_FUSION
+
+    try:
+        device = torch.device(args.device) if args.device else default_device()
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
+    opened = _files(args)
+    dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
+    attention = getattr(args, "attention", None)  # describing has none of these options
+    model = LightBagel.of(opened, device, dtype, _offload(args, opened, device, dtype), attention)
+    if model.unfused:
+        print(f"lightbagel: {NO_FUSION}", file=sys.stderr)
+    if getattr(args, "compile", False) or getattr(args, "cuda_graphs", False):
+        model.compile(graphs=args.cuda_graphs)
+    return model
+
+
+def _offload(args: argparse.Namespace, opened: Opened, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """What --offload asks for; by itself as little as the graphics card allows."""
+    if args.offload != "auto" or device.type != "cuda":
+        return None if args.offload in ("auto", "none") else args.offload
+    import torch
+
+    from ..files.precision import Precision
+    from ..memory.plan import Work, offload_for
+
+    default = opened.config.defaults
+    width, height = getattr(args, "size", None) or (default.width, default.height)
+    work = Work(width, height, len(getattr(args, "images", ())), 3 * getattr(args, "count", 1))
+    card = torch.cuda.mem_get_info(device)[0]
+    return offload_for(opened.config, opened.parts, Precision.of(dtype, device), card, work)
+
+
+def _outputs(args: argparse.Namespace) -> list[Path]:
+    """The files to write; refuses early what could not be written after minutes of work."""
+    path: Path = args.output
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path} must end in .png: the settings are kept in the PNG's text")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"the folder {path.parent} may not be written to; choose another")
+    paths = (
+        [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(args.count)] if args.count > 1 else [path]
+    )
+    for each in paths:
+        if each.is_dir():
+            raise ValueError(f"{each} is a folder; name a file")
+    return paths
+
+
+def _draw(args: argparse.Namespace) -> None:
+    outputs = _outputs(args)
+    settings: dict[str, Any] = {
+        "negative_prompt": args.negative,
+        "steps": args.steps,
+        "text_guidance": args.text_guidance,
+        "guidance_interval": args.guidance_interval,
+        "renorm": args.renorm,
+        "renorm_min": args.renorm_min,
+        "solver": args.solver,
+        "seed": args.seed,
+        "num_images": args.count,
+    }
+    sources = []
+    if args.command == "edit":
+        from ..images import open_image
+
+        sources = [open_image(path) for path in args.images]
+        settings["image_guidance"] = args.image_guidance
+    model = _open(args)
+    if args.size is not None:
+        size = model.size(*args.size)
+        if size != args.size:
+            print(f"size {args.size[0]}x{args.size[1]} rounded to {size[0]}x{size[1]}", file=sys.stderr)
+        settings |= {"width": size[0], "height": size[1]}
+    started = time.monotonic()
+    if args.command == "edit":
+        pictures = model.edit(sources, args.instruction, progress=not args.quiet, **settings)
+    else:
+        pictures = model.generate(args.prompt, progress=not args.quiet, **settings)
+    seconds = time.monotonic() - started
+    default = model.config.defaults
+    text_guidance = default.edit_text_guidance if args.command == "edit" else default.text_guidance
+    chosen = {"steps": default.steps, "text_guidance": text_guidance, "solver": default.solver}
+    chosen["image_guidance"] = default.image_guidance
+    settings = {key: chosen.get(key) if value is None else value for key, value in settings.items()}
+    named: dict[str, Any] = {"prompt": args.prompt} if args.command == "generate" else {"instruction": args.instruction}
+    if sources:
+        named["images"] = [Path(path).name for path in args.images]
+    settings |= {"width": pictures[0].width, "height": pictures[0].height, "shift": default.shift}
+    dtype = str(model.gen.dit.patch_embedding.weight.dtype).removeprefix("torch.")
+    where = {"model": model.config.name, "device": str(model.device), "dtype": dtype, "version": __version__}
+    write_pngs(pictures, outputs, {"command": args.command, **named, **settings, **where})
+    print(f"{', '.join(map(str, outputs))} ({pictures[0].width}x{pictures[0].height}, {seconds:.1f} s)")
+
+
+def _describe(args: argparse.Namespace) -> None:
+    from ..images import open_image
+
+    if args.max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
+    paths = [args.image, *args.each]
+    pictures = [open_image(path) for path in paths]
+    question = {} if args.question is None else {"question": args.question}
+    options = {"max_new_tokens": args.max_new_tokens, "cache": args.cache, **question}
+    answers = _open(args).describe_each(pictures, **options)
+    if len(answers) == 1:
+        print(answers[0])
+        return
+    for path, answer in zip(paths, answers, strict=True):
+        print(f"{path}: {' '.join(answer.split())}")
+
+
+def _info(args: argparse.Namespace) -> None:
+    from .info import about
+
+    print(about(_files(args)))
+
+
+def _convert(args: argparse.Namespace) -> None:
+    import torch
+
+    from ..files.convert import convert
+
+    dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
+    opened = _files(args, args.only or PARTS)
+    convert(opened, args.output, dtype, int(args.shard_size), progress=not args.quiet)
+    print(args.output)
+
+
+def _download(args: argparse.Namespace) -> None:
+    from ..files.download import download
+
+    for path in download(args.names, args.to, progress=not args.quiet):
+        print(path)
+
+
+COMMANDS = {
+    "generate": _draw,
+    "edit": _draw,
+    "describe": _describe,
+    "info": _info,
+    "convert": _convert,
+    "download": _download,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; 0 when done, 2 for anything the caller can mend, 130 when interrupted."""
+    parser = make_parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.command == "edit" and not any(word.startswith("-") for word in rest):
+        # An option stood between the images and the instruction, where argparse ends a list.
+        args.images, args.instruction = [*args.images, args.instruction, *rest[:-1]], rest[-1]
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            COMMANDS[args.command](args)
+    except (ValueError, OSError) as error:
+        message = str(error)
+    except (MemoryError, RuntimeError) as error:
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        if isinstance(error, BackendCompilerFailed):
+            reason = str(error).split("\n\n")[0]  # what follows is for programmers
+            message = f"compiling does not work here ({reason}); leave out --compile, --cuda-graphs, --cache static"
+        elif isinstance(error, MemoryError) or "memory" in str(error):
+            message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"
+        else:
+            raise
+    except KeyboardInterrupt:
+        print("lightbagel: interrupted", file=sys.stderr)
+        return 130
+    else:
+        return 0
+    print(f"lightbagel: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_USAGE

@@ -1,0 +1,39 @@
+"""Pictures to PNG files that keep their settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def write_pngs(pictures: Sequence[Image], paths: Sequence[Path], settings: dict[str, Any]) -> None:
+    """Writes PNGs with their settings as JSON in the text chunk "lightbagel": all of them whole, or none.
+
+    Raises:
+        ValueError: they could not be written, for instance because the disk is full.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    partials: list[Path] = []
+    try:
+        for index, (picture, path) in enumerate(zip(pictures, paths, strict=True)):
+            text = PngInfo()
+            text.add_text("lightbagel", json.dumps({**settings, "index": index}))
+            partials.append(path.with_name(f".{path.name}.{os.getpid()}.partial"))
+            with open(partials[-1], "wb") as file:
+                picture.save(file, "PNG", pnginfo=text)
+                file.flush()
+                os.fsync(file.fileno())
+        for partial, path in zip(partials, paths, strict=True):
+            os.replace(partial, path)
+    except OSError as error:
+        raise ValueError(f"could not write {paths[len(partials) - 1]}: {error.strerror or error}") from None
+    finally:
+        for partial in partials:
+            partial.unlink(missing_ok=True)
