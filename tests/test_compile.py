@@ -5,8 +5,8 @@ from __future__ import annotations
 import oracle
 import pytest
 import torch
-from conftest import make_tiny
 from PIL import Image
+from tiny import make_tiny
 from torch._dynamo.testing import CompileCounter
 
 from lightbagel_core.pipeline import LightBagel

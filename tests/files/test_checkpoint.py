@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny
 from safetensors.torch import load_file, save_file
+from tiny import make_tiny
 
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
 from lightbagel_core.files.components import build_parts

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny, tiny_config
 from filelock import FileLock
 from format_files import authors, float8_scaled, in_blocks, qwen_release, save, save_sharded, wan_original
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tiny import make_tiny, tiny_config
 
 from lightbagel_core.cli.commands import main
 from lightbagel_core.files import convert as module

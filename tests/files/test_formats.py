@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny, tiny_config
 from format_files import (
     author_fusion,
     authors,
@@ -21,6 +20,7 @@ from format_files import (
     save_sharded,
     wan_original,
 )
+from tiny import make_tiny, tiny_config
 
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.files.components import PARTS, build_parts

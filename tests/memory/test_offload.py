@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny
 from PIL import Image
+from tiny import make_tiny
 
 from lightbagel_core.config import NANO
 from lightbagel_core.files import precision

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_tiny
 from diffusers.models import attention_dispatch
+from tiny import make_tiny
 
 from lightbagel_core.model import attention
 from lightbagel_core.model.attention import SDPA, Attention, Reach, choose

@@ -5,8 +5,8 @@ from __future__ import annotations
 import oracle
 import pytest
 import torch
-from conftest import make_tiny, whole
 from PIL import Image
+from tiny import make_tiny, whole
 
 from lightbagel_core.model.forward import at_size, layout_of, packed, und_states, und_states_for_any_size
 

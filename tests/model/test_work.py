@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import make_tiny
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
+from tiny import make_tiny
 
 from lightbagel_core.model import vae
 from lightbagel_core.pipeline import LightBagel
