@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scenes import one_thing
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
@@ -18,7 +19,6 @@ from benchmarks.describe import StockProcessor, measured, random_weights, turns_
 from benchmarks.timing import table
 from lightbagel_core.config import CACHES, PUBLISHED
 from lightbagel_core.files.formats import read_config
-from lightbagel_core.training.nano.world import Scene, Thing, render
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]
 
@@ -28,10 +28,6 @@ def picture(index: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def scene(shape: str, colour: str, size: tuple[int, int] = (128, 128)) -> Image.Image:
-    return Image.fromarray(render(Scene("white", (Thing(shape, colour, "large", "centre"),)))).resize(size)
-
-
 TURNS = [
     ([picture(0)], "what colour is the circle?"),
     ([picture(1)], "describe the image"),
@@ -39,9 +35,9 @@ TURNS = [
     ([], "how many shapes are there?"),
 ]
 SCENES = [
-    ([scene("circle", "red", (128, 96))], "what colour is the circle?"),
-    ([scene("star", "blue")], "describe the image"),
-    ([scene("square", "green", (96, 128))], "how many shapes are there?"),
+    ([one_thing("circle", "red", (128, 96))], "what colour is the circle?"),
+    ([one_thing("star", "blue")], "describe the image"),
+    ([one_thing("square", "green", (96, 128))], "how many shapes are there?"),
 ]
 
 
@@ -111,27 +107,6 @@ def test_a_batch_is_one_run_of_the_stock_model(tiny, count, cache):
     for hook in hooks:
         hook.remove()
     assert calls == {"visual": 1, "language_model": 7}  # all of the input at once, then a token at a time
-
-
-def test_describe_each(nano):
-    pictures = [turn[0][0] for turn in SCENES]
-    answers = nano.describe_each(pictures, "what is in the centre?")
-    assert answers == [nano.describe(each, "what is in the centre?") for each in pictures]
-    assert len(set(answers)) == 3
-    assert nano.describe_each(pictures[:1]) == [nano.describe(pictures[0], cache="static")]
-
-
-def test_what_describing_refuses(nano):
-    with pytest.raises(ValueError, match="needs at least one image"):
-        nano.describe_each([])
-    with pytest.raises(ValueError, match="needs at least one image"):
-        nano.describe([])
-    with pytest.raises(ValueError, match="needs a question"):
-        nano.describe_each([picture(0)], " ")
-    with pytest.raises(ValueError, match="does not know: president"):
-        nano.und.answers([*SCENES, ([], "the president")])
-    with pytest.raises(ValueError, match="the cache is dynamic or static, not 'quantized'"):
-        nano.describe(picture(0), cache="quantized")
 
 
 def test_the_benchmark_compares_like_with_like(monkeypatch):
