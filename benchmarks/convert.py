@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lightbagel_core.config import NANO, PUBLISHED, LightBagelConfig
-from lightbagel_core.files.components import build_parts
+from lightbagel_core.files.components import build_components
 from lightbagel_core.files.convert import convert
 from lightbagel_core.files.formats import open_model, read_config
 from lightbagel_core.files.precision import MODES
@@ -46,7 +46,7 @@ def smaller(gigabytes: float) -> LightBagelConfig:
 
 def named(config: LightBagelConfig) -> dict[str, Any]:
     with torch.device("meta"):
-        return authors({part: module.state_dict() for part, module in build_parts(config).items()})
+        return authors({part: module.state_dict() for part, module in build_components(config).items()})
 
 
 def write_source(config: LightBagelConfig, folder: Path) -> Path:

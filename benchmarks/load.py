@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from lightbagel_core.config import NANO, PUBLISHED
-from lightbagel_core.files.components import PARTS, build_parts
+from lightbagel_core.files.components import COMPONENTS, build_components
 from lightbagel_core.files.formats import open_model, read_config
 from lightbagel_core.files.key_maps import original_vae_name
 from lightbagel_core.files.precision import MODES
@@ -36,7 +36,7 @@ from layout_files import authors, save_hollow
 def hollow_files(folder: Path) -> None:
     """The real model's files, in bfloat16, the VAE's in float16; some megabytes on the disk."""
     with torch.device("meta"):
-        states = {part: module.state_dict() for part, module in build_parts(read_config(PUBLISHED)).items()}
+        states = {part: module.state_dict() for part, module in build_components(read_config(PUBLISHED)).items()}
     save_hollow(authors(states).items(), folder / "ema.safetensors", torch.bfloat16)
     vae = ((original_vae_name(name, 2), like) for name, like in states["vae"].items())
     save_hollow(vae, folder / "vae.safetensors", torch.float16)
@@ -48,7 +48,9 @@ def one(folder: Path, dtype: torch.dtype | None, parts: list[str], device: torch
         if folder == NANO:
             opened = open_model(NANO)
         else:
-            opened = open_model(folder / "ema.safetensors", parts={"vae": folder / "vae.safetensors"}, tokenizer=NANO)
+            opened = open_model(
+                folder / "ema.safetensors", components={"vae": folder / "vae.safetensors"}, tokenizer=NANO
+            )
         model = LightBagel.of(opened, device, dtype)
     on_cuda = device.type == "cuda"
     if on_cuda:
@@ -58,7 +60,7 @@ def one(folder: Path, dtype: torch.dtype | None, parts: list[str], device: torch
         if on_cuda:
             torch.cuda.synchronize(device)
     modules = {"understanding": model.und.vlm, "generation": model.gen.dit, "fusion": model.fusion, "vae": model.vae}
-    stored = {(part, name): tensor for part in parts for name, tensor in opened.parts[part].items()}
+    stored = {(part, name): tensor for part in parts for name, tensor in opened.components[part].items()}
     weights = {(part, name): p for part in parts for name, p in modules[part].named_parameters()}
     as_stored = {key for key, p in weights.items() if key in stored and p.dtype == stored[key].dtype and not on_cuda}
     figures = {
@@ -94,7 +96,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--real", action="store_true", help="the real size, on a CPU too")
     parser.add_argument("--dtypes", nargs="+", choices=list(MODES))
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--parts", nargs="+", default=list(COMPONENTS), choices=COMPONENTS)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:

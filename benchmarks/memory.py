@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
-from lightbagel_core.files.components import empty_parts
+from lightbagel_core.files.components import empty_components
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.precision import MODES, Precision
 from lightbagel_core.images import size_by_rule
@@ -185,7 +185,7 @@ def main() -> None:
     config, work = read_config(PUBLISHED), plan.Work(args.size, args.size)
     rows = []
     for mode in args.modes:
-        tensors = {part: plan.tensors_of(module, part) for part, module in empty_parts(config, PUBLISHED).items()}
+        tensors = {part: plan.tensors_of(module, part) for part, module in empty_components(config, PUBLISHED).items()}
         planned = plan.stages(config, tensors, Precision.of(MODES[mode], torch.device("cpu")), work)
         real = measured(config, mode, work, torch.device(args.device)) if args.device else {}
         for name, (weights, peak) in computed(config, mode, work).items():

@@ -11,8 +11,8 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 from torch.nn import functional
 
-from lightbagel_core.config import NANO, PARTS, PUBLISHED, LightBagelConfig
-from lightbagel_core.files.components import empty_parts, parameters_on_meta
+from lightbagel_core.config import COMPONENTS, NANO, PUBLISHED, LightBagelConfig
+from lightbagel_core.files.components import empty_components, parameters_on_meta
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.precision import FLOAT8_KINDS, MODES, Precision, dtypes, use_float8
 from lightbagel_core.files.tokenizer import open_tokenizer
@@ -45,13 +45,13 @@ def on_meta(attention: Callable[..., Tensor] = flash) -> Iterator[None]:
 
 
 def modules_of(
-    config: LightBagelConfig, mode: str, device: torch.device, parts: Sequence[str] = PARTS
+    config: LightBagelConfig, mode: str, device: torch.device, parts: Sequence[str] = COMPONENTS
 ) -> dict[str, Any]:
     """The real modules in the dtypes that `mode` gives their weights: without memory on meta, random elsewhere.
 
     Those that are not among `parts` stay on meta.
     """
-    modules = empty_parts(config, PUBLISHED)
+    modules = empty_components(config, PUBLISHED)
     precision = Precision.of(MODES[mode], device)
     for part in parts:
         module = modules[part]

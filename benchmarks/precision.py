@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightbagel_core.config import NANO
 from lightbagel_core.evaluation.nano import fresh, picture
-from lightbagel_core.files.components import PARTS
+from lightbagel_core.files.components import COMPONENTS
 from lightbagel_core.files.precision import MODES
 from lightbagel_core.model.forward import Part
 from lightbagel_core.pipeline import LightBagel
@@ -33,7 +33,7 @@ ALONE = {"float8 in the VLM": ("und",), "float8 in the DiT": ("gen",), "float8 i
 
 def opened(dtype: torch.dtype) -> LightBagel:
     model = LightBagel.from_pretrained(NANO, "cpu", dtype)
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     return model
 
 

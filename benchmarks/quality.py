@@ -23,7 +23,7 @@ from torch import Tensor, cat, float32, nn
 from benchmarks.precision import SIDE, parts, psnr
 from lightbagel_core.config import SolverName
 from lightbagel_core.evaluation.nano import BATCH, agrees, edited, fresh, picture, read
-from lightbagel_core.files.components import PARTS
+from lightbagel_core.files.components import COMPONENTS
 from lightbagel_core.model.forward import Context, Part
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.guidance import Guidance
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--json", help="a file for the same figures")
     args = parser.parse_args()
     model = Watched.from_pretrained("nano", "cpu")
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     model.watch()
 
     def results(kind: str, wanted: list[Task]) -> dict[str, Result]:

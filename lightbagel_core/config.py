@@ -12,8 +12,8 @@ NANO = Path(__file__).parent / "nano"  # the checkpoint that ships with the pack
 PUBLISHED = Path(__file__).parent / "lightbagel-7b-5b.json"  # the config of the model of the paper
 DESCRIBE = "Describe the image"  # what describing asks when nothing else is asked
 
-PARTS = ("understanding", "generation", "fusion", "vae")
-DTYPES = {  # what a model can be opened in, by torch's name for it
+COMPONENTS = ("understanding", "generation", "fusion", "vae")
+MODEL_DTYPES = {  # what a model can be opened in, by torch's name for it
     "float32": "float32",
     "bfloat16": "bfloat16",
     "float16": "float16",
@@ -131,10 +131,10 @@ class LightBagelConfig:
         return asdict(self)
 
     def __post_init__(self) -> None:
-        """Refuses parts that do not fit each other, naming both numbers, and what could bring in code."""
+        """Refuses components that do not fit each other, naming both numbers, and what could bring in code."""
         strange = sorted(key for key in _keys(self.understanding) if LOADS_CODE.search(key))
         if strange:
-            raise ValueError(f"the config of the understanding part must not say {', '.join(strange)}")
+            raise ValueError(f"the config of the understanding component must not say {', '.join(strange)}")
         und, gen, fusion = self.understanding["text_config"], self.generation, self.fusion
         gen_dim = gen["num_attention_heads"] * gen["attention_head_dim"]
         pixels = self.vae["scale_factor_spatial"] * gen["patch_size"][-1]

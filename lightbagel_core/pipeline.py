@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 
 from . import images
 from .config import CACHES, DESCRIBE, NANO, LightBagelConfig, Renorm, SolverName
-from .files.checkpoint import branches, save_parts
-from .files.components import PARTS
+from .files.checkpoint import build_modules, save_components
+from .files.components import COMPONENTS
 from .files.formats import Opened, open_model
 from .files.precision import Precision, default_device
 from .graphs import Step, recorded
@@ -53,7 +53,7 @@ class LightBagel:
         residency: Residency | None = None,
         attention: Attention = SDPA,
     ) -> None:
-        """`residency` brings weights when they are needed; without one the parts have them."""
+        """`residency` brings weights when they are needed; without one the components have them."""
         self.config, self.und, self.gen, self.fusion = config, und, gen, fusion
         self.vae = vae_module.use_single_frames(vae)
         self.residency, self.attention = residency, attention
@@ -68,13 +68,13 @@ class LightBagel:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         *,
-        parts: Mapping[str, Path | None] | None = None,
+        components: Mapping[str, Path | None] | None = None,
         tokenizer: Path | None = None,
         config: Path | None = None,
         offload: Offload | None = None,
         attention: str | None = None,
     ) -> LightBagel:
-        """Opens a model: checks its files now, reads the weights of each part when it is first needed.
+        """Opens a model: checks its files now, reads the weights of each component when it is first needed.
 
         Args:
             name: "nano", the one that ships with the package; a checkpoint folder; the authors' file or folder; a
@@ -82,7 +82,7 @@ class LightBagel:
             device: default: the accelerator that is there, else the CPU.
             dtype: float32, bfloat16, float16 or float8_e4m3fn (weights; computes in bfloat16). Default: float32 on the
                 CPU, bfloat16 elsewhere, float8 weights as they are.
-            parts: base models' files or folders by part name; they win over the checkpoint's.
+            components: base models' files or folders by component; they win over the checkpoint's.
             tokenizer, config: see `layouts.open_model`.
             offload: "parts" or "layers", see `residency`.
             attention: "sdpa", "flash" or "flash3"; default: the fastest that is installed and suits device and dtype.
@@ -91,7 +91,7 @@ class LightBagel:
             ValueError: the files are no complete model; the message names what is wrong.
         """
         checkpoint = NANO if name == "nano" else None if name is None else Path(name)
-        opened = open_model(checkpoint, parts=parts, tokenizer=tokenizer, config=config)
+        opened = open_model(checkpoint, components=components, tokenizer=tokenizer, config=config)
         return cls.of(opened, device, dtype, offload, attention)
 
     @classmethod
@@ -105,7 +105,7 @@ class LightBagel:
     ) -> LightBagel:
         """The model of files that were opened; arguments as in `from_pretrained`."""
         device = torch.device(device) if device is not None else default_device()
-        und, gen, fusion, vae = branches(opened, device)
+        und, gen, fusion, vae = build_modules(opened, device)
         modules = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
         precision = Precision.of(dtype, device)
         residency = Residency(opened, modules, precision, device, offload)
@@ -114,20 +114,20 @@ class LightBagel:
     @property
     def unfused(self) -> bool:
         """Whether no fusion stack was opened: then it is the plain Wan and hears no prompt, and the plain Qwen."""
-        return self.residency is not None and "fusion" not in self.residency.opened.parts
+        return self.residency is not None and "fusion" not in self.residency.opened.components
 
-    def need(self, *parts: str) -> None:
-        """Has the weights of these parts ready; see `Residency.need`."""
+    def need(self, *components: str) -> None:
+        """Has the weights of these components ready; see `Residency.need`."""
         if self.residency is not None:
-            self.residency.need(*parts)
+            self.residency.need(*components)
             if not {"generation", "fusion"} <= self.residency.loaded:
                 self._learned = None
 
-    def release(self, *parts: str) -> None:
-        """Gives up the weights of these parts ("understanding" before denoising, say) until they are needed again."""
+    def release(self, *components: str) -> None:
+        """Gives up the weights of components ("understanding" before denoising, say) until they are needed again."""
         if self.residency is not None:
-            self.residency.release(*parts)
-        if {"generation", "fusion"}.intersection(parts):
+            self.residency.release(*components)
+        if {"generation", "fusion"}.intersection(components):
             self._learned = None
 
     def compile(self, *, graphs: bool = False, **options: Any) -> None:
@@ -162,8 +162,8 @@ class LightBagel:
         """Writes a checkpoint folder that `from_pretrained` opens."""
         if self.unfused:
             raise ValueError("there is no fusion stack to save: this is the plain Wan and the plain Qwen2.5-VL")
-        self.need(*PARTS)
-        save_parts(Path(folder), self.config, self.und, self.gen, self.fusion, self.vae, dtype)
+        self.need(*COMPONENTS)
+        save_components(Path(folder), self.config, self.und, self.gen, self.fusion, self.vae, dtype)
 
     # --- low level ---------------------------------------------------------------------------------------------------
 

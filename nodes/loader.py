@@ -19,7 +19,7 @@ BUILT_IN = "nano (built in)"
 OWN = "from the checkpoint"
 CHECKPOINT = re.compile(r"^config\.json$|\.safetensors(\.index\.json)?$")  # what a folder is known by
 BASE = {"understanding": "text_encoders", "generation": "diffusion_models", "vae": "vae"}  # ComfyUI's model folders
-DTYPES = {
+WEIGHT_DTYPES = {
     "default": None,
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -68,14 +68,16 @@ def checkpoint_path(name: str) -> Path:
     )
 
 
-def base_files(part: str) -> list[str]:
-    """The files that a part may be taken from, in ComfyUI's own folder for such."""
-    files = folder_paths.get_filename_list(BASE[part])
+def base_files(component: str) -> list[str]:
+    """The files that a component may be taken from, in ComfyUI's own folder for such."""
+    files = folder_paths.get_filename_list(BASE[component])
     return [OWN, *(name for name in files if name.endswith(".safetensors"))]
 
 
-def base_input(part: str, name: str, tooltip: str) -> io.Combo.Input:
-    return io.Combo.Input(name, options=base_files(part), default=OWN, advanced=True, optional=True, tooltip=tooltip)
+def base_input(component: str, name: str, tooltip: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        name, options=base_files(component), default=OWN, advanced=True, optional=True, tooltip=tooltip
+    )
 
 
 class LightBagelLoader(io.ComfyNode):
@@ -97,7 +99,7 @@ class LightBagelLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "weight_dtype",
-                    options=list(DTYPES),
+                    options=list(WEIGHT_DTYPES),
                     default="default",
                     advanced=True,
                     tooltip="Precision of the weights. Default: what ComfyUI chooses for this machine, fp8 as stored.",
@@ -132,12 +134,14 @@ class LightBagelLoader(io.ComfyNode):
         from .host.load import Files, load_checkpoint
 
         chosen = {"understanding": text_encoder, "generation": diffusion_model, "vae": vae_file}
-        parts = tuple(
-            (part, Path(folder_paths.get_full_path_or_raise(BASE[part], name)))
-            for part, name in chosen.items()
+        components = tuple(
+            (component, Path(folder_paths.get_full_path_or_raise(BASE[component], name)))
+            for component, name in chosen.items()
             if name != OWN
         )
-        return io.NodeOutput(*load_checkpoint(Files(checkpoint_path(checkpoint), parts), DTYPES[weight_dtype]))
+        return io.NodeOutput(
+            *load_checkpoint(Files(checkpoint_path(checkpoint), components), WEIGHT_DTYPES[weight_dtype])
+        )
 
 
 class LightBagelApplyFusion(io.ComfyNode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lightbagel_core.config import Defaults, FusionConfig, ImageRule, LightBagelConfig
-from lightbagel_core.files.components import PARTS, build_parts
+from lightbagel_core.files.components import COMPONENTS, build_components
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
 from lightbagel_core.pipeline import LightBagel
@@ -69,7 +69,7 @@ def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> Lig
 def make_tiny(**options) -> LightBagel:
     torch.manual_seed(0)
     config = tiny_config(**options)
-    parts = build_parts(config)
+    parts = build_components(config)
     for module in parts.values():
         module.eval().requires_grad_(False)
     for layer in parts["fusion"].layers:
@@ -83,5 +83,5 @@ def make_tiny(**options) -> LightBagel:
 
 def whole(model: LightBagel) -> LightBagel:
     """The model with all its weights there, for tests that look at them."""
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     return model

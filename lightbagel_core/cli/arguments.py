@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from .. import __version__
-from ..config import ATTENTION, CACHES, DTYPES, PARTS, Renorm, SolverName
+from ..config import ATTENTION, CACHES, COMPONENTS, MODEL_DTYPES, Renorm, SolverName
 from ..files.download import KNOWN
 
 EXIT_USAGE = 2
@@ -44,19 +44,21 @@ def make_parser() -> argparse.ArgumentParser:
     files = Parser(add_help=False)
     where = files.add_argument_group("model files")
     where.add_argument("--model", help='"nano" (built in), a checkpoint folder, or the authors\' file or folder')
-    for part, help in {
+    for component, help in {
         "understanding": "Qwen2.5-VL: Hugging Face folder or single file",
         "generation": "Wan2.2-TI2V-5B: diffusers folder or single file",
         "fusion": "a fusion stack",
         "vae": "the Wan2.2 VAE: diffusers folder or single file",
     }.items():
-        where.add_argument(f"--{part}", type=Path, metavar="PATH", help=f"{help}; wins over the model's")
-    where.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="default: beside the understanding part")
+        where.add_argument(f"--{component}", type=Path, metavar="PATH", help=f"{help}; wins over the model's")
+    where.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="default: beside the understanding component")
     where.add_argument("--config", type=Path, metavar="FILE", help="for a model of another size than 7B + 5B")
 
     model = Parser(add_help=False, parents=[files])
     model.add_argument("--device", help="cpu, cuda, mps …; default: the accelerator that is there")
-    model.add_argument("--dtype", choices=DTYPES, help="default: float32 on the CPU, else bfloat16; float8 as stored")
+    model.add_argument(
+        "--dtype", choices=MODEL_DTYPES, help="default: float32 on the CPU, else bfloat16; float8 as stored"
+    )
     model.add_argument(
         "--offload",
         choices=("auto", "none", "parts", "layers"),
@@ -99,8 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser("info", parents=[files], help="what a model is made of, and which card it fits")
     convert = commands.add_parser("convert", parents=[files], help="write a checkpoint folder of our own")
     convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")
-    convert.add_argument("--dtype", choices=DTYPES, help="default: as stored")
-    convert.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help="leave the other parts out")
+    convert.add_argument("--dtype", choices=MODEL_DTYPES, help="default: as stored")
+    convert.add_argument("--only", nargs="+", choices=COMPONENTS, metavar="COMPONENT", help="leave the others out")
     convert.add_argument("--shard-size", type=_gigabytes, default=4e9, metavar="GB", help="of a file; default: 4")
     convert.add_argument("--quiet", action="store_true", help="no progress bar")
     fetch = commands.add_parser("download", help="fetch model files into ComfyUI's models folder")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..config import DTYPES, PARTS
+from ..config import COMPONENTS, MODEL_DTYPES
 from .arguments import EXIT_USAGE, make_parser
 from .png import write_pngs
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from ..pipeline import LightBagel
 
 
-def _files(args: argparse.Namespace, need: Sequence[str] = PARTS) -> Opened:
+def _files(args: argparse.Namespace, need: Sequence[str] = COMPONENTS) -> Opened:
     """The model that --model and its sisters name: the nano if they name nothing."""
     from ..config import NANO
     from ..files.formats import open_model
 
-    parts = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
-    name = args.model or ("nano" if not parts else None)
+    given = {name: getattr(args, name) for name in COMPONENTS if getattr(args, name) is not None}
+    name = args.model or ("nano" if not given else None)
     checkpoint = NANO if name == "nano" else Path(name) if name else None
-    return open_model(checkpoint, parts=parts, tokenizer=args.tokenizer, config=args.config, need=need)
+    return open_model(checkpoint, components=given, tokenizer=args.tokenizer, config=args.config, need=need)
 
 
 def _open(args: argparse.Namespace) -> LightBagel:
@@ -47,7 +47,7 @@ def _open(args: argparse.Namespace) -> LightBagel:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
     opened = _files(args)
-    dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
+    dtype = getattr(torch, MODEL_DTYPES[args.dtype]) if args.dtype else None
     attention = getattr(args, "attention", None)  # describing has none of these options
     model = LightBagel.of(opened, device, dtype, _offload(args, opened, device, dtype), attention)
     if model.unfused:
@@ -70,7 +70,7 @@ def _offload(args: argparse.Namespace, opened: Opened, device: torch.device, dty
     width, height = getattr(args, "size", None) or (default.width, default.height)
     work = Work(width, height, len(getattr(args, "images", ())), 3 * getattr(args, "count", 1))
     card = torch.cuda.mem_get_info(device)[0]
-    return offload_for(opened.config, opened.parts, Precision.of(dtype, device), card, work)
+    return offload_for(opened.config, opened.components, Precision.of(dtype, device), card, work)
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:
@@ -165,8 +165,8 @@ def _convert(args: argparse.Namespace) -> None:
 
     from ..files.convert import convert
 
-    dtype = getattr(torch, DTYPES[args.dtype]) if args.dtype else None
-    opened = _files(args, args.only or PARTS)
+    dtype = getattr(torch, MODEL_DTYPES[args.dtype]) if args.dtype else None
+    opened = _files(args, args.only or COMPONENTS)
     convert(opened, args.output, dtype, int(args.shard_size), progress=not args.quiet)
     print(args.output)
 

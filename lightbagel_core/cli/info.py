@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..config import ATTENTION
-from ..files.components import PARTS
+from ..files.components import COMPONENTS
 from ..files.formats import Opened
 from ..files.precision import Precision, default_device, is_scale
 from ..files.tensor_files import Tensors
@@ -28,12 +28,12 @@ NO_FUSION = "no fusion file: this is the plain Wan DiT, which hears no prompt, a
 
 
 def about(opened: Opened) -> str:
-    """Lines for a person: parts, parameters, dtypes as stored, where they lie, what fits which card, defaults."""
+    """Lines for a person: components, parameters, dtypes as stored, where they lie, what fits which card, defaults."""
     lines = [opened.config.name]
-    for part in PARTS:
-        if part in opened.parts:
-            lines.append(f"  {TITLES[part]:<28}{_about_part(opened.parts[part])}")
-    if "fusion" not in opened.parts:
+    for component in COMPONENTS:
+        if component in opened.components:
+            lines.append(f"  {TITLES[component]:<28}{_about_component(opened.components[component])}")
+    if "fusion" not in opened.components:
         lines.append(f"  {NO_FUSION}")
     default = opened.config.defaults
     lines.append(f"  tokenizer: {opened.tokenizer or 'none found'}")
@@ -58,7 +58,7 @@ def _kernels() -> str:
     return f"  attention on {name} in {kind}: {choose(device, dtype).name}" + (f" ({others})" if others else "")
 
 
-def _about_part(tensors: Tensors) -> str:
+def _about_component(tensors: Tensors) -> str:
     weights = {name: stored for name, stored in tensors.items() if not is_scale(name, tensors)}
     count = sum(math.prod(stored.shape) for stored in weights.values())
     held: Counter[str] = Counter()
@@ -87,7 +87,7 @@ def _cards(opened: Opened) -> list[str]:
         f"({plan.MARGIN / 1e9:g} GB left to the system):"
     ]
     for card in plan.CARDS:
-        way = plan.best_way(opened.config, opened.parts, card * 1e9, work)
+        way = plan.best_way(opened.config, opened.components, card * 1e9, work)
         if way is None:
             lines.append(f"    {card:>3} GB  does not fit")
             continue

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ..config import DESCRIBE
-from ..files.components import PARTS
+from ..files.components import COMPONENTS
 from ..model import vae as vae_module
 from ..model.forward import Part
 from ..pipeline import LightBagel
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a picture of the first results here")
     args = parser.parse_args()
     model = LightBagel.from_pretrained(args.model)
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     default = model.config.defaults
     guidance = Guidance(default.text_guidance if args.guidance is None else args.guidance)
     editing = Guidance(default.edit_text_guidance if args.guidance is None else args.guidance)

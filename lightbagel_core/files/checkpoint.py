@@ -3,7 +3,7 @@
 config.json   understanding.safetensors   generation.safetensors   fusion.safetensors   vae.safetensors
 tokenizer.json   tokenizer_config.json   chat_template.jinja
 
-A part may be sharded: PART-00001-of-00003.safetensors … and PART.safetensors.index.json.
+A component may be sharded: COMPONENT-00001-of-00003.safetensors … and COMPONENT.safetensors.index.json.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from ..config import LightBagelConfig
 from ..model.fusion import FusionStack
 from ..model.generation import Generation
 from ..model.understanding import ImageProcessor, Understanding
-from .components import PARTS, blaming, empty_parts
+from .components import COMPONENTS, blaming, empty_components
 from .formats import Opened
 from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, use_float8, widened
 from .tensor_files import Stored, Tensors, listed, read
 from .tokenizer import open_tokenizer, save_tokenizer
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-OURS = re.compile(rf"(?:{'|'.join(PARTS)})(?:-\d+-of-\d+)?\.safetensors(?:\.index\.json)?")
+OURS = re.compile(rf"(?:{'|'.join(COMPONENTS)})(?:-\d+-of-\d+)?\.safetensors(?:\.index\.json)?")
 BESIDE = {"config.json", *TOKENIZER, "special_tokens_map.json"}
 
 
 def weights(
     tensors: Tensors, kinds: Mapping[str, torch.dtype], device: torch.device
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of a part in the dtypes `kinds` (see `dtypes`), and `X_scale` before each X in float8; one at a time.
+    """The weights of a component in the dtypes `kinds` (see `dtypes`), one at a time; `X_scale` before each float8 X.
 
     What needs no change on the CPU stays where it is: in the memory-mapped file.
 
@@ -73,38 +73,40 @@ def read_scale(stored: Stored | None) -> torch.Tensor:
     return scale
 
 
-def fill(part: str, module: nn.Module, tensors: Tensors, precision: Precision, device: torch.device) -> None:
-    """Gives one of `empty_parts`' modules its weights, on a device, in eval mode and without gradients.
+def fill(component: str, module: nn.Module, tensors: Tensors, precision: Precision, device: torch.device) -> None:
+    """Gives one of `empty_components`' modules its weights, on a device, in eval mode and without gradients.
 
     Raises:
         ValueError: as `weights`.
     """
-    kinds = dtypes(part, tensors, precision)
+    kinds = dtypes(component, tensors, precision)
     use_float8(module, kinds)
     module.load_state_dict(dict(weights(tensors, kinds, device)), assign=True)
     module.to(device)  # the buffers
     module.eval().requires_grad_(False)
 
 
-def branches(opened: Opened, device: torch.device) -> tuple[Understanding, Generation, FusionStack, AutoencoderKLWan]:
-    """The parts of an opened model, still without weights; they will compute on `device`.
+def build_modules(
+    opened: Opened, device: torch.device
+) -> tuple[Understanding, Generation, FusionStack, AutoencoderKLWan]:
+    """The components of an opened model, still without weights; they will compute on `device`.
 
     Where no fusion stack was opened it has no layers, and a context drawn as for training: that is the plain Wan.
 
     Raises:
         ValueError: there is no tokenizer, or it cannot be read.
     """
-    parts = empty_parts(opened.config, opened.config_file)
+    components = empty_components(opened.config, opened.config_file)
     tokenizer = open_tokenizer(opened.tokenizer)
     with blaming(opened.config_file, "describes no model that can be built"):
         processor = ImageProcessor(**opened.config.processor)
-    und = Understanding(parts["understanding"], tokenizer, processor, device)
-    fusion = parts["fusion"]
-    if "fusion" not in opened.parts:
+    und = Understanding(components["understanding"], tokenizer, processor, device)
+    fusion = components["fusion"]
+    if "fusion" not in opened.components:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             fusion = FusionStack(replace(opened.config.fusion, layers=0)).eval().requires_grad_(False).to(device)
-    return und, Generation(parts["generation"]), fusion, parts["vae"]
+    return und, Generation(components["generation"]), fusion, components["vae"]
 
 
 def replace_folder(folder: Path, new: Path) -> None:
@@ -123,13 +125,13 @@ def replace_folder(folder: Path, new: Path) -> None:
 
 
 def strangers(folder: Path) -> list[str]:
-    """What at a path is no part of a LightBagel checkpoint folder."""
+    """What at a path does not belong to a LightBagel checkpoint folder."""
     if not folder.is_dir():
         return [folder.name]
     return sorted(f.name for f in folder.iterdir() if f.name not in BESIDE and not OURS.fullmatch(f.name))
 
 
-def save_parts(
+def save_components(
     folder: Path,
     config: LightBagelConfig,
     und: Understanding,
@@ -148,8 +150,8 @@ def save_parts(
         strange = strangers(folder)
         if strange:
             raise ValueError(f"{folder} is not a LightBagel checkpoint ({listed(strange)}); choose a new folder")
-    held = {p.dtype for part in (und, gen, fusion, vae) for p in part.parameters() if not p.is_meta}
-    if held & set(FLOAT8_KINDS) or any(p.is_meta for part in (und, gen, fusion, vae) for p in part.parameters()):
+    weights = [weight for module in (und, gen, fusion, vae) for weight in module.parameters()]
+    if any(weight.is_meta or weight.dtype in FLOAT8_KINDS for weight in weights):
         raise ValueError("a model with float8 or streamed weights cannot be saved; convert its files instead")
     modules: dict[str, nn.Module] = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
     metadata = {"format": "pt", "lightbagel_format": str(config.format_version)}

@@ -12,7 +12,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from ..config import PARTS as PARTS
+from ..config import COMPONENTS as COMPONENTS
 from ..config import LightBagelConfig
 from ..model.fusion import FusionStack
 
@@ -32,8 +32,8 @@ def parameters_on_meta() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def build_parts(config: LightBagelConfig) -> dict[str, Any]:
-    """The bare modules of a model by part name, as their config describes them; with the weights their makers draw."""
+def build_components(config: LightBagelConfig) -> dict[str, Any]:
+    """The bare modules of a model by component, as their config describes them, with the weights their makers draw."""
     return {
         "understanding": Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config.understanding)),
         "generation": WanTransformer3DModel(**config.generation),
@@ -51,11 +51,11 @@ def blaming(path: Path, verdict: str) -> Iterator[None]:
         raise ValueError(f"{path} {verdict}: {error}") from error
 
 
-def empty_parts(config: LightBagelConfig, file: Path) -> dict[str, Any]:
-    """The modules a config describes, by part name, their parameters on meta; `file` is what an error blames.
+def empty_components(config: LightBagelConfig, file: Path) -> dict[str, Any]:
+    """The modules a config describes, by component, their parameters on meta; `file` is what an error blames.
 
     Raises:
         ValueError: the config describes no model.
     """
     with blaming(file, "describes no model that can be built"), parameters_on_meta():
-        return build_parts(config)
+        return build_components(config)

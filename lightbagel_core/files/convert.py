@@ -1,4 +1,4 @@
-"""From any layout to a folder of our own, a few megabytes at a time.
+"""From any format to a folder of our own, a few megabytes at a time.
 
 Shards are written one after the other into a hidden folder beside the new one; a conversion that was broken off goes on
 with the first shard that is missing. Only when everything is there does the folder get its name.
@@ -24,12 +24,12 @@ from tqdm.auto import tqdm
 from .checkpoint import read_scale
 from .formats import Opened
 from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, scale_of, to_float8, widened
-from .tensor_files import DTYPES, INDEX, Stored, Tensors, chunks, sha256
+from .tensor_files import INDEX, SAFETENSORS_DTYPES, Stored, Tensors, chunks, sha256
 from .tokenizer import open_tokenizer, save_tokenizer
 
 CHUNK = 32 << 20  # bytes of a tensor that are in memory at a time
 SHARD = 4 << 30  # bytes of a shard, unless one tensor is larger
-CODES = {dtype: code for code, dtype in DTYPES.items()}
+CODES = {dtype: code for code, dtype in SAFETENSORS_DTYPES.items()}
 Progress = Callable[[int], Any]
 Shards = dict[str, "list[Entry]"]  # by file name
 
@@ -53,12 +53,12 @@ class Entry:
         return self.dtype in FLOAT8_KINDS and self.name.endswith(".weight")
 
 
-def entries(part: str, tensors: Tensors, dtype: torch.dtype | None) -> list[Entry]:
-    """What is written of a part; without a dtype everything stays as it is stored.
+def entries(component: str, tensors: Tensors, dtype: torch.dtype | None) -> list[Entry]:
+    """What is written of a component; without a dtype everything stays as it is stored.
 
     Nothing is stored wider than it was: what is to compute in float32 is widened when it is loaded.
     """
-    kinds = dtypes(part, tensors, Precision.of(dtype, torch.device("cpu")))
+    kinds = dtypes(component, tensors, Precision.of(dtype, torch.device("cpu")))
     made = []
     for name, kind in kinds.items():
         source = tensors[name]
@@ -67,7 +67,7 @@ def entries(part: str, tensors: Tensors, dtype: torch.dtype | None) -> list[Entr
     return made
 
 
-def shards(part: str, listed: list[Entry], size: int) -> dict[str, list[Entry]]:
+def shards(component: str, listed: list[Entry], size: int) -> dict[str, list[Entry]]:
     """Entries by file name, as many to a file as fit into `size` bytes."""
     groups: list[list[Entry]] = [[]]
     room = size
@@ -78,8 +78,8 @@ def shards(part: str, listed: list[Entry], size: int) -> dict[str, list[Entry]]:
         groups[-1].append(entry)
         room -= entry.bytes
     if len(groups) == 1:
-        return {f"{part}.safetensors": groups[0]}
-    return {f"{part}-{i:05}-of-{len(groups):05}.safetensors": group for i, group in enumerate(groups, 1)}
+        return {f"{component}.safetensors": groups[0]}
+    return {f"{component}-{i:05}-of-{len(groups):05}.safetensors": group for i, group in enumerate(groups, 1)}
 
 
 def pieces(entry: Entry, progress: Progress) -> Iterator[Tensor]:
@@ -135,7 +135,7 @@ def write(file: Path, group: list[Entry], metadata: dict[str, str], progress: Pr
 def convert(
     opened: Opened, out: Path, dtype: torch.dtype | None = None, shard: int = SHARD, progress: bool = True
 ) -> None:
-    """Writes a checkpoint folder of our own from a model in any layout.
+    """Writes a checkpoint folder of our own from a model in any format.
 
     Args:
         out: the new folder.
@@ -148,9 +148,9 @@ def convert(
     if out.exists():
         raise ValueError(f"{out} is there already; choose a new folder, nothing is ever overwritten")
     tokenizer = None if opened.tokenizer is None else open_tokenizer(opened.tokenizer)
-    if tokenizer is None and "understanding" in opened.parts:
+    if tokenizer is None and "understanding" in opened.components:
         open_tokenizer(None)  # says what is missing
-    plan = {part: shards(part, entries(part, tensors, dtype), shard) for part, tensors in opened.parts.items()}
+    plan = {name: shards(name, entries(name, held, dtype), shard) for name, held in opened.components.items()}
     lock = out.with_name(f".{out.name}.converting.lock")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def convert(
 
 
 def _write_all(opened: Opened, out: Path, plan: dict[str, Shards], tokenizer: Any, progress: bool) -> None:
-    files = {name: group for part in plan.values() for name, group in part.items()}
+    files = {name: group for shards in plan.values() for name, group in shards.items()}
     total = sum(entry.bytes for group in files.values() for entry in group)
     scratch = out.with_name(f".{out.name}.converting")
     stamp = out.with_name(f"{scratch.name}.json")
@@ -187,8 +187,8 @@ def _write_all(opened: Opened, out: Path, plan: dict[str, Shards], tokenizer: An
             sources = {str(file): future.result() for file, future in hashes.items()}
         finally:
             stopped.set()
-    for part, held in plan.items():
-        _write_index(scratch, part, held)
+    for component, held in plan.items():
+        _write_index(scratch, component, held)
     # Whole paths tell two files of one name apart, but say where a person keeps them: as little of them as is needed.
     base = os.path.commonpath([file.parent for file in opened.files])
     named = {Path(os.path.relpath(file, base)).as_posix(): digest for file, digest in sources.items()}
@@ -226,7 +226,7 @@ def _resume_or_begin(scratch: Path, stamp: Path, wanted: dict[str, Any]) -> None
         os.replace(partial, stamp)
 
 
-def _write_index(folder: Path, part: str, held: dict[str, list[Entry]]) -> None:
+def _write_index(folder: Path, component: str, held: dict[str, list[Entry]]) -> None:
     if len(held) == 1:
         return
     names = {}
@@ -237,4 +237,4 @@ def _write_index(folder: Path, part: str, held: dict[str, list[Entry]]) -> None:
                 names[entry.name + SCALE] = file
     size = sum(entry.bytes for group in held.values() for entry in group)
     text = json.dumps({"metadata": {"total_size": size}, "weight_map": names}, indent=1)
-    (folder / f"{part}.safetensors{INDEX}").write_text(text + "\n", "utf-8")
+    (folder / f"{component}.safetensors{INDEX}").write_text(text + "\n", "utf-8")

@@ -1,6 +1,6 @@
-"""From the files people have to the parts of a model: which layout a file has, and its tensors under our names.
+"""From the files people have to a model's components: which format a file has, and its tensors under our names.
 
-| part | layouts |
+| component | formats |
 | --- | --- |
 | a whole model | our folder; the authors' `ema.safetensors` or `model.safetensors`, sharded or not, new or old names |
 | understanding | Hugging Face folder, sharded or not; ComfyUI's single file |
@@ -26,13 +26,13 @@ from torch import Tensor
 from ..config import PUBLISHED, LightBagelConfig
 from . import key_maps as names
 from . import tensor_files as stored
-from .components import PARTS, empty_parts
+from .components import COMPONENTS, empty_components
 from .precision import FLOAT8_KINDS, SCALE, is_scale
 from .tensor_files import Tensors
 from .tokenizer import find_tokenizer
 
-OPTION = {part: f"--{part}" for part in PARTS}
-INSIDE = {  # where in a folder a part's files may lie, and how they may be called
+OPTION = {name: f"--{name}" for name in COMPONENTS}
+INSIDE = {  # where in a folder a component's files may lie, and how they may be called
     "understanding": (("", "text_encoder"), ("model",)),
     "generation": (("", "transformer"), ("diffusion_pytorch_model",)),
     "fusion": (("",), ("fusion",)),
@@ -45,19 +45,19 @@ WHOLE = ("ema", "ema/model", "model")  # what the authors call theirs, the bette
 class Opened:
     """A model whose files have been listed and found to fit; no weight has been read.
 
-    parts: by part name its tensors under our names. Without `fusion` the model is the plain Wan and the plain Qwen.
+    components: the tensors of each, under our names. Without `fusion` the model is the plain Wan and the plain Qwen.
     tokenizer: the folder that holds it. config_file: what the config was read from.
     """
 
     config: LightBagelConfig
     config_file: Path
-    parts: dict[str, Tensors]
+    components: dict[str, Tensors]
     tokenizer: Path | None
 
     @property
     def files(self) -> list[Path]:
         """Every file that weights come from."""
-        return sorted({s.file for tensors in self.parts.values() for s in tensors.values()})
+        return sorted({s.file for tensors in self.components.values() for s in tensors.values()})
 
 
 def read_config(file: Path) -> LightBagelConfig:
@@ -168,39 +168,39 @@ CANONICAL: dict[str, Callable[[Tensors, LightBagelConfig, Mapping[str, Any]], Te
 }
 
 
-def _part_file(part: str, path: Path) -> Path:
-    """The file, or the index of the shards, that holds a part at a path a person gave: itself, or inside a folder."""
+def _component_file(component: str, path: Path) -> Path:
+    """The file, or the index of the shards, that holds a component at a path a person gave, or inside that folder."""
     if not path.is_dir():
         return path
-    folders, stems = INSIDE[part]
+    folders, stems = INSIDE[component]
     for folder in folders:
-        found = stored.find(path / folder, part, *stems)
+        found = stored.find(path / folder, component, *stems)
         if found is not None:
             return found
     pickled = sorted(file for file in path.iterdir() if file.suffix.lower() in stored.PICKLED)
     if pickled:
         stored.refuse_pickle(pickled[0])
-    raise ValueError(f"{path} holds no {' or '.join(f'{s}.safetensors' for s in (part, *stems))}")
+    raise ValueError(f"{path} holds no {' or '.join(f'{s}.safetensors' for s in (component, *stems))}")
 
 
 def is_ours(checkpoint: Path) -> bool:
     """Whether a path is a folder of our own; one with a fusion stack alone need not have a config."""
-    held = [part for part in PARTS if stored.find(checkpoint, part)]
+    held = [name for name in COMPONENTS if stored.find(checkpoint, name)]
     return bool(held) and (held != ["fusion"] or (checkpoint / "config.json").is_file())
 
 
 def _whole(checkpoint: Path, layers: int) -> dict[str, Tensors]:
-    """The parts of a checkpoint: our folder, the authors' file or folder, or a fusion stack alone (of `layers`)."""
+    """The components of a checkpoint: our folder, the authors' file or folder, a fusion stack (of `layers`) alone."""
     if is_ours(checkpoint):
-        files = {part: stored.find(checkpoint, part) for part in PARTS}
-        return {part: with_scales(stored.read_any(file)) for part, file in files.items() if file is not None}
+        files = {name: stored.find(checkpoint, name) for name in COMPONENTS}
+        return {name: with_scales(stored.read_any(file)) for name, file in files.items() if file is not None}
     file = stored.find(checkpoint, *WHOLE, "fusion") if checkpoint.is_dir() else checkpoint
     if file is None:
         pickled = sorted(f for f in checkpoint.iterdir() if f.suffix.lower() in stored.PICKLED)
         if pickled:
             stored.refuse_pickle(pickled[0])
         raise ValueError(
-            f"{checkpoint} is no LightBagel checkpoint: it has neither a config.json with our parts beside it nor "
+            f"{checkpoint} is no LightBagel checkpoint: it has neither a config.json with our components beside it nor "
             "ema.safetensors, model.safetensors or fusion.safetensors"
         )
     tensors = with_scales(stored.read_any(file))
@@ -208,8 +208,8 @@ def _whole(checkpoint: Path, layers: int) -> dict[str, Tensors]:
         found = names.author_names(tensors, layers)
         unknown = found.pop("unknown")
         if unknown:
-            raise ValueError(f"{file} holds tensors that no part of the model has: {stored.listed(sorted(unknown))}")
-        return {part: {new: tensors[old] for new, old in of.items()} for part, of in found.items() if of}
+            raise ValueError(f"{file} holds tensors that belong to no component: {stored.listed(sorted(unknown))}")
+        return {name: {new: tensors[old] for new, old in of.items()} for name, of in found.items() if of}
     if "context" in tensors:
         return {"fusion": tensors}
     raise ValueError(
@@ -222,24 +222,24 @@ def _whole(checkpoint: Path, layers: int) -> dict[str, Tensors]:
 def open_model(
     checkpoint: Path | None = None,
     *,
-    parts: Mapping[str, Path | None] | None = None,
+    components: Mapping[str, Path | None] | None = None,
     tokenizer: Path | None = None,
     config: Path | None = None,
-    need: Collection[str] = PARTS,
+    need: Collection[str] = COMPONENTS,
 ) -> Opened:
-    """Lists a model's files, whatever their layout, and checks that they fit the model; reads no weights.
+    """Lists a model's files, whatever their format, and checks that they fit the model; reads no weights.
 
     Args:
         checkpoint: our folder, the authors' file or folder, a fusion stack alone; None for the base models as they are.
-        parts: base models' files or folders by part name; they win over what the checkpoint holds.
+        components: base models' files or folders by component; they win over what the checkpoint holds.
         tokenizer: Qwen2.5-VL's tokenizer files; default: beside the understanding branch.
-        need: parts that are wanted; of the others no file needs to be there.
+        need: components that are wanted; of the others no file needs to be there.
         config: a config.json of a model of another size than the published 7B + 5B; our folder brings its own.
 
     Raises:
         ValueError: a file is missing, pickled or damaged; tensors are missing, unexpected or of a wrong shape.
     """
-    given = {part: Path(path) for part, path in (parts or {}).items() if path is not None}
+    given = {name: Path(path) for name, path in (components or {}).items() if path is not None}
     for path in (checkpoint, *given.values()):
         if path is not None:
             stored.refuse_pickle(path)
@@ -249,27 +249,27 @@ def open_model(
         config = checkpoint / "config.json" if checkpoint is not None and is_ours(checkpoint) else PUBLISHED
     described = read_config(config)
     whole = {} if checkpoint is None else _whole(checkpoint, described.fusion.layers)
-    held = whole | {part: with_scales(stored.read_any(_part_file(part, path))) for part, path in given.items()}
+    held = whole | {name: with_scales(stored.read_any(_component_file(name, path))) for name, path in given.items()}
     # A checkpoint must have a fusion stack; without any checkpoint it is the base models as they are.
-    wanted = PARTS if checkpoint is not None else tuple(part for part in PARTS if part != "fusion")
-    lacking = [part for part in wanted if part in need and part not in held]
+    wanted = COMPONENTS if checkpoint is not None else tuple(name for name in COMPONENTS if name != "fusion")
+    lacking = [name for name in wanted if name in need and name not in held]
     if lacking:
         raise ValueError(
-            f"{checkpoint or 'a model put together from parts'} lacks the {lacking[0]} part"
+            f"{checkpoint or 'a model put together from files'} lacks the {lacking[0]} component"
             f"{'' if checkpoint is None or not is_ours(checkpoint) else f', {lacking[0]}.safetensors'}; name a file or "
             f"folder of it with {OPTION[lacking[0]]}"
         )
-    modules = empty_parts(described, config)
+    modules = empty_components(described, config)
     if tokenizer is not None and find_tokenizer(tokenizer) is None:
         raise ValueError(f"{tokenizer} holds no tokenizer: neither a tokenizer.json nor a vocab.json")
-    shapes = {part: {n: tuple(t.shape) for n, t in module.state_dict().items()} for part, module in modules.items()}
+    shapes = {name: {n: tuple(t.shape) for n, t in module.state_dict().items()} for name, module in modules.items()}
     opened: dict[str, Tensors] = {}
-    for part in (part for part in PARTS if part in held and part in need):
-        tensors = CANONICAL[part](held[part], described, shapes[part])
+    for component in (name for name in COMPONENTS if name in held and name in need):
+        tensors = CANONICAL[component](held[component], described, shapes[component])
         weights = {name: tensor for name, tensor in tensors.items() if not is_scale(name, tensors)}
-        what = f"the {part} part in {_where(held[part], given.get(part) or checkpoint)}"
-        stored.check_fit(weights, shapes[part], what)
-        opened[part] = tensors
+        what = f"the {component} component in {_where(held[component], given.get(component) or checkpoint)}"
+        stored.check_fit(weights, shapes[component], what)
+        opened[component] = tensors
     return Opened(described, config, opened, find_tokenizer(tokenizer, given.get("understanding"), checkpoint))
 
 

@@ -93,15 +93,15 @@ def qwen_name(name: str) -> str:
 
 
 def author_names(names: Iterable[str], layers: int) -> dict[str, dict[str, str]]:
-    """{part: {the name there: name in the authors' file}}; the DiT's stay original ones. Dead tensors are left out.
+    """{component: {the name there: name in the authors' file}}; the DiT's stay original. Dead tensors are left out.
 
     What belongs nowhere, or where something else stands already, stands under "unknown". layers: of the fusion stack.
     """
-    parts: dict[str, dict[str, str]] = {"understanding": {}, "generation": {}, "fusion": {}, "unknown": {}}
+    components: dict[str, dict[str, str]] = {"understanding": {}, "generation": {}, "fusion": {}, "unknown": {}}
 
-    def put(part: str, there: str, name: str) -> None:
-        if parts[part].setdefault(there, name) != name:
-            parts["unknown"][name] = name
+    def put(component: str, there: str, name: str) -> None:
+        if components[component].setdefault(there, name) != name:
+            components["unknown"][name] = name
 
     for name in names:
         inner = name.removeprefix("vision_language_model.model.language_model.")
@@ -117,8 +117,8 @@ def author_names(names: Iterable[str], layers: int) -> dict[str, dict[str, str]]
         elif name.startswith("vision_language_model.") and "attn_layers." not in name:
             put("understanding", name.removeprefix("vision_language_model."), name)
         else:
-            parts["unknown"][name] = name
-    return parts
+            components["unknown"][name] = name
+    return components
 
 
 def unfolded_patches(weight: torch.Tensor, channels: int) -> torch.Tensor:

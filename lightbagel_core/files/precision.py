@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import DTYPES
+from ..config import MODEL_DTYPES
 from ..model.generation import weight_dtype
 from .tensor_files import Stored
 
@@ -26,7 +26,7 @@ FLOAT8 = torch.float8_e4m3fn
 FLOAT8_KINDS = (torch.float8_e4m3fn, torch.float8_e5m2)
 SCALE = "_scale"  # the scale of X.weight is called X.weight_scale
 ROWS = 64  # of a matrix made float8 at a time
-MODES: dict[str, torch.dtype] = {name: getattr(torch, kind) for name, kind in DTYPES.items()}
+MODES: dict[str, torch.dtype] = {name: getattr(torch, kind) for name, kind in MODEL_DTYPES.items()}
 _IN_A_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks)\.\d+\.(?:.+\.)?weight")
 
 
@@ -63,10 +63,10 @@ class Precision:
         return cls(dtype, False)
 
 
-def dtypes(part: str, tensors: Mapping[str, Stored], precision: Precision) -> dict[str, torch.dtype]:
-    """The dtype of every weight of a part when it is loaded; `tensors` as a layout gives them, scales left out here."""
+def dtypes(component: str, tensors: Mapping[str, Stored], precision: Precision) -> dict[str, torch.dtype]:
+    """The dtype of every weight of a component when it is loaded; scales among the `tensors` are left out."""
     return {
-        name: _dtype(part, name, tensor.shape, tensor.dtype, precision)
+        name: _dtype(component, name, tensor.shape, tensor.dtype, precision)
         for name, tensor in tensors.items()
         if not is_scale(name, tensors)
     }
@@ -76,16 +76,16 @@ def is_scale(name: str, names: Collection[str]) -> bool:
     return name.endswith(f".weight{SCALE}") and name.removesuffix(SCALE) in names
 
 
-def _dtype(part: str, name: str, shape: tuple[int, ...], held: torch.dtype, precision: Precision) -> torch.dtype:
-    if part == "vae":
+def _dtype(component: str, name: str, shape: tuple[int, ...], held: torch.dtype, precision: Precision) -> torch.dtype:
+    if component == "vae":
         return torch.float32
     if in_a_layer(name, shape) and precision.float8 is not False and (precision.float8 or held in FLOAT8_KINDS):
         return held if held in FLOAT8_KINDS else FLOAT8
-    if part == "generation":
+    if component == "generation":
         return weight_dtype(name, precision.compute)
-    if part == "fusion" and "norm." in name:
+    if component == "fusion" and "norm." in name:
         return torch.float32
-    if part == "understanding" and precision.compute == torch.float16:
+    if component == "understanding" and precision.compute == torch.float16:
         return torch.bfloat16
     return precision.compute
 

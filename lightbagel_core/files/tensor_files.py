@@ -23,7 +23,7 @@ from torch import Tensor
 INDEX = ".index.json"
 MAX_SHARDS = 1000  # far above any real model; an index of more is damaged or hostile
 PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
-DTYPES = {
+SAFETENSORS_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -87,7 +87,7 @@ def read_header(file: Path) -> Tensors:
     """The tensors of one safetensors file, by the file's own names.
 
     Raises:
-        ValueError: the file is missing, pickled or damaged, or holds a dtype no part of a model has.
+        ValueError: the file is missing, pickled or damaged, or holds a dtype no model has.
     """
     refuse_pickle(file)
     if not file.is_file():
@@ -104,11 +104,11 @@ def read_header(file: Path) -> Tensors:
     header.pop("__metadata__", None)
     found: Tensors = {}
     for key, field in header.items():
-        if field["dtype"] not in DTYPES:
+        if field["dtype"] not in SAFETENSORS_DTYPES:
             raise ValueError(f"{file} stores {key} as {field['dtype']}, which cannot be read here")
         shape = tuple(field["shape"])
         offset = 8 + length + field["data_offsets"][0]
-        found[key] = Stored(file, key, shape, DTYPES[field["dtype"]], offset, shape, stamp)
+        found[key] = Stored(file, key, shape, SAFETENSORS_DTYPES[field["dtype"]], offset, shape, stamp)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which parts of a model lie on the device: each is read from its file when it is first needed, and can be given up.
+"""Which components of a model lie on the device: each is read from its file when first needed, and can be given up.
 
 Offloading is of two kinds. "parts" keeps on the device only what the present step of a run needs: the und branch while
 a prompt is read, the DiT and the fusion stack while denoising, the VAE while encoding and decoding. "layers" keeps all
@@ -22,10 +22,10 @@ Offload = Literal["parts", "layers"]
 
 
 class Residency:
-    """The parts of an opened model, filled with weights when needed.
+    """The components of an opened model, filled with weights when needed.
 
     Args:
-        modules: the model's modules by part name, without weights.
+        modules: the model's modules by component, without weights.
         device: where they compute.
 
     Raises:
@@ -46,39 +46,39 @@ class Residency:
         if offload == "layers":
             _accelerate()
 
-    def need(self, *parts: str) -> None:
-        """Has these parts ready to compute; in "parts" mode gives up all others.
+    def need(self, *components: str) -> None:
+        """Has these components ready to compute; in "parts" mode gives up all others.
 
         Raises:
             ValueError: a file is damaged, or is gone.
         """
         if self.offload == "parts":
-            self.release(*(self.loaded - set(parts)))
-        for part in parts:
-            if part not in self.loaded and part in self.opened.parts:
-                self._load(part)
-                self.loaded.add(part)
+            self.release(*(self.loaded - set(components)))
+        for component in components:
+            if component not in self.loaded and component in self.opened.components:
+                self._load(component)
+                self.loaded.add(component)
 
-    def release(self, *parts: str) -> None:
-        """Gives up the weights of some parts; they are read again when needed."""
-        held = self.loaded.intersection(parts)
-        for part in held:
-            module = self.modules[part]
+    def release(self, *components: str) -> None:
+        """Gives up the weights of some components; they are read again when needed."""
+        held = self.loaded.intersection(components)
+        for component in held:
+            module = self.modules[component]
             if self.offload == "layers":
                 _accelerate().hooks.remove_hook_from_module(module, recurse=True)
             for inner in module.modules():
                 for name, weight in inner.named_parameters(recurse=False):
                     inner._parameters[name] = nn.Parameter(weight.to("meta"), requires_grad=False)
-            self.loaded.discard(part)
+            self.loaded.discard(component)
         if held:
             gc.collect()
         if held and self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _load(self, part: str) -> None:
-        module, streamed = self.modules[part], self.offload == "layers"
+    def _load(self, component: str) -> None:
+        module, streamed = self.modules[component], self.offload == "layers"
         device = torch.device("cpu") if streamed else self.device
-        fill(part, module, self.opened.parts[part], self.precision, device)
+        fill(component, module, self.opened.components[component], self.precision, device)
         if streamed:
             for child in module.children():
                 _accelerate().cpu_offload(child, self.device)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..config import LightBagelConfig
-from ..files.components import PARTS
+from ..files.components import COMPONENTS
 from ..files.precision import FLOAT8_KINDS, MODES, Precision, dtypes
 from ..files.tensor_files import Stored, Tensors
 from ..images import size_by_rule
@@ -57,25 +57,29 @@ class Work:
     branches: int = 3
 
 
-def tensors_of(module: Any, part: str) -> Tensors:
+def tensors_of(module: Any, component: str) -> Tensors:
     """A module's weights as if they were stored, for planning without files."""
     return {
-        name: Stored(Path(part), name, tuple(t.shape), torch.bfloat16, 0, tuple(t.shape))
+        name: Stored(Path(component), name, tuple(t.shape), torch.bfloat16, 0, tuple(t.shape))
         for name, t in module.state_dict().items()
     }
 
 
-def weight_bytes(part: str, tensors: Tensors, precision: Precision) -> tuple[int, int]:
-    """(all, the largest one) of a part's weights, in bytes, when the model is opened."""
-    kinds = dtypes(part, tensors, precision)
+def weight_bytes(component: str, tensors: Tensors, precision: Precision) -> tuple[int, int]:
+    """(all, the largest one) of a component's weights, in bytes, when the model is opened."""
+    kinds = dtypes(component, tensors, precision)
     sizes = [math.prod(tensors[name].shape) * dtype.itemsize for name, dtype in kinds.items()]
     scales = sum(4 for dtype in kinds.values() if dtype in FLOAT8_KINDS)
     return sum(sizes) + scales, max(sizes)
 
 
-def stages(config: LightBagelConfig, parts: Mapping[str, Tensors], precision: Precision, work: Work) -> list[Stage]:
+def stages(
+    config: LightBagelConfig, components: Mapping[str, Tensors], precision: Precision, work: Work
+) -> list[Stage]:
     """A run's stages in order; it ends with the decoded picture."""
-    held = {part: weight_bytes(part, parts[part], precision) if part in parts else (0, 0) for part in PARTS}
+    held = {
+        name: weight_bytes(name, components[name], precision) if name in components else (0, 0) for name in COMPONENTS
+    }
     size, float8 = precision.compute.itemsize, precision.float8 is not False
     text, fusion, gen = config.understanding["text_config"], config.fusion, config.generation
     inner = fusion.heads * fusion.head_dim
@@ -117,21 +121,21 @@ def needed(stages: list[Stage], offload: Offload | None) -> int:
 
 
 def best_way(
-    config: LightBagelConfig, parts: Mapping[str, Tensors], card: float, work: Work
+    config: LightBagelConfig, components: Mapping[str, Tensors], card: float, work: Work
 ) -> tuple[str, Offload | None, int] | None:
     """The best dtype and offload with which a run fits a card of so many bytes, and its need; None: not at all."""
     for mode, offload in WAYS:
         precision = Precision.of(MODES[mode], torch.device("cpu"))
-        need = needed(stages(config, parts, precision, work), offload)
+        need = needed(stages(config, components, precision, work), offload)
         if need + MARGIN <= card:
             return mode, offload, need
     return None
 
 
 def offload_for(
-    config: LightBagelConfig, parts: Mapping[str, Tensors], precision: Precision, card: float, work: Work
+    config: LightBagelConfig, components: Mapping[str, Tensors], precision: Precision, card: float, work: Work
 ) -> Offload | None:
     """The least offloading with which a run fits a card of so many bytes; "layers" where none does."""
-    planned = stages(config, parts, precision, work)
+    planned = stages(config, components, precision, work)
     ways: tuple[Offload | None, ...] = (None, "parts")
     return next((way for way in ways if needed(planned, way) + MARGIN <= card), "layers")

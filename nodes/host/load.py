@@ -12,8 +12,8 @@ import comfy.text_encoders
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-from ...lightbagel_core.files.checkpoint import branches
-from ...lightbagel_core.files.components import PARTS
+from ...lightbagel_core.files.checkpoint import build_modules
+from ...lightbagel_core.files.components import COMPONENTS
 from ...lightbagel_core.files.formats import Opened, open_model
 from ...lightbagel_core.files.precision import FLOAT8
 from ...lightbagel_core.files.tokenizer import find_tokenizer
@@ -28,16 +28,16 @@ TOKENIZER = Path(next(iter(comfy.text_encoders.__path__))) / "qwen25_tokenizer" 
 
 @dataclass(frozen=True)
 class Files:
-    """What a person chose: a checkpoint, and base models' files that stand in for parts of it, (part, file) each."""
+    """What a person chose: a checkpoint, and base models' files for some components, (component, file) each."""
 
     checkpoint: Path
-    parts: tuple[tuple[str, Path], ...] = ()
+    components: tuple[tuple[str, Path], ...] = ()
 
-    def open(self, need: Collection[str] = PARTS) -> Opened:
+    def open(self, need: Collection[str] = COMPONENTS) -> Opened:
         """Raises ValueError: anything missing, unexpected, damaged or of a wrong shape."""
-        parts = dict(self.parts)
-        own = find_tokenizer(parts.get("understanding"), self.checkpoint)
-        return open_model(self.checkpoint, parts=parts, tokenizer=own or TOKENIZER, need=need)
+        components = dict(self.components)
+        own = find_tokenizer(components.get("understanding"), self.checkpoint)
+        return open_model(self.checkpoint, components=components, tokenizer=own or TOKENIZER, need=need)
 
 
 def load_checkpoint(files: Files, dtype: torch.dtype | None) -> tuple[Any, Any, Any]:
@@ -63,9 +63,9 @@ def understanding_dtype(asked: torch.dtype | None) -> torch.dtype:
 def load_understanding(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
     """The understanding branch as CLIP: transformers' Qwen2.5-VL on ComfyUI's layers."""
     opened = files.open(["understanding"])
-    und, *_ = branches(opened, comfy.model_management.text_encoder_device())
+    und, *_ = build_modules(opened, comfy.model_management.text_encoder_device())
     compute = understanding_dtype(dtype)
-    tensors = opened.parts["understanding"]
+    tensors = opened.components["understanding"]
     state = state_of("understanding", tensors, compute, asked_float8(dtype), narrow=dtype is None)
     offload = comfy.model_management.text_encoder_offload_device()
     use_layers(und.vlm, operations(state, compute), birthplace(state, offload), compute)

@@ -73,8 +73,8 @@ def managed(module: Any, static: bool) -> Any:
 
 
 def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -> Any:
-    """A MODEL of ComfyUI's own Wan, with the weights of a generation part."""
-    config, tensors = opened.config, opened.parts["generation"]
+    """A MODEL of ComfyUI's own Wan, with the weights of a generation component."""
+    config, tensors = opened.config, opened.components["generation"]
     described = comfy.supported_models.WAN22_T2V(unet_config(config.generation))
     described.latent_format = LatentFormat(config.vae, config.preview)
     described.sampling_settings = {"shift": config.defaults.shift}
@@ -105,7 +105,7 @@ def fusion_model(opened: Opened, dtype: torch.dtype | None, compute: torch.dtype
 
     Its weights are of the dtype it computes in, `compute`, unless that is wider: then they are cast layer by layer.
     """
-    tensors = opened.parts["fusion"]
+    tensors = opened.components["fusion"]
     stored = tensors["context"].dtype
     weight = dtype if dtype not in (None, FLOAT8) else torch.bfloat16 if stored in FLOAT8_KINDS else stored
     weight = compute if compute.itemsize <= weight.itemsize else weight
@@ -140,7 +140,7 @@ def wan_vae(opened: Opened) -> comfy.sd.VAE:
         "num_res_blocks": vae["num_res_blocks"],
         "temperal_downsample": list(vae["temperal_downsample"]),
     }
-    tensors = opened.parts["vae"]
+    tensors = opened.components["vae"]
     kinds = {
         n: torch.float32 if t.dtype in FLOAT8_KINDS else t.dtype for n, t in tensors.items() if not is_scale(n, tensors)
     }

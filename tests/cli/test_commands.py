@@ -268,7 +268,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
     assert "missing: context" in refused(capsys, ["info", "--model", str(folder)])
     (folder / "vae.safetensors").unlink()
     (folder / "fusion.safetensors").unlink()
-    assert "lacks the fusion part, fusion.safetensors" in refused(capsys, ["info", "--model", str(folder)])
+    assert "lacks the fusion component, fusion.safetensors" in refused(capsys, ["info", "--model", str(folder)])
 
 
 def test_a_full_disk_leaves_no_half_file_and_no_half_set(tmp_path, monkeypatch):

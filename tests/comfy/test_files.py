@@ -162,10 +162,10 @@ def test_fusion_from_a_file_of_its_own(host, owned, loaded):
 
 
 def test_a_part_that_no_file_brings_is_asked_for(host, owned):
-    with pytest.raises(ValueError, match="lacks the generation part"):
+    with pytest.raises(ValueError, match="lacks the generation component"):
         load(host, **{k: v for k, v in PLAIN.items() if k != "diffusion_model"})
     (owned / "text_encoders" / "wan.safetensors").write_bytes((owned / "diffusion_models/wan.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"understanding part in .*wan\.safetensors does not fit"):
+    with pytest.raises(ValueError, match=r"understanding component in .*wan\.safetensors does not fit"):
         load(host, **PLAIN | {"text_encoder": "wan.safetensors"})
 
 
@@ -240,12 +240,12 @@ def test_the_real_models_files_open_in_comfyui(host, tmp_path, monkeypatch):
     from format_files import authors, qwen_release, save_hollow
 
     from lightbagel_core.config import PUBLISHED
-    from lightbagel_core.files.components import build_parts
+    from lightbagel_core.files.components import build_components
     from lightbagel_core.files.formats import read_config
     from lightbagel_core.files.key_maps import original_vae_name
 
     with torch.device("meta"):
-        states = {part: module.state_dict() for part, module in build_parts(read_config(PUBLISHED)).items()}
+        states = {part: module.state_dict() for part, module in build_components(read_config(PUBLISHED)).items()}
     qwen = ((qwen_release(name), like) for name, like in states["understanding"].items())
     vae = ((original_vae_name(name, 2), like) for name, like in states["vae"].items())
     save_hollow(authors(states).items(), tmp_path / "lightbagel" / "ema.safetensors")

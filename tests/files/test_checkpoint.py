@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny import make_tiny
 
 from lightbagel_core.config import PUBLISHED, LightBagelConfig
-from lightbagel_core.files.components import build_parts
+from lightbagel_core.files.components import build_components
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.pipeline import LightBagel
 
@@ -60,7 +60,7 @@ def test_a_missing_or_cut_part_is_named(folder, part):
     with pytest.raises(ValueError, match=rf"{part}\.safetensors is damaged"):
         LightBagel.from_pretrained(folder, "cpu")
     file.unlink()
-    with pytest.raises(ValueError, match=rf"lacks the {part} part, {part}\.safetensors"):
+    with pytest.raises(ValueError, match=rf"lacks the {part} component, {part}\.safetensors"):
         LightBagel.from_pretrained(folder, "cpu")
 
 
@@ -189,7 +189,7 @@ def test_the_real_model_has_its_published_size():
     """Section 1's table: 8.3 B und, 5.0 B gen, 1.73 B fusion used of 2.37 B stored, 2.1 M context, 0.7 B VAE."""
     config = read_config(PUBLISHED)
     with torch.device("meta"):
-        parts = build_parts(config)
+        parts = build_components(config)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     assert count["understanding"] == 8_292_166_656  # Qwen2.5-VL-7B-Instruct
     assert count["generation"] == pytest.approx(5.0e9, rel=0.01)

@@ -1,4 +1,4 @@
-"""Conversion: from every layout to the same folder, a little at a time, whole or not at all, and resumable."""
+"""Conversion: from every format to the same folder, a little at a time, whole or not at all, and resumable."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tiny import make_tiny, tiny_config
 from lightbagel_core.cli.commands import main
 from lightbagel_core.files import convert as module
 from lightbagel_core.files import tensor_files as stored
-from lightbagel_core.files.components import PARTS
+from lightbagel_core.files.components import COMPONENTS
 from lightbagel_core.files.convert import convert
 from lightbagel_core.files.formats import Opened, open_model
 from lightbagel_core.files.precision import MODES
 from lightbagel_core.pipeline import LightBagel
 
-SHARD = 200_000  # bytes: several shards for every part
+SHARD = 200_000  # bytes: several shards for every component
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory) -> dict[str, Path]:
-    """The tiny model in the authors' layout, sharded, and what it lacks."""
+    """The tiny model in the authors' format, sharded, and what it lacks."""
     model, folder = make_tiny(), tmp_path_factory.mktemp("source")
     modules = {"understanding": model.und.vlm, "generation": model.gen.dit, "fusion": model.fusion}
     save_sharded(authors({part: m.state_dict() for part, m in modules.items()}), folder / "authors", "ema")
@@ -48,7 +48,7 @@ def places(tmp_path_factory) -> dict[str, Path]:
 
 
 def source(places) -> Opened:
-    return open_model(places["authors"], parts={"vae": places["vae"]}, config=places["tiny.json"])
+    return open_model(places["authors"], components={"vae": places["vae"]}, config=places["tiny.json"])
 
 
 def options(places) -> list[str]:
@@ -58,7 +58,7 @@ def options(places) -> list[str]:
 def weights(opened: Opened | Path, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
     opened = open_model(opened) if isinstance(opened, Path) else opened
     model = LightBagel.of(opened, "cpu", dtype)
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     modules = {"understanding": model.und.vlm, "generation": model.gen.dit, "fusion": model.fusion, "vae": model.vae}
     return {f"{part}.{name}": t for part, m in modules.items() for name, t in m.state_dict().items()}
 
@@ -85,7 +85,7 @@ def test_float8_files_too(places, tmp_path, dtype):
     parts = {"understanding": "qwen_fp8.safetensors", "generation": "wan.safetensors", "vae": "vae"}
     opened = open_model(
         places["fusion.safetensors"],
-        parts={part: places[name] for part, name in parts.items()},
+        components={part: places[name] for part, name in parts.items()},
         tokenizer=places["authors"],
         config=places["tiny.json"],
     )
@@ -124,7 +124,7 @@ def test_some_parts_alone(places, tmp_path, capsys):
     assert main(["convert", str(out), *options(places), "--only", "generation", "fusion", "--quiet"]) == 0
     assert {f.name for f in out.glob("*.safetensors")} == {"generation.safetensors", "fusion.safetensors"}
     assert main(["info", "--model", str(out)]) == 2
-    assert "lacks the understanding part, understanding.safetensors; name a file" in capsys.readouterr().err
+    assert "lacks the understanding component, understanding.safetensors; name a file" in capsys.readouterr().err
     rest = ["--understanding", str(places["qwen_fp8.safetensors"]), "--vae", str(places["vae"])]
     assert main(["info", "--model", str(out), *rest]) == 0
 

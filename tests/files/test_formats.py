@@ -1,4 +1,4 @@
-"""Every layout of a part, in every dtype, opens to the same model; at real size every name and shape is right."""
+"""Every format of a component, in every dtype, opens to the same model; at real size every name and shape is right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from format_files import (
 from tiny import make_tiny, tiny_config
 
 from lightbagel_core.config import NANO, PUBLISHED
-from lightbagel_core.files.components import PARTS, build_parts
+from lightbagel_core.files.components import COMPONENTS, build_components
 from lightbagel_core.files.formats import open_model, read_config
 from lightbagel_core.files.key_maps import original_vae_name
 from lightbagel_core.files.tokenizer import open_tokenizer
@@ -45,7 +45,7 @@ def states(model):
 
 @pytest.fixture(scope="module")
 def base(model, tmp_path_factory) -> dict[str, Path]:
-    """The model in the layouts that the libraries' own writers make, its config, and its fusion stack."""
+    """The model in the formats that the libraries' own writers make, its config, and its fusion stack."""
     folder = tmp_path_factory.mktemp("base")
     model.und.vlm.save_pretrained(folder / "qwen", max_shard_size="200KB")
     model.und.tokenizer.save_pretrained(folder / "qwen")
@@ -63,17 +63,17 @@ def base(model, tmp_path_factory) -> dict[str, Path]:
 
 
 def opened(base, checkpoint=None, dtype=F32, **parts) -> LightBagel:
-    given = {part: base[part] for part in PARTS if part != "fusion"} | parts
+    given = {part: base[part] for part in COMPONENTS if part != "fusion"} | parts
     given = {part: path for part, path in given.items() if path is not None}
     made = LightBagel.from_pretrained(
         base["fusion"] if checkpoint is None else checkpoint,
         "cpu",
         dtype,
-        parts=given,
+        components=given,
         tokenizer=base["understanding"],
         config=base["config"],
     )
-    made.need(*PARTS)
+    made.need(*COMPONENTS)
     return made
 
 
@@ -213,7 +213,7 @@ def test_whole_number_scales_are_refused(base, states, tmp_path):
 
 def test_a_tensor_that_stands_there_twice_under_two_names_is_refused(base, states, tmp_path):
     def given(part: str, named: dict[str, torch.Tensor]) -> None:
-        with pytest.raises(ValueError, match=r"twice|no part of the model has"):
+        with pytest.raises(ValueError, match=r"twice|that belong to no component"):
             opened(base, **{part: save(named, tmp_path / "a.safetensors")})
 
     gen, und = states["generation"], states["understanding"]
@@ -226,7 +226,7 @@ def test_a_tensor_that_stands_there_twice_under_two_names_is_refused(base, state
         strange = f"vision_language_model.model.language_model.cross_attn_layers.{layer}.cross_attn."
         for name in ("k_und_proj.bias", "q_und_proj.bias") if layer else ("k_und_proj.bias",):
             file = save({**whole, strange + name: torch.zeros(64)}, tmp_path / "b.safetensors")
-            with pytest.raises(ValueError, match=r"no part of the model has|unexpected"):
+            with pytest.raises(ValueError, match=r"that belong to no component|unexpected"):
                 opened(base, file, understanding=None, generation=None)
 
 
@@ -264,13 +264,13 @@ def test_without_a_fusion_file_it_is_the_plain_wan(base, model, states, tmp_path
     plain = LightBagel.from_pretrained(
         None,
         "cpu",
-        parts={part: base[part] for part in ("understanding", "generation", "vae")},
+        components={part: base[part] for part in ("understanding", "generation", "vae")},
         tokenizer=base["understanding"],
         config=base["config"],
     )
     assert plain.unfused
     assert not model.unfused
-    plain.need(*PARTS)
+    plain.need(*COMPONENTS)
     x = torch.randn(2, 48, 4, 6, generator=torch.Generator().manual_seed(1))
     ours = plain.velocity(x, 0.4, plain.encode([[plain.text("a red circle")], [plain.text("a star")]], 96, 64))
     context = plain.fusion.context.expand(2, -1, -1)
@@ -290,21 +290,23 @@ def test_unknown_missing_and_misshapen_tensors_are_all_named(base, states, tmp_p
     odd = "vision_language_model.model.language_model.layers.0.mlp.up_proj.weight"
     del named[gone]
     named[odd] = torch.zeros(3, 3)
-    with pytest.raises(ValueError, match=r"understanding part.*wrong shape: .*up_proj.weight \[3, 3\] instead of \[96"):
+    with pytest.raises(
+        ValueError, match=r"understanding component.*wrong shape:.*up_proj.weight \[3, 3\] instead of \[96"
+    ):
         opened(base, save(named, tmp_path / "a.safetensors"), understanding=None, generation=None)
     named[odd] = authors(states)[odd]
-    with pytest.raises(ValueError, match=r"generation part.*missing: blocks\.1\.ffn\.net\.2\.bias"):
+    with pytest.raises(ValueError, match=r"generation component.*missing: blocks\.1\.ffn\.net\.2\.bias"):
         opened(base, save(named, tmp_path / "b.safetensors"), understanding=None, generation=None)
     strange = f"{'vision_language_model.model.language_model.'}mm_attn_layers.0.mm_attn.gate.weight"
     named[strange] = torch.zeros(1)
     named["surprise"] = torch.zeros(1)
-    with pytest.raises(ValueError, match=r"no part of the model has: surprise, .*mm_attn\.gate\.weight"):
+    with pytest.raises(ValueError, match=r"that belong to no component: surprise, .*mm_attn\.gate\.weight"):
         opened(base, save(named, tmp_path / "c.safetensors"), understanding=None, generation=None)
 
 
 @pytest.mark.parametrize("part", ["understanding", "generation", "vae"])
 def test_a_lacking_part_is_asked_for(base, part):
-    with pytest.raises(ValueError, match=f"lacks the {part} part; name a file or folder of it with --{part}"):
+    with pytest.raises(ValueError, match=f"lacks the {part} component; name a file or folder of it with --{part}"):
         opened(base, **{part: None})
 
 
@@ -312,10 +314,12 @@ def test_a_file_of_another_kind_is_recognised(base, states, tmp_path):
     file = save({wan_original(n): t for n, t in states["generation"].items()}, tmp_path / "wan.safetensors")
     with pytest.raises(ValueError, match=r"neither the authors' checkpoint nor a LightBagel .*--generation"):
         opened(base, file)
-    with pytest.raises(ValueError, match=r"understanding part.*unexpected: "):
+    with pytest.raises(ValueError, match=r"understanding component.*unexpected: "):
         opened(base, understanding=file)
     with pytest.raises(ValueError, match=r"does not fit the config\. missing: "):  # the tiny model is not the real one
-        LightBagel.from_pretrained(base["fusion"], parts={p: base[p] for p in ("understanding", "generation", "vae")})
+        LightBagel.from_pretrained(
+            base["fusion"], components={p: base[p] for p in ("understanding", "generation", "vae")}
+        )
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.bin", "model.ckpt", "model.pth", "model.pkl"])
@@ -348,7 +352,7 @@ def test_other_quantisations_are_refused(base, states, tmp_path):
 @pytest.fixture(scope="module")
 def real():
     with torch.device("meta"):
-        return {part: module.state_dict() for part, module in build_parts(read_config(PUBLISHED)).items()}
+        return {part: module.state_dict() for part, module in build_components(read_config(PUBLISHED)).items()}
 
 
 def real_files(real, folder: Path, dtype: torch.dtype) -> dict[str, Path]:
@@ -369,15 +373,15 @@ def real_files(real, folder: Path, dtype: torch.dtype) -> dict[str, Path]:
 @pytest.mark.parametrize("dtype", [BF16, F32, torch.float8_e4m3fn])
 def test_the_real_model_in_every_layout(real, tmp_path, dtype):
     files = real_files(real, tmp_path, dtype)
-    whole = open_model(files["authors"].parent, parts={"vae": files["vae"]})
+    whole = open_model(files["authors"].parent, components={"vae": files["vae"]})
     put_together = [
-        open_model(files["fusion"], parts={"understanding": files["qwen"], "generation": g, "vae": files["vae"]})
+        open_model(files["fusion"], components={"understanding": files["qwen"], "generation": g, "vae": files["vae"]})
         for g in (files["wan"], files["diffusers"].parent)
     ]
     for opened in (whole, *put_together):
         count = {
             part: sum(math.prod(s.shape) for n, s in tensors.items() if not n.endswith("_scale"))
-            for part, tensors in opened.parts.items()
+            for part, tensors in opened.components.items()
         }
         assert count["understanding"] == 8_292_166_656
         assert count["generation"] == 4_999_787_712

@@ -246,7 +246,7 @@ def test_scales_that_are_none(float8_folder, tmp_path, capsys, scale):
     named["blocks.1.ffn.net.2.weight_scale"] = torch.tensor(scale)
     file = save(named, tmp_path / "bad.safetensors")
     for dtype in (torch.float32, None):
-        broken = LightBagel.from_pretrained(float8_folder, "cpu", dtype, parts={"generation": file})
+        broken = LightBagel.from_pretrained(float8_folder, "cpu", dtype, components={"generation": file})
         with pytest.raises(ValueError, match=r"bad\.safetensors is damaged: blocks\.1\.ffn\.net\.2\.weight_scale is"):
             broken.need("generation")
     out = tmp_path / "out"

@@ -13,7 +13,7 @@ from tiny import make_tiny
 
 from lightbagel_core.config import NANO
 from lightbagel_core.files import precision
-from lightbagel_core.files.components import PARTS
+from lightbagel_core.files.components import COMPONENTS
 from lightbagel_core.memory import offload as residency
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.guidance import Guidance
@@ -76,7 +76,7 @@ def test_the_vlm_can_be_given_up_before_denoising(folder, read):
 def test_without_conversion_a_weight_is_its_place_in_the_file(folder):
     """No second copy: on the CPU nothing but what is computed in another dtype is the process's own memory."""
     model = LightBagel.from_pretrained(folder, "cpu")
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line]
     spans = [[int(end, 16) for end in line[0].split("-")] for line in lines]
     for name, module in modules(model).items():
@@ -125,7 +125,7 @@ def test_files_that_changed_since_they_were_opened_are_not_read(folder, tmp_path
 def test_layers_are_there_only_while_they_compute(folder):
     """The weights on the device at any time are those of one layer: Accelerate puts back what it brought."""
     model = LightBagel.from_pretrained(folder, "cpu", offload="layers")
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     most = 0
 
     def watch(*_):
@@ -140,7 +140,7 @@ def test_layers_are_there_only_while_they_compute(folder):
     model.edit(PICTURE, "make the circle blue", **RUN)
     everything = sum(p.numel() for m in modules(model).values() for p in m.parameters())
     assert 0 < most < everything / 5
-    model.release(*PARTS)
+    model.release(*COMPONENTS)
     assert present(model) == set()
     assert model.generate("a red circle", **RUN)[0].size == (96, 64)
 
@@ -157,7 +157,7 @@ def test_streaming_says_what_it_needs(folder, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
 def test_what_stays_exact_in_every_mode(folder, dtype):
     model = LightBagel.from_pretrained(folder, "cpu", dtype)
-    model.need(*PARTS)
+    model.need(*COMPONENTS)
     embedder, block = model.gen.dit.condition_embedder, model.gen.blocks[0]
     exact = [embedder.time_proj.weight, embedder.time_embedder.linear_1.weight, block.scale_shift_table]
     exact += [block.norm2.weight, model.gen.dit.scale_shift_table, model.gen.dit.proj_out.weight]

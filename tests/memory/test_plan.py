@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, wh
 from benchmarks.memory import PLANNED, PeakBytes, computed
 from lightbagel_core.cli.commands import main
 from lightbagel_core.config import PUBLISHED
-from lightbagel_core.files.components import build_parts, empty_parts
+from lightbagel_core.files.components import build_components, empty_components
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.precision import MODES, Precision
 from lightbagel_core.memory import plan
@@ -23,7 +23,7 @@ from lightbagel_core.memory import plan
 @pytest.fixture(scope="module")
 def real():
     config = read_config(PUBLISHED)
-    return config, {p: plan.tensors_of(m, p) for p, m in empty_parts(config, PUBLISHED).items()}
+    return config, {p: plan.tensors_of(m, p) for p, m in empty_components(config, PUBLISHED).items()}
 
 
 def precision(mode: str) -> Precision:
@@ -102,7 +102,7 @@ def test_weights_are_the_sum_of_their_bytes(real):
 
 def test_info_says_what_fits(tmp_path, capsys):
     with torch.device("meta"):
-        states = {part: m.state_dict() for part, m in build_parts(read_config(PUBLISHED)).items()}
+        states = {part: m.state_dict() for part, m in build_components(read_config(PUBLISHED)).items()}
     whole = save_hollow(authors(states).items(), tmp_path / "ema.safetensors", torch.bfloat16)
     vae = save_hollow(states["vae"].items(), tmp_path / "vae.safetensors", torch.float16)
     assert main(["info", "--model", str(whole), "--vae", str(vae)]) == 0

@@ -19,8 +19,8 @@ from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...config import Defaults, ImageRule, LightBagelConfig, Preview
-from ...files.checkpoint import save_parts
-from ...files.components import PARTS
+from ...files.checkpoint import save_components
+from ...files.components import COMPONENTS
 from ...model.fusion import FusionStack
 from ...model.generation import Generation
 from ...model.understanding import Understanding
@@ -79,7 +79,7 @@ def finish(
     }
     preview = vae.preview(autoencoder, args.seed)
     config = nano_config(und, gen, fusion, dict(autoencoder.config), preview, record)
-    save_parts(out / "nano", config, und, gen, fusion, autoencoder, torch.float16)
+    save_components(out / "nano", config, und, gen, fusion, autoencoder, torch.float16)
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision="bf16")
     start = LightBagel.from_pretrained(args.start, accelerator.device, torch.float32) if args.start else None
     if start is not None:
-        start.need(*PARTS)
+        start.need(*COMPONENTS)
     # On a CPU the fused attention's backward is several times slower than plain matrix products at these lengths.
     with nullcontext() if accelerator.device.type == "cuda" else sdpa_kernel(SDPBackend.MATH):
         recipe = replace(vlm.RECIPE, steps=args.vlm_steps)
