@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import make_tiny, whole
 
 from lightbagel_core.pipeline import LightBagel
 
 collect_ignore = ["comfy"]  # needs a ComfyUI and its environment
+LEFT_OUT: list[pytest.Item] = []
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    LEFT_OUT.extend(item for item in items if item.get_closest_marker("slow"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if LEFT_OUT:
+        terminalreporter.write_line(f"NOT RUN: {len(LEFT_OUT)} slow tests; pytest tests -m slow runs them", yellow=True)
     terminalreporter.write_line("NOT RUN HERE: tests/comfy, in a real ComfyUI; .ci/comfy runs them", yellow=True)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> LightBagel:
     return make_tiny()
+
+
+@pytest.fixture(scope="session")
+def saved(tiny: LightBagel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's checkpoint folder, to be read only."""
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    tiny.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A checkpoint folder of the tiny model's that a test may change."""
+    return Path(shutil.copytree(saved, tmp_path / "tiny"))
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Another number of threads is another way to add the same numbers up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import one_thing
+from scenes import noise_picture, one_thing
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
@@ -140,3 +140,22 @@ def test_the_benchmark_measures_each_batch_with_each_cache(tiny):
     rows = list(measured(tiny.und, side=56, tokens=2, rounds=1, batches=[1, 2]))
     assert [(row["pictures"], row["cache"]) for row in rows] == [(i, cache) for i in (1, 2) for cache in CACHES]
     assert len(table(rows).splitlines()) == len(rows[0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_describe_is_the_stock_model_token_for_token(tiny, count):
+    pictures = [noise_picture(4, 112, 84), noise_picture(5, 112, 84)][:count]
+    question = "what colour is the circle?"
+    picture_tokens = f"<|vision_start|>{'<|image_pad|>' * 12}<|vision_end|>" * count
+    prompt = f"<|im_start|>user {picture_tokens}{question}<|im_end|><|im_start|>assistant "
+    ids = tiny.und.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    batch = tiny.und.processor(images=pictures, return_tensors="pt") if pictures else {}
+    extra = {}
+    if "mm_token_type_ids" in tiny.und.chat_inputs([(pictures, question)]):
+        extra["mm_token_type_ids"] = (ids == tiny.und.token_id("<|image_pad|>")).int()
+    expected = tiny.und.vlm.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, **batch, **extra
+    )[0, ids.shape[1] :]
+    words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
+    assert tiny.und.answers([(pictures, question)], max_new_tokens=12) == [words]
+    assert words or count == 2  # with random weights an answer may be nothing but markers
