@@ -183,7 +183,7 @@ def test_what_stays_exact_in_every_mode(folder, dtype):
     ("dtype", "most"), [(torch.bfloat16, 0.04), (torch.float16, 0.01), (torch.float8_e4m3fn, 0.08)]
 )
 def test_what_a_mode_costs(nano, dtype, most):
-    """Relative error of the guided velocity on the nano; `benchmarks/precision.py` makes the README's table."""
+    """Relative error of the guided velocity on the nano; docs/memory.md has the table of it."""
     model = LightBagel.from_pretrained(NANO, "cpu", dtype)
     x = nano.noise(1, 128, 128, 5)
     guidance = Guidance(2.0, 1.0)
