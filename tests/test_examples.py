@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
 RED, BLUE = "a large red circle on the left on a white background", "make the circle blue"
 
 
@@ -51,6 +52,12 @@ def test_each_example_has_a_test_and_says_how_it_is_run():
     for example in examples:
         assert f'run("{example.stem}"' in tests
         assert f"    python docs/examples/{example.name}" in example.read_text("utf-8")
+
+
+def test_none_lies_where_comfyui_would_serve_it_in_place_of_the_workflows():
+    """tests/comfy/test_server.py fetches what is served."""
+    others = ("example_workflows", "example", "examples", "workflow")
+    assert [name for name in others if (ROOT / name).exists()] == []
 
 
 def test_generate(run, nano, capsys):
