@@ -15,6 +15,7 @@ QUICK = re.search(r"^QUICK = ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].repla
 
 WRITTEN = re.findall(r"`([\w.-]+(?:/[\w.-]*)+|\.?[\w-]+\.(?:toml|md))`", GUIDE)
 PATHS = sorted({path for path in WRITTEN if "…" not in path})
+LINKS = sorted(set(re.findall(r"\]\(([\w./-]+)\)", GUIDE)))
 NAMED = sorted(set(re.findall(r"`(\w+)`\s+in\s+`([\w./-]+\.py)`", GUIDE)))
 
 
@@ -33,6 +34,11 @@ def defined(file: Path) -> set[str]:
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_is_there(path):
     assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_leads_somewhere(link):
+    assert (ROOT / link).is_file()
 
 
 @pytest.mark.parametrize(("name", "file"), NAMED)
