@@ -63,15 +63,15 @@ def room(name: str) -> str | None:
 
 def wrong(file: Path, source: str) -> list[str]:
     """A line for each import that the table does not allow."""
-    here = file.relative_to(ROOT)
-    name = ".".join(here.with_suffix("").parts).removesuffix(".__init__")
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    here, name = file.relative_to(ROOT).as_posix(), ".".join(parts).removesuffix(".__init__")
     ours = room(name)
     if ours not in ROOMS:
         return [f"{here} lies in {ours}, which is no room yet: give it a row in the table"]
     found = []
     for line, imported in imports(file, source):
         theirs = room(imported)
-        if here.parts[0] == CORE and imported.split(".")[0] in COMFYUI:
+        if parts[0] == CORE and imported.split(".")[0] in COMFYUI:
             found.append(f"{here}:{line} imports {imported}: the core runs without ComfyUI")
         elif theirs is not None and theirs != ours and theirs not in ROOMS[ours]:
             allowed = ", ".join(room for room in ROOMS if room in ROOMS[ours]) or "no other room"
