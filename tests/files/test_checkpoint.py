@@ -115,7 +115,7 @@ def test_a_failed_replacement_leaves_the_old_checkpoint(folder, monkeypatch):
     rename = Path.rename
 
     def fails(self, target):
-        if self.name == "new":
+        if self.name == ".tiny.writing":
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
