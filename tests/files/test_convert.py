@@ -38,7 +38,7 @@ def places(tmp_path_factory) -> dict[str, Path]:
     save_sharded(authors({part: m.state_dict() for part, m in modules.items()}), folder / "authors", "ema")
     model.vae.save_pretrained(folder / "vae")
     model.und.tokenizer.save_pretrained(folder / "authors")
-    (folder / "tiny.json").write_text(json.dumps(tiny_config().to_dict()))
+    (folder / "tiny.json").write_text(json.dumps(tiny_config().to_dict()), "utf-8")
     model.und.vlm.save_pretrained(folder / "qwen")
     scaled = float8_scaled({qwen_release(n): t for n, t in model.und.vlm.state_dict().items()}, in_blocks)
     save(scaled, folder / "qwen_fp8.safetensors")
@@ -103,7 +103,7 @@ def dtype_of_und(dtype: torch.dtype) -> torch.dtype:
 def test_the_folder_says_what_it_is(places, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "new"), *options(places), "--shard-size", "0.0002", "--quiet"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'new'}\n"
-    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    config = json.loads((tmp_path / "new" / "config.json").read_text("utf-8"))
     files = [*places["authors"].glob("*.safetensors"), *places["vae"].glob("*.safetensors")]
     assert config["metadata"]["sources"] == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     shards = list((tmp_path / "new").glob("*.safetensors"))
@@ -253,7 +253,7 @@ def test_killed_at_any_moment_there_is_the_whole_folder_or_none(places, tmp_path
     good = tmp_path / "good"
     command = ["convert", *options(places), "--shard-size", "0.0002", "--quiet"]
     assert dying(0, [*command, str(good)]) == 0
-    steps = int((tmp_path / "steps").read_text())
+    steps = int((tmp_path / "steps").read_text("utf-8"))
     assert steps > 150
     deaths = 0
     for after in [*range(1, steps, 13), *range(steps - 12, steps + 1)]:
