@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..config import COMPONENTS, LightBagelConfig
+from .file_names import check_new
 from .tensor_files import INDEX, SAFETENSORS_DTYPES, listed
 from .tokenizer import save_tokenizer
 
@@ -112,6 +113,7 @@ def write_checkpoint(
     Raises:
         ValueError: the folder may not be replaced, another process is writing it, or it could not be written.
     """
+    check_new(folder)
     if sources is None and (strange := strangers(folder)):
         raise ValueError(f"{folder} is not a LightBagel checkpoint ({listed(strange)}); choose a new folder")
     if sources is not None and folder.exists():
