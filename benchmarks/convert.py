@@ -27,7 +27,7 @@ from lightbagel_core.files.tensor_files import sha256
 from .measure import Peak, apart
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from layout_files import authors
+from format_files import authors
 
 
 def smaller(gigabytes: float) -> LightBagelConfig:

@@ -30,7 +30,7 @@ from .measure import Peak, apart
 from .timing import about, interleaved, options, table, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from layout_files import authors, save_hollow
+from format_files import authors, save_hollow
 
 
 def hollow_files(folder: Path) -> None:

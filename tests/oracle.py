@@ -159,3 +159,8 @@ def velocity(model, parts: list, latents: Tensor, t: float) -> Tensor:
             values = out[0, r * cols + c].reshape(patch, patch, -1)
             picture[0, :, r * patch : (r + 1) * patch, c * patch : (c + 1) * patch] = values.permute(2, 0, 1)
     return picture
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """The largest difference of a from b, in parts of the largest of b."""
+    return float((a - b).abs().max() / b.abs().max())

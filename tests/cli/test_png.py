@@ -34,3 +34,21 @@ def test_a_picture_that_a_viewer_has_open_on_windows(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"write .*a-2\.png: .*cannot access the file; close what has it open, or"):
         write_pngs([Image.new("RGB", (4, 4))] * 2, paths, {})
     assert os.listdir(tmp_path) == ["a-1.png"]
+
+
+def test_a_full_disk_leaves_no_half_file_and_no_half_set(tmp_path, monkeypatch):
+    picture = Image.new("RGB", (64, 64))
+    paths = [tmp_path / "a-1.png", tmp_path / "a-2.png"]
+    write_pngs([picture], paths[:1], {"kept": True})
+    calls = []
+
+    def fill_up(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    with pytest.raises(ValueError, match=r"could not write .*a-2\.png: No space left"):
+        write_pngs([picture, picture], paths, {})
+    assert os.listdir(tmp_path) == ["a-1.png"]
+    assert json.loads(Image.open(paths[0]).text["lightbagel"])["kept"] is True

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-from PIL import Image
+from dataclasses import replace
+
+from scenes import BLUE, PAIR, PICTURE, RED
 
 from lightbagel_core.config import NANO
 from lightbagel_core.evaluation import nano as evaluate
+from lightbagel_core.evaluation.nano import agrees, edited
 from lightbagel_core.sampling.guidance import Guidance
-from lightbagel_core.training.nano import vae_recipe as vae
-from lightbagel_core.training.nano.world import Scene, Thing, render
+from lightbagel_core.training.nano.world import (
+    Scene,
+)
 
 SEEDS = (101, 102)
 COUNT = 50
-PICTURE = Image.fromarray(
-    render(Scene("white", (Thing("circle", "red", "large", "left"), Thing("square", "blue", "small", "right"))))
-)
 
 
 def mean_over_seeds(score) -> float:
@@ -56,31 +55,34 @@ def test_both_kinds_of_source_token_beat_either_alone(nano):
     assert score("vae", "vit") > max(score("vae"), score("vit"))
 
 
-def test_seeds_generators_and_batches_agree(nano):
-    one, other = (nano.generate("a red circle", seed=s, steps=3, progress=False)[0] for s in (5, 6))
-    assert one.tobytes() != other.tobytes()
-    generator = torch.Generator().manual_seed(5)
-    assert nano.generate("a red circle", seed=generator, steps=3, progress=False)[0].tobytes() == one.tobytes()
-    batch = nano.generate("a red circle", seed=5, steps=3, num_images=3, progress=False)
-    assert len(batch) == 3
-    difference = torch.tensor(list(batch[0].tobytes())) - torch.tensor(list(one.tobytes()))
-    assert difference.abs().max() <= 1  # another batch size sums in another order
-
-
-def test_an_edit_takes_the_sources_size_and_several_sources(nano):
-    wide = PICTURE.resize((128, 64))
-    out = nano.edit([wide, PICTURE], "make the circle blue", steps=2, image_guidance=1.5, progress=False)
-    assert [p.size for p in out] == [(128, 64)]
-    with pytest.raises(ValueError, match="at least one source"):
-        nano.edit([], "make the circle blue")
-
-
-def test_its_preview_colours_are_what_the_trainer_fits(nano):
-    fitted, shipped = vae.preview(nano.vae, nano.config.metadata["seed"]), nano.config.preview
-    torch.testing.assert_close(torch.tensor(shipped.factors), torch.tensor(fitted.factors), rtol=0, atol=1e-3)
-    torch.testing.assert_close(torch.tensor(shipped.bias), torch.tensor(fitted.bias), rtol=0, atol=1e-3)
-
-
 def test_it_fits_its_package():
     assert sum(f.stat().st_size for f in NANO.iterdir()) <= 32_000_000
     assert {f.suffix for f in NANO.iterdir()} <= {".safetensors", ".json", ".jinja"}
+
+
+def test_scoring_a_generated_picture():
+    prompt = "a red circle left of a small blue square on a white background"
+    assert agrees(prompt, PAIR, PAIR)
+    assert agrees(prompt, PAIR, Scene("white", (replace(RED, size="small"), BLUE)))  # no size was asked of the circle
+    assert not agrees(prompt, PAIR, Scene("white", (RED, replace(BLUE, size="large"))))
+    assert not agrees(prompt, PAIR, Scene("grey", PAIR.things))
+    assert not agrees(prompt, PAIR, Scene("white", (replace(RED, place="right"), replace(BLUE, place="left"))))
+    assert not agrees(prompt, PAIR, Scene("white", (RED,)))
+    assert not agrees(prompt, PAIR, None)
+    free = "a red circle and a blue square"
+    assert agrees(free, PAIR, Scene("white", (replace(RED, place="top"), replace(BLUE, place="bottom"))))
+    assert not agrees(free, PAIR, Scene("white", (replace(RED, colour="green"), BLUE)))
+
+
+def test_scoring_an_edit():
+    target = replace(PAIR, things=(replace(RED, colour="green"), BLUE))
+    assert edited("make the circle green", target, target)
+    assert not edited("make the circle green", target, PAIR)
+    moved = replace(target, things=(target.things[0], replace(BLUE, dx=-2)))
+    assert not edited("make the circle green", target, moved)  # three pixels: the square was to stay
+    added = Scene("white", (RED, replace(BLUE, dx=-2, dy=2)))
+    assert edited("add a small blue square on the right", PAIR, added)  # where exactly a new thing stands is free
+    pushed = Scene("white", (replace(RED, dx=3), BLUE))
+    assert not edited("add a small blue square on the right", PAIR, pushed)
+    assert edited("add a blue square on the right", PAIR, Scene("white", (RED, replace(BLUE, size="large"))))
+    assert not edited("add a small blue square on the right", PAIR, Scene("white", (RED, replace(BLUE, size="large"))))

@@ -7,33 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny
 from safetensors.torch import load_file, save_file
+from scenes import assert_alike
+from tiny import make_tiny
 
-from lightbagel_core.config import PUBLISHED, LightBagelConfig
-from lightbagel_core.files.components import build_components
-from lightbagel_core.files.formats import read_config
+from lightbagel_core.config import LightBagelConfig
 from lightbagel_core.pipeline import LightBagel
-
-
-@pytest.fixture
-def folder(tmp_path):
-    make_tiny().save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
 
 
 def test_round_trip(folder):
     before, after = make_tiny(), LightBagel.from_pretrained(folder, "cpu")
     assert after.config == LightBagelConfig.from_dict(json.loads(json.dumps(before.config.to_dict())))
     a, b = (m.generate("a red circle", steps=2, progress=False, seed=3)[0] for m in (before, after))
-    assert a.tobytes() == b.tobytes()
+    assert_alike(a, b)
     assert before.describe(a, max_new_tokens=5) == after.describe(a, max_new_tokens=5)
     assert [f.name for f in folder.parent.iterdir()] == ["tiny"]
-
-
-def test_config_round_trips_through_json():
-    config = read_config(PUBLISHED)
-    assert LightBagelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_half_precision_keeps_what_the_model_asks_for_in_float32(folder):
@@ -164,44 +152,8 @@ def test_configs_that_contradict_themselves(folder, key, value, message):
         LightBagel.from_pretrained(folder, "cpu")
 
 
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("tokenizer.json", "tokenizer was found neither"),
-        ("tokenizer_config.json", "lacks tokenizer_config.json"),
-        ("chat_template.jinja", "lacks chat_template.jinja"),
-    ],
-)
-def test_a_missing_tokenizer_file_is_named(folder, file, message):
-    (folder / file).unlink()
-    with pytest.raises(ValueError, match=message):
-        LightBagel.from_pretrained(folder, "cpu")
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"model": 3}'])
-def test_a_damaged_tokenizer_is_named(folder, text):
-    (folder / "tokenizer.json").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=r"tokenizer\.json holds no tokenizer"):
-        LightBagel.from_pretrained(folder, "cpu")
-
-
-def test_the_real_model_has_its_published_size():
-    """Section 1's table: 8.3 B und, 5.0 B gen, 1.73 B fusion used of 2.37 B stored, 2.1 M context, 0.7 B VAE."""
-    config = read_config(PUBLISHED)
-    with torch.device("meta"):
-        parts = build_components(config)
-    count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    assert count["understanding"] == 8_292_166_656  # Qwen2.5-VL-7B-Instruct
-    assert count["generation"] == pytest.approx(5.0e9, rel=0.01)
-    assert count["vae"] == pytest.approx(0.7e9, rel=0.02)
-    context = parts["fusion"].context.numel()
-    assert context == 512 * 4096
-    used = count["fusion"] - context
-    inner = config.fusion.heads * config.fusion.head_dim
-    dead = (
-        config.fusion.layers * 2 * (config.fusion.und_dim * inner) + config.fusion.layers * inner
-    )  # und q and und out
-    assert used == pytest.approx(1.73e9, rel=0.005)
-    assert used + dead == pytest.approx(2.37e9, rel=0.005)
-    assert len(parts["fusion"].layers) == 29
-    assert [config.fusion.und_layer(i) for i in (0, 26, 27, 28)] == [0, 26, 27, 27]
+def test_a_float8_model_is_not_saved_half(folder, tmp_path):
+    model = LightBagel.from_pretrained(folder, "cpu", torch.float8_e4m3fn)
+    with pytest.raises(ValueError, match="cannot be saved; convert its files instead"):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()

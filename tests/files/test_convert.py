@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path, PureWindowsPath
 
+import forked
 import pytest
 import torch
-from conftest import make_tiny, tiny_config
 from filelock import FileLock
 from format_files import authors, float8_scaled, in_blocks, qwen_release, save, save_sharded, wan_original
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tiny import make_tiny, tiny_config
 
 from lightbagel_core.cli.commands import main
 from lightbagel_core.files import convert as module
@@ -193,15 +193,13 @@ def test_a_full_disk_leaves_nothing_under_the_name(places, tmp_path, monkeypatch
 # --- killed at any moment ------------------------------------------------------------------------------------------
 
 KILLED = """
-import json, os, sys
+import os, sys
 from pathlib import Path
-import torch
 import lightbagel_core.files.convert as module
 import lightbagel_core.files.writer as writer
 from lightbagel_core.cli.commands import main
 
-torch.set_num_threads(1)  # children are forked from here
-after, count = 0, 0
+after, count = int(sys.argv[1]), 0
 
 def step(act):
     def watched(*args, **kwargs):
@@ -218,56 +216,42 @@ writer.os.replace = step(os.replace)
 for name in ('rename', 'unlink', 'write_text', 'write_bytes', 'mkdir'):
     setattr(Path, name, step(getattr(Path, name)))
 writer.save_tokenizer = step(writer.save_tokenizer)
-for line in sys.stdin:
-    after, words = json.loads(line)
-    child = os.fork()
-    if not child:
-        sys.stdout = open(os.devnull, "w")
-        code = main(words)
-        with open(os.environ["STEPS"], "w") as file:
-            file.write(str(count))
-        os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+code = main(sys.argv[2:])
+print("steps:", count)
+sys.exit(code)
 """
 
 
-@pytest.fixture
-def dying(tmp_path):
-    """Runs commands that die at their n-th step (0: never); gives their exit code."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "STEPS": str(tmp_path / "steps")}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen([sys.executable, "-c", KILLED], **pipes) as parent:
-
-        def run(after: int, words: list[str]) -> int:
-            parent.stdin.write(json.dumps([after, words]) + "\n")
-            parent.stdin.flush()
-            return int(parent.stdout.readline())
-
-        yield run
-        parent.stdin.close()
+@pytest.fixture(scope="module")
+def process():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with forked.parent("import lightbagel_core.cli.commands, lightbagel_core.files.convert", environment) as parent:
+        yield lambda after, words: parent.run(KILLED, [str(after), *words], environment)
 
 
+@pytest.mark.parametrize("every", [40, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fresh", [True, False])
-def test_killed_at_any_moment_there_is_the_whole_folder_or_none(places, tmp_path, dying, fresh):
+def test_killed_at_any_moment_there_is_the_whole_folder_or_none(places, tmp_path, process, fresh, every):
     """Every run dies a little later than the one before; `fresh` ones begin anew, the others go on."""
     good = tmp_path / "good"
     command = ["convert", *options(places), "--shard-size", "0.0002", "--quiet"]
-    assert dying(0, [*command, str(good)]) == 0
-    steps = int((tmp_path / "steps").read_text("utf-8"))
+    first = process(0, [*command, str(good)])  # which nothing kills
+    assert first.returncode == 0, first.stderr
+    steps = int(first.stdout.rpartition("steps:")[2])
     assert steps > 150
     deaths = 0
-    for after in [*range(1, steps, 13), *range(steps - 12, steps + 1)]:
+    for after in sorted({*range(1, steps, every), *range(steps - 8, steps + 1)}):
         folder = tmp_path / (f"run{after}" if fresh else "run")
         folder.mkdir(exist_ok=True)
         out = folder / "new"
         if out.exists():
             break
-        deaths += dying(after, [*command, str(out)]) == 9
+        deaths += process(after, [*command, str(out)]).returncode == 9
         if out.exists():
             assert digest(out) == digest(good)
     assert deaths >= 5
     if not out.exists():
-        assert dying(0, [*command, str(out)]) == 0
+        assert process(0, [*command, str(out)]).returncode == 0
     assert digest(out) == digest(good)
     assert [path.name for path in out.parent.iterdir() if not path.name.startswith(".new.writing")] == ["new"]
 

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+import forked
 import pytest
 from filelock import FileLock
 
@@ -25,6 +26,7 @@ OWN = "someone/a-repo"
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
+assert "huggingface_hub" not in sys.modules  # it reads its environment when it is imported
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.02))  # huggingface_hub waits seconds between its tries
 from lightbagel_core.files.download import download
@@ -42,7 +44,8 @@ class Hub:
     `heard` is what was asked: (server, method, path, Range, token). `sent` counts the bytes of files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, process: forked.Parent) -> None:
+        self.process = process
         self.files: dict[str, bytes] = {}
         self.heard: list[tuple[str, str, str, str | None, str | None]] = []
         self.sent = 0
@@ -116,9 +119,23 @@ class Hub:
             server.server_close()
 
 
+def inherited() -> dict[str, str]:
+    """This environment without what would lead to the real hub."""
+    return {
+        k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_")) and "proxy" not in k.lower()
+    }
+
+
+@pytest.fixture(scope="module")
+def process():
+    """What processes that download are forked from: all is imported but what the environment changes."""
+    with forked.parent("import lightbagel_core.files.tensor_files", inherited()) as parent:
+        yield parent
+
+
 @pytest.fixture
-def hub():
-    hub = Hub()
+def hub(process):
+    hub = Hub(process)
     yield hub
     hub.close()
 
@@ -132,18 +149,8 @@ def models(tmp_path):
 
 def run(hub: Hub, models: Path, *calls: list[str], quiet: bool = True, **env: str) -> tuple[list[list[str] | str], str]:
     """One process that calls download once for each list of names: what each gave or raised, and stderr."""
-    inherited = {
-        k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_")) and "proxy" not in k.lower()
-    }
     env = {"HF_ENDPOINT": hub.urls[0], "HF_HOME": str(models.parent / "home"), "NO_PROXY": "*"} | env
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(models), json.dumps(calls), "quiet" if quiet else "loud"],
-        env=inherited | env,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = hub.process.run(SCRIPT, [str(models), json.dumps(calls), "quiet" if quiet else "loud"], inherited() | env)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 

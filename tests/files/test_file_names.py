@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from conftest import make_tiny
+from tiny import make_tiny
 
 from lightbagel_core.files import file_names
 from lightbagel_core.files.download import download

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny, tiny_config
 from format_files import (
     author_fusion,
     authors,
@@ -21,8 +20,10 @@ from format_files import (
     save_sharded,
     wan_original,
 )
+from oracle import relative
+from tiny import make_tiny, tiny_config
 
-from lightbagel_core.config import NANO, PUBLISHED
+from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.components import COMPONENTS, build_components
 from lightbagel_core.files.formats import open_model, read_config
 from lightbagel_core.files.key_maps import original_vae_name
@@ -230,12 +231,6 @@ def test_a_tensor_that_stands_there_twice_under_two_names_is_refused(base, state
                 opened(base, file, understanding=None, generation=None)
 
 
-def test_a_tokenizer_that_is_none_is_not_passed_over(base, tmp_path):
-    for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match="holds no tokenizer"):
-            open_model(NANO, tokenizer=place)
-
-
 def test_no_file_of_a_model_can_bring_in_code(base, tmp_path, monkeypatch):
     """Neither a config that names an attention from a hub nor a tokenizer with a class of its own."""
     data = json.loads(base["config"].read_text("utf-8"))
@@ -259,8 +254,11 @@ def test_no_file_of_a_model_can_bring_in_code(base, tmp_path, monkeypatch):
     assert not (tmp_path / "owned").exists()
 
 
-def test_without_a_fusion_file_it_is_the_plain_wan(base, model, states, tmp_path):
-    """Bit for bit, whatever the prompt; and the VLM is the plain Qwen."""
+def test_without_a_fusion_file_it_is_the_plain_wan(base, model, states, tmp_path, threads):
+    """To rounding, whatever the prompt; and the VLM is the plain Qwen.
+
+    One batch of the learned context's keys is expanded, the other contiguous, which may round otherwise: by 1e-6 or so.
+    """
     plain = LightBagel.from_pretrained(
         None,
         "cpu",
@@ -275,7 +273,7 @@ def test_without_a_fusion_file_it_is_the_plain_wan(base, model, states, tmp_path
     ours = plain.velocity(x, 0.4, plain.encode([[plain.text("a red circle")], [plain.text("a star")]], 96, 64))
     context = plain.fusion.context.expand(2, -1, -1)
     theirs = model.gen.dit(x[:, :, None], torch.full((2,), 400.0), context, return_dict=False)[0][:, :, 0]
-    assert torch.equal(ours, theirs)
+    assert relative(ours, theirs) < 1e-5
     assert_same(plain, states, "understanding", F32)
     with pytest.raises(ValueError, match="there is no fusion stack to save"):
         plain.save_pretrained(tmp_path / "new")

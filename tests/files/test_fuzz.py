@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny
 from format_files import float8_scaled, in_blocks, save, save_sharded
 from PIL import Image
+from tiny import make_tiny
 
 from lightbagel_core.cli.commands import main
 from lightbagel_core.files.tensor_files import read, read_any

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny, tiny_config
 from safetensors.torch import load_file
+from tiny import make_tiny, tiny_config
 
 from lightbagel_core.files import writer
 from lightbagel_core.files.formats import open_model, read_config

@@ -2,74 +2,92 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import oracle
 import pytest
 import torch
-from conftest import make_tiny, whole
-from PIL import Image
+from scenes import noise_picture
+from tiny import make_tiny, whole
 
-from lightbagel_core.model.forward import at_size, layout_of, packed, und_states, und_states_for_any_size
+from lightbagel_core.model.forward import pack_samples, und_states
 
 WIDTH, HEIGHT = 96, 64
-
-
-def picture(index: int, width: int = 96, height: int = 96) -> Image.Image:
-    generator = torch.Generator().manual_seed(index)
-    pixels = torch.randint(0, 256, (height, width, 3), generator=generator, dtype=torch.uint8)
-    return Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def latents(seed: int = 0) -> torch.Tensor:
     return torch.randn(1, 48, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(seed))
 
 
+NAMES = (
+    "text to image",
+    "negative",
+    "dropped text",
+    "edit",
+    "edit, negative",
+    "edit, no image",
+    "edit, vae only",
+    "edit, vit only",
+    "three sources",
+    "three sources, negative",
+)
+
+
 def samples(model) -> dict[str, list]:
     words = model.text("a red circle")
-    one = [model.clean(picture(1)), model.vit(picture(1)), model.text("make the circle blue")]
+    one = [model.clean(noise_picture(1)), model.vit(noise_picture(1)), model.text("make the circle blue")]
     three = []
     for i, size in ((1, (96, 96)), (2, (128, 64)), (3, (64, 96))):
-        three += [model.clean(picture(i, *size)), model.vit(picture(i, *size))]
-    return {
-        "text to image": [words],
-        "negative": [model.text("")],
-        "dropped text": [],
-        "edit": one,
-        "edit, negative": [*one[:2], model.text("")],
-        "edit, no image": [one[2]],
-        "edit, vae only": [one[0], one[2]],
-        "edit, vit only": [one[1], one[2]],
-        "three sources": [*three, model.text("replace the square with a star")],
-        "three sources, negative": [*three, model.text("")],
-    }
+        three += [model.clean(noise_picture(i, *size)), model.vit(noise_picture(i, *size))]
+    found = (
+        [words],
+        [model.text("")],
+        [],
+        one,
+        [*one[:2], model.text("")],
+        [one[2]],
+        [one[0], one[2]],
+        [one[1], one[2]],
+        [*three, model.text("replace the square with a star")],
+        [*three, model.text("")],
+    )
+    return dict(zip(NAMES, found, strict=True))
 
 
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / b.abs().max())
+# What follows is held to 1e-5 of the largest value. Two ways to add the same numbers up differ by 6e-7; a time of 0.701
+# instead of 0.7 by 0.05.
 
 
-@pytest.mark.parametrize("name", list(samples(make_tiny())))
-def test_velocity_matches_the_oracle(tiny, name):
-    parts = samples(tiny)[name]
-    x = latents()
-    ours = tiny.velocity(x, 0.7, tiny.encode([parts], WIDTH, HEIGHT))
-    assert relative(ours, oracle.velocity(tiny, parts, x, 0.7)) < 1e-5
+@pytest.fixture(scope="module")
+def every(tiny) -> dict[str, list]:
+    return samples(tiny)
 
 
-def test_a_batch_of_unequal_samples_matches_the_oracle(tiny):
-    every = samples(tiny)
-    x = torch.cat([latents(i) for i in range(len(every))])
-    ours = tiny.velocity(x, 0.4, tiny.encode(list(every.values()), WIDTH, HEIGHT))
-    for i, parts in enumerate(every.values()):
-        assert relative(ours[i : i + 1], oracle.velocity(tiny, parts, x[i : i + 1], 0.4)) < 1e-5
+@pytest.fixture(scope="module")
+def truth(tiny, every):
+    """The oracle's velocity of a sample for latents of a seed; slow, so each once."""
+    return cache(lambda name, seed, t: oracle.velocity(tiny, every[name], latents(seed), t))
 
 
-def test_rows_of_a_context_are_its_samples(tiny):
-    every = samples(tiny)
+@pytest.mark.parametrize("name", NAMES)
+def test_velocity_matches_the_oracle(tiny, every, truth, threads, name):
+    ours = tiny.velocity(latents(), 0.7, tiny.encode([every[name]], WIDTH, HEIGHT))
+    assert oracle.relative(ours, truth(name, 0, 0.7)) < 1e-5
+
+
+def test_a_batch_of_unequal_samples_matches_the_oracle(tiny, every, truth, threads):
+    x = torch.cat([latents(i) for i in range(len(NAMES))])
+    ours = tiny.velocity(x, 0.7, tiny.encode([every[name] for name in NAMES], WIDTH, HEIGHT))
+    for i, name in enumerate(NAMES):
+        assert oracle.relative(ours[i : i + 1], truth(name, i, 0.7)) < 1e-5
+
+
+def test_rows_of_a_context_are_its_samples(tiny, every, truth, threads):
     context = tiny.encode([every["edit"], every["negative"]], WIDTH, HEIGHT)
     x = torch.cat([latents(0), latents(1), latents(2)])
-    ours = tiny.velocity(x, 0.5, context.rows([1, 0, 1]))
+    ours = tiny.velocity(x, 0.7, context.rows([1, 0, 1]))
     for i, name in enumerate(("negative", "edit", "negative")):
-        assert relative(ours[i : i + 1], oracle.velocity(tiny, every[name], x[i : i + 1], 0.5)) < 1e-5
+        assert oracle.relative(ours[i : i + 1], truth(name, i, 0.7)) < 1e-5
 
 
 def test_fusion_depth_reads_later_und_layers(tiny):
@@ -78,22 +96,23 @@ def test_fusion_depth_reads_later_und_layers(tiny):
     assert [tiny.fusion.config.und_layer(i) for i in range(3)] == [0, 1, 1]
     parts = [tiny.text("a red circle")]
     a, b = (m.velocity(latents(), 0.7, m.encode([parts], WIDTH, HEIGHT)) for m in (tiny, deep))
-    assert relative(a, b) > 1e-3
+    assert oracle.relative(a, b) > 1e-3
 
 
-def test_zero_output_projection_is_the_plain_wan_transformer_bit_for_bit():
+def test_zero_output_projection_is_the_plain_wan_transformer(threads):
+    """To rounding: the learned context's keys are made once for all samples here, and for each there."""
     model = make_tiny()
     for layer in model.fusion.layers:
         torch.nn.init.zeros_(layer.gen_out.weight)
     x = latents()
     ours = model.velocity(x, 0.6, model.encode([samples(model)["edit"]], WIDTH, HEIGHT))
     plain = model.gen.dit(x[:, :, None], torch.tensor([0.6]) * 1000, model.fusion.context[None]).sample[:, :, 0]
-    assert torch.equal(ours, plain)
+    assert oracle.relative(ours, plain) < 1e-5
 
 
 def test_und_states_are_the_stock_models_on_text_and_ignore_the_gen_stream(tiny):
     ids = tiny.text("a red circle left of a blue square")
-    states = und_states(tiny.und, [[ids]], packed([[ids]], [layout_of([ids], 2, (2, 3))]))
+    states = und_states(tiny.und, pack_samples([[ids]], 2, (2, 3)))
     stock = tiny.und.vlm.model.language_model
     seen: list[torch.Tensor] = []
     hooks = [layer.register_forward_hook(lambda m, a, out: seen.append(out)) for layer in stock.layers]
@@ -128,52 +147,8 @@ def test_the_und_stream_never_depends_on_the_gen_stream(tiny):
             parameter.add_(0.1)
     before, after = seen(tiny), seen(other)
     assert len(before) == tiny.und.depth
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_a_guided_edit_is_the_oracles_step_by_step(tiny):
-    """Both guidances, renorm, an interval that ends mid-run, a negative prompt, two pictures, two sources."""
-    from lightbagel_core.sampling.schedule import schedule
-
-    sources, words, negative = [picture(1), picture(2)], "make the circle blue", "a green star"
-    seen: list[torch.Tensor] = []
-    tiny.edit(
-        sources,
-        words,
-        negative,
-        width=WIDTH,
-        height=HEIGHT,
-        steps=2,
-        solver="euler",
-        text_guidance=4,
-        image_guidance=2,
-        guidance_interval=(0.9, 1.0),
-        renorm="text_channel",
-        seed=3,
-        num_images=2,
-        on_step=lambda done, total, x: seen.append(x.clone()),
-        progress=False,
-    )
-    pictures = [part for s in sources for part in (tiny.clean(s), tiny.vit(s))]
-    full, without_text, text = [*pictures, tiny.text(words)], [*pictures, tiny.text(negative)], [tiny.text(words)]
-    x = torch.randn(2, 48, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(3))
-    times = schedule(2, 4.0)
-    assert times[0] > 0.9 > times[1]
-    for i in range(2):
-        t, rows = float(times[i]), []
-        for one in x.split(1):
-            v = oracle.velocity(tiny, full, one, t)
-            if i == 0:
-                v_neg, v_none = (oracle.velocity(tiny, parts, one, t) for parts in (without_text, text))
-                guided = v_neg + 4 * (v - v_neg)
-                for r in range(0, HEIGHT // 16, 2):
-                    for c in range(0, WIDTH // 16, 2):
-                        token = (slice(None), slice(None), slice(r, r + 2), slice(c, c + 2))
-                        guided[token] *= min(1.0, float(v[token].norm() / guided[token].norm()))
-                v = v_none + 2 * (guided - v_none)
-            rows.append(v)
-        x = x + (times[i + 1] - times[i]) * torch.cat(rows)
-        assert relative(seen[i], x) < 1e-5
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +159,7 @@ def rounded(tiny, tmp_path_factory):
     return [whole(type(tiny).from_pretrained(folder, "cpu", dtype)) for dtype in (torch.float32, torch.bfloat16)]
 
 
-@pytest.mark.parametrize("name", list(samples(make_tiny())))
+@pytest.mark.parametrize("name", ["text to image", "edit", "edit, vae only", "edit, vit only", "three sources"])
 def test_half_precision_stays_near_the_oracle(rounded, name):
     exact, half = rounded
     ours = half.velocity(latents(), 0.7, half.encode([samples(half)[name]], WIDTH, HEIGHT))
@@ -193,65 +168,8 @@ def test_half_precision_stays_near_the_oracle(rounded, name):
     assert (ours - truth).norm() / truth.norm() < 2e-2
 
 
-def test_wrong_sizes_are_refused(tiny):
-    with pytest.raises(ValueError, match="whole tokens of 32"):
-        tiny.encode([[tiny.text("a red circle")]], 100, 64)
-    context = tiny.encode([[tiny.text("a red circle")]], 96, 64)
-    for shape in ((2, 48, 4, 6), (1, 48, 4, 4)):
-        with pytest.raises(ValueError, match="do not fit a context"):
-            tiny.velocity(torch.zeros(shape), 0.5, context)
-    for size in ({"width": 0}, {"height": -4}):
-        with pytest.raises(ValueError, match="each side"):
-            tiny.generate("a red circle", **size)
-    with pytest.warns(UserWarning, match="100x64 rounded to 96x64"):
-        assert tiny.size(100, 64) == (96, 64)
-
-
 def test_source_latents_reach_the_velocity(tiny):
     a, b = samples(tiny)["edit"], samples(tiny)["edit"]
     b[0].latents.add_(0.1)
     one, two = (tiny.velocity(latents(), 0.7, tiny.encode([p], WIDTH, HEIGHT)) for p in (a, b))
-    assert relative(one, two) > 1e-4
-
-
-def test_the_vlm_and_clean_images_run_once_per_run_and_the_dit_once_per_step(tiny, monkeypatch):
-    calls = {"vlm": 0, "dit": 0}
-    first_und, first_dit = tiny.und.vlm.model.language_model.layers[0], tiny.gen.blocks[0]
-    hooks = [
-        first_und.register_forward_hook(lambda *_: calls.__setitem__("vlm", calls["vlm"] + 1)),
-        first_dit.register_forward_hook(lambda *_: calls.__setitem__("dit", calls["dit"] + 1)),
-    ]
-    tiny.edit(picture(1), "make the circle blue", steps=5, image_guidance=2, progress=False, width=96, height=96)
-    for hook in hooks:
-        hook.remove()
-    assert calls == {"vlm": 1, "dit": 1 + 5}
-
-
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_describe_is_the_stock_model_token_for_token(tiny, count):
-    pictures = [picture(4, 112, 84), picture(5, 112, 84)][:count]
-    question = "what colour is the circle?"
-    picture_tokens = f"<|vision_start|>{'<|image_pad|>' * 12}<|vision_end|>" * count
-    prompt = f"<|im_start|>user {picture_tokens}{question}<|im_end|><|im_start|>assistant "
-    ids = tiny.und.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-    batch = tiny.und.processor(images=pictures, return_tensors="pt") if pictures else {}
-    extra = {}
-    if "mm_token_type_ids" in tiny.und.chat_inputs([(pictures, question)]):
-        extra["mm_token_type_ids"] = (ids == tiny.und.token_id("<|image_pad|>")).int()
-    expected = tiny.und.vlm.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, **batch, **extra
-    )[0, ids.shape[1] :]
-    words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
-    assert tiny.und.answers([(pictures, question)], max_new_tokens=12) == [words]
-    assert words or count == 2  # with random weights an answer may be nothing but markers
-
-
-@pytest.mark.parametrize("target", [(2, 3), (1, 1), (5, 2)])
-def test_states_for_any_size_are_those_of_each_size(tiny, target):
-    """Computed before a size is known, they equal what a run of that size computes; so do the runs that read them."""
-    parts = [tiny.clean(picture(1)), tiny.vit(picture(1)), tiny.text("make the circle blue")]
-    expected = und_states(tiny.und, [parts], packed([parts], [layout_of(parts, 2, target)]))
-    for any_size, state in zip(und_states_for_any_size(tiny.und, parts, 2), expected, strict=True):
-        torch.testing.assert_close(at_size(any_size[0], target), state, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="at most 64 tokens"):
-        at_size(any_size[0], (65, 1))
+    assert oracle.relative(one, two) > 1e-4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
 from diffusers import AutoencoderKLWan
+from tiny import tiny_config
 
 from lightbagel_core.model import vae
 

@@ -1,0 +1,105 @@
+"""LightBagel as a library: generate, edit, describe, and what they refuse."""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+import torch
+from scenes import PICTURE, assert_alike, noise_picture, one_thing
+
+from lightbagel_core.sampling.schedule import schedule
+
+WIDTH, HEIGHT = 96, 64
+
+
+def test_seeds_generators_and_batches_agree(nano):
+    one, other = (nano.generate("a red circle", seed=s, steps=3, progress=False)[0] for s in (5, 6))
+    assert one.tobytes() != other.tobytes()
+    generator = torch.Generator().manual_seed(5)
+    assert nano.generate("a red circle", seed=generator, steps=3, progress=False)[0].tobytes() == one.tobytes()
+    batch = nano.generate("a red circle", seed=5, steps=3, num_images=3, progress=False)
+    assert len(batch) == 3
+    assert_alike(batch[0], one)  # another batch size sums in another order
+
+
+def test_an_edit_takes_the_sources_size_and_several_sources(nano):
+    wide = PICTURE.resize((128, 64))
+    out = nano.edit([wide, PICTURE], "make the circle blue", steps=2, image_guidance=1.5, progress=False)
+    assert [p.size for p in out] == [(128, 64)]
+    with pytest.raises(ValueError, match="at least one source"):
+        nano.edit([], "make the circle blue")
+
+
+def test_describe_each(nano):
+    pictures = [one_thing("circle", "red"), one_thing("star", "blue"), one_thing("square", "green")]
+    answers = nano.describe_each(pictures, "what is in the centre?")
+    assert answers == [nano.describe(each, "what is in the centre?") for each in pictures]
+    assert len(set(answers)) == 3
+
+
+def test_what_describing_refuses(nano):
+    with pytest.raises(ValueError, match="needs at least one image"):
+        nano.describe_each([])
+    with pytest.raises(ValueError, match="needs at least one image"):
+        nano.describe([])
+    with pytest.raises(ValueError, match="needs a question"):
+        nano.describe_each([PICTURE], " ")
+    with pytest.raises(ValueError, match="does not know: president"):
+        nano.und.answers([([PICTURE], "what is on the left?"), ([], "the president")])
+
+
+def test_a_guided_edit_is_the_oracles_step_by_step(tiny):
+    """Both guidances, renorm, an interval that ends mid-run, a negative prompt, two pictures, two sources."""
+    sources, words, negative = [noise_picture(1), noise_picture(2)], "make the circle blue", "a green star"
+    seen: list[torch.Tensor] = []
+    tiny.edit(
+        sources,
+        words,
+        negative,
+        width=WIDTH,
+        height=HEIGHT,
+        steps=2,
+        solver="euler",
+        text_guidance=4,
+        image_guidance=2,
+        guidance_interval=(0.9, 1.0),
+        renorm="text_channel",
+        seed=3,
+        num_images=2,
+        on_step=lambda done, total, x: seen.append(x.clone()),
+        progress=False,
+    )
+    pictures = [part for s in sources for part in (tiny.clean(s), tiny.vit(s))]
+    full, without_text, text = [*pictures, tiny.text(words)], [*pictures, tiny.text(negative)], [tiny.text(words)]
+    x = torch.randn(2, 48, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(3))
+    times = schedule(2, 4.0)
+    assert times[0] > 0.9 > times[1]
+    for i in range(2):
+        t, rows = float(times[i]), []
+        for one in x.split(1):
+            v = oracle.velocity(tiny, full, one, t)
+            if i == 0:
+                v_neg, v_none = (oracle.velocity(tiny, parts, one, t) for parts in (without_text, text))
+                guided = v_neg + 4 * (v - v_neg)
+                for r in range(0, HEIGHT // 16, 2):
+                    for c in range(0, WIDTH // 16, 2):
+                        token = (slice(None), slice(None), slice(r, r + 2), slice(c, c + 2))
+                        guided[token] *= min(1.0, float(v[token].norm() / guided[token].norm()))
+                v = v_none + 2 * (guided - v_none)
+            rows.append(v)
+        x = x + (times[i + 1] - times[i]) * torch.cat(rows)
+        assert oracle.relative(seen[i], x) < 1e-5
+
+
+def test_wrong_sizes_are_refused(tiny):
+    with pytest.raises(ValueError, match="whole tokens of 32"):
+        tiny.encode([[tiny.text("a red circle")]], 100, 64)
+    context = tiny.encode([[tiny.text("a red circle")]], 96, 64)
+    for shape in ((2, 48, 4, 6), (1, 48, 4, 4)):
+        with pytest.raises(ValueError, match="do not fit a context"):
+            tiny.velocity(torch.zeros(shape), 0.5, context)
+    for size in ({"width": 0}, {"height": -4}):
+        with pytest.raises(ValueError, match="each side"):
+            tiny.generate("a red circle", **size)
+    with pytest.warns(UserWarning, match="100x64 rounded to 96x64"):
+        assert tiny.size(100, 64) == (96, 64)

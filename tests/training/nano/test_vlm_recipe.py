@@ -1,0 +1,26 @@
+"""What the VLM's throw-away heads learn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lightbagel_core.training.nano import vlm_recipe as vlm
+from lightbagel_core.training.nano.world import Scene, Thing
+
+
+def test_what_an_instruction_means_and_what_a_token_shows():
+    """The VLM's throw-away heads learn from these: place, shape, colour, size; places are left, right, top, …"""
+    red, blue = Thing("circle", "red", "large", "left"), Thing("square", "blue", "small", "right")
+    scene, empty = Scene("white", (red, blue)), [vlm.IGNORE] * 3
+    assert vlm.meant(scene, Scene("white", (replace(red, colour="blue"), blue))) == [0, 1, 2, 1]
+    assert vlm.meant(scene, Scene("white", (red, replace(blue, shape="star")))) == [1, 3, 2, 0]
+    assert vlm.meant(scene, Scene("white", (red,))) == [1, 0, *empty[:2]]
+    assert vlm.meant(Scene("white", (red,)), scene) == [1, 2, 2, 0]
+    assert vlm.meant(scene, Scene("grey", (red, blue))) == [5, *empty]
+    assert vlm.meant(None, scene) == [vlm.IGNORE] * 4
+    cells = vlm.cell_codes(scene)
+    circle, square, nothing = [1, 0, 1, 0], [2, 2, 0, 1], [0, *empty]
+    row = [nothing] * 4
+    assert [cells[i] for i in (4, 8, 7, 11)] == [circle, circle, square, square]
+    assert cells[:4] == row == cells[12:]
+    assert vlm.cell_codes(Scene("grey")) == row * 4
