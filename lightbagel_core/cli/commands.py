@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..config import COMPONENTS, MODEL_DTYPES
+from ..files.file_names import check_new
 from .arguments import EXIT_USAGE, make_parser
+from .console import survive_any_console
 from .png import write_pngs
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
     path: Path = args.output
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} must end in .png: the settings are kept in the PNG's text")
+    check_new(path)
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
@@ -174,6 +177,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 2 for anything the caller can mend, 130 when interrupted."""
+    survive_any_console()
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)
     if rest and args.command == "edit" and not any(word.startswith("-") for word in rest):
