@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from lightbagel_core.pipeline import LightBagel
 
 collect_ignore = ["comfy"]  # needs a ComfyUI and its environment
 LEFT_OUT: list[pytest.Item] = []
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # releasing weights collects garbage, which takes a third of a second with all that was imported in it
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -27,8 +27,12 @@ def latents() -> torch.Tensor:
     return torch.randn(1, 48, HEIGHT // 16, WIDTH // 16, generator=torch.Generator().manual_seed(0))
 
 
-def test_compiled_steps_are_the_oracles(model):
-    model.compile()
+@pytest.mark.parametrize(
+    "backend",
+    ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)],  # the latter calls a C++ compiler
+)
+def test_compiled_steps_are_the_oracles(model, backend):
+    model.compile(backend=backend)
     parts = [model.clean(PICTURE), model.vit(PICTURE), model.text("make the circle blue")]
     ours = model.velocity(latents(), 0.7, model.encode([parts], WIDTH, HEIGHT))
     truth = oracle.velocity(model, parts, latents(), 0.7)

@@ -40,8 +40,19 @@ def test_bytes_are_counted_from_their_making_to_their_end():
         assert counter.live == counter.peak == kept.nbytes == 4 << 20
 
 
-@pytest.mark.parametrize("work", [plan.Work(), plan.Work(512, 768, 2, 2), plan.Work(1024, 1024, 0, 2)])
-@pytest.mark.parametrize("mode", ["bfloat16", "float8"])
+SLOW = pytest.mark.slow
+EDIT, SOURCES, DRAWING = plan.Work(), plan.Work(512, 768, 2, 2), plan.Work(1024, 1024, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "work"),
+    [
+        ("bfloat16", DRAWING),
+        ("float8", SOURCES),
+        *(pytest.param("bfloat16", work, marks=SLOW) for work in (EDIT, SOURCES)),
+        *(pytest.param("float8", work, marks=SLOW) for work in (EDIT, DRAWING)),
+    ],
+)
 def test_the_plan_is_what_the_code_needs(real, mode, work):
     """Every storage of the real model's run, counted on the meta device: at most the plan, and not much less."""
     config, tensors = real

@@ -9,6 +9,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryE
 
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out, mrope
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 
 def test_positions_of_text_then_image():
     layout = lay_out([TextSegment(3), ImageSegment("noised", 2, 3)])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import torch
 
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.nano import dit_recipe as dit
+from lightbagel_core.training.nano import vae_recipe as vae
 from lightbagel_core.training.nano.__main__ import main
 
 
 def test_one_command_from_nothing_to_a_checkpoint(tmp_path, monkeypatch):
     for name, value in (("CHUNK", 8), ("CHUNKS", 1), ("BATCH", 6)):
         monkeypatch.setattr(dit, name, value)
+    monkeypatch.setattr(vae, "set_statistics", partial(vae.set_statistics, count=64))
+    monkeypatch.setattr(vae, "preview", partial(vae.preview, count=32))
     options = ["--no-compile", "--vlm-steps", "1", "--vae-steps", "1", "--dit-steps", "1"]
     monkeypatch.setattr(sys, "argv", ["nano", "--out", str(tmp_path), *options])
     main()

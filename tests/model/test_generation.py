@@ -1,0 +1,90 @@
+"""The pieces of the DiT's forward pass against the stock one's, and against patches cut by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightbagel_core.model.generation import weight_dtype
+
+ROWS, COLS, PATCH = 2, 3, 2
+
+
+@pytest.fixture
+def gen(tiny):
+    return tiny.gen
+
+
+def latents(count: int = 2) -> Tensor:
+    return torch.randn(count, 48, ROWS * PATCH, COLS * PATCH, generator=torch.Generator().manual_seed(0))
+
+
+def cut(x: Tensor, row: int, col: int) -> Tensor:
+    """The patch of token (row, col), [B, C, p, p]."""
+    return x[:, :, row * PATCH : (row + 1) * PATCH, col * PATCH : (col + 1) * PATCH]
+
+
+def test_a_token_is_a_patch_row_by_row(gen):
+    x, convolution = latents(), gen.dit.patch_embedding
+    tokens = gen.embed(x)
+    for row in range(ROWS):
+        for col in range(COLS):
+            expected = torch.einsum("dcpq,bcpq->bd", convolution.weight[:, :, 0], cut(x, row, col)) + convolution.bias
+            torch.testing.assert_close(tokens[:, row * COLS + col], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_puts_each_token_where_its_patch_was(gen):
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randn(2, ROWS * COLS, 64, generator=generator)
+    temb = torch.randn(2, 64, generator=generator)
+    picture = gen.head(tokens, temb, (ROWS, COLS))
+    assert picture.shape == (2, 48, ROWS * PATCH, COLS * PATCH)
+    shift, scale = (gen.dit.scale_shift_table[0] + temb[:, None]).unbind(1)
+    normed = (tokens - tokens.mean(-1, keepdim=True)) / (tokens.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
+    out = (normed * (1 + scale[:, None]) + shift[:, None]) @ gen.dit.proj_out.weight.T + gen.dit.proj_out.bias
+    for row in range(ROWS):
+        for col in range(COLS):
+            values = out[:, row * COLS + col].view(2, PATCH, PATCH, 48)  # a patch's values: row, column, channel
+            torch.testing.assert_close(cut(picture, row, col), values.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
+
+
+def test_time_is_the_stock_embedders(gen):
+    t = torch.tensor([0.0, 0.3, 1.0])
+    states = torch.zeros(3, 5, 24)
+    temb, modulation, _, _ = gen.dit.condition_embedder(t * 1000, states)
+    ours = gen.time(t)
+    torch.testing.assert_close(ours[0], temb, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[1].flatten(1), modulation, rtol=1e-5, atol=1e-5)
+
+
+def test_rotary_tables_are_the_stock_ones(gen):
+    ours = gen.rotary((ROWS, COLS), torch.device("cpu"))
+    for mine, theirs in zip(ours, gen.dit.rope(latents()[:, :, None]), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("size", [(5, 6), (4, 1), (0, 4)])
+def test_latents_that_are_no_whole_patches_are_refused(gen, size):
+    with pytest.raises(ValueError, match="does not divide into patches of 2x2"):
+        gen.embed(torch.zeros(1, 48, *size))
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("blocks.0.attn1.to_q.weight", False),
+        ("blocks.3.attn2.norm_k.weight", False),
+        ("blocks.3.ffn.net.2.bias", False),
+        ("patch_embedding.weight", False),
+        ("condition_embedder.text_embedder.linear_1.weight", False),
+        ("condition_embedder.time_embedder.linear_1.weight", True),
+        ("condition_embedder.time_proj.bias", True),
+        ("blocks.0.scale_shift_table", True),
+        ("blocks.0.norm2.weight", True),
+        ("scale_shift_table", True),
+        ("proj_out.weight", True),
+    ],
+)
+def test_what_of_the_dit_stays_float32(name, exact):
+    assert weight_dtype(name, torch.bfloat16) == (torch.float32 if exact else torch.bfloat16)

@@ -1,0 +1,23 @@
+"""The tests mirror the rooms: who looks for a module's tests finds them under its name, in the folder of its room."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+CORE = TESTS.parent / "lightbagel_core"
+WITHOUT = {"__init__", "__main__", "graphs"}  # the first two are run by the tests of what they lead to
+
+
+def test_every_module_has_a_test_of_its_name():
+    modules = [file.relative_to(CORE) for file in CORE.rglob("*.py") if file.stem not in WITHOUT]
+    assert len(modules) > 30
+    lacking = [str(m) for m in modules if not (TESTS / m.parent / f"test_{m.name}").is_file()]
+    assert lacking == []
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """pytest imports them by their names alone."""
+    names = Counter(file.name for file in TESTS.rglob("*.py") if file.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
