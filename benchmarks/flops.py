@@ -5,7 +5,7 @@ without something, that is left out too, so these are floors:
 
 - a plain Wan step embeds its context and projects it to cross-attention keys and values, per row and at every step;
 - a fused step need not: its context is the learned one, a constant of the loaded model;
-- an encode does what samples begin with in common once (see lightbagel_core/pack.py).
+- an encode does what samples begin with in common once (see lightbagel_core/model/packing.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import torch
 
 from lightbagel_core.config import LightBagelConfig
-from lightbagel_core.model.packing import Pack
 
-from .timing import interleaved
+from .core import Constants
+from .measure import interleaved
 
 
 def matrix(rows: int, inputs: int, outputs: int) -> int:
@@ -87,20 +87,20 @@ def und_layer(config: LightBagelConfig, tokens: int) -> int:
     return projections + 3 * matrix(tokens, hidden, inner) + attention(tokens, tokens, hidden)
 
 
-def encode(config: LightBagelConfig, tokens: Pack) -> int:
+def encode(config: LightBagelConfig, constants: Constants) -> int:
     """The constant tokens of samples: und tokens through the VLM, source images through the DiT at t = 0.
 
     Nobody reads what the last fusion layer, or a DiT block after it, would make of the source images.
     """
-    fusion = config.fusion
+    fusion, und = config.fusion, constants.und
     inner = fusion.heads * fusion.head_dim
-    count = fusion.und_layers * und_layer(config, tokens.und)
-    count += fusion.layers * 2 * matrix(tokens.und, fusion.und_dim, inner)
-    for image in tokens.clean:
-        n = len(image.own)
-        count += patches(config, n) + fusion.layers * block(config, n)
-        count += (fusion.layers - 1) * fusion_layer(config, n, len(image.seen)) + 3 * matrix(n, fusion.gen_dim, inner)
-    return count + (time(config) if tokens.clean else 0)
+    count = fusion.und_layers * und_layer(config, und) + fusion.layers * 2 * matrix(und, fusion.und_dim, inner)
+    for tokens, attended in constants.sources:
+        count += patches(config, tokens) + fusion.layers * block(config, tokens)
+        count += (fusion.layers - 1) * fusion_layer(config, tokens, attended) + 3 * matrix(
+            tokens, fusion.gen_dim, inner
+        )
+    return count + (time(config) if constants.sources else 0)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
