@@ -10,7 +10,7 @@ or on another device.
 convert [--layers 5] [--dtypes float8]: peak memory and time of a conversion of a file in the authors' format, with real
 widths and embeddings, fewer layers, random bfloat16; beside it a plain copy of the file.
 
-startup --comfyui PATH (with ComfyUI's Python): what the pack adds to ComfyUI's start. Servers with and without the pack
+startup --comfyui PATH [--rounds 5] (with ComfyUI's Python): what the pack adds to ComfyUI's start. Servers with and without the pack
 start in turns; the machine's noise is larger than the difference, so the least of each is compared. Beside it stands
 what ComfyUI itself measures for importing the pack.
 """

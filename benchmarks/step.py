@@ -13,7 +13,7 @@ drawing less that of the plain Wan. Needs what tests/comfy needs.
 
 --against TREE: steps of another checkout of this project and of this one, in turns. Medians, and the quartiles of what
 ours took over what the other took in the same round. `norm_off` is how far the norms of what they computed are apart.
-With --comfyui PATH in ComfyUI, too.
+With --comfyui PATH in ComfyUI, too; the plain Wan there has nothing of ours and shows what the noise is.
 """
 
 from __future__ import annotations

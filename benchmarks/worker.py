@@ -92,7 +92,7 @@ def core_cases(size: int, picture: Any) -> dict[str, Callable[[], Figures]]:
 
 
 def comfyui_cases(tree: Path, comfyui: Path, size: int, picture: Any) -> dict[str, Callable[[], Figures]]:
-    """Prompts are encoded before. The plain Wan has a text of the learned context's length."""
+    """Prompts are encoded before. The plain Wan has a text of the learned context's length; nothing of the pack runs in it."""
     import torch
 
     host, helpers = in_comfyui(tree, comfyui)
@@ -105,6 +105,7 @@ def comfyui_cases(tree: Path, comfyui: Path, size: int, picture: Any) -> dict[st
     from lightbagel_core.config import NANO
 
     fusion = json.loads((NANO / "config.json").read_text(encoding="utf-8"))["fusion"]
+    torch.manual_seed(0)
     texts = [[[torch.randn(1, fusion["context_len"], fusion["context_dim"]), {}]] for _ in range(2)]
 
     def case(used: Any, prompts: Any) -> Callable[[], Figures]:

@@ -193,10 +193,11 @@ def test_another_checkout_is_compared_round_by_round(monkeypatch):
     assert row["norm_off"] == 0.5
 
 
-def test_a_worker_repeats_what_it_measures(monkeypatch):
+def test_a_worker_measures_steps_and_what_a_run_costs_beside_them(monkeypatch):
     calls = []
-    monkeypatch.setattr(worker, "clock", lambda: float(sum(calls)))
-    found = worker.a_run(lambda steps: calls.append(3 + 2 * steps) or [3.0, 4.0])()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "clock", lambda: float(sum(calls)))
+        found = worker.a_run(lambda steps: calls.append(3 + 2 * steps) or [3.0, 4.0])()
     assert found == {"step": 2, "overhead": 3, "norm": 5}
     cases = worker.core_cases(64, Image.new("RGB", (64, 64)))
     assert [case()["norm"] > 0 for case in cases.values()] == [True] * 4
