@@ -14,7 +14,6 @@
 | the same in ComfyUI, EasyCache | `quality easycache --comfyui PATH` |
 | describing beside the stock processor and model | `run describe --counts 1 8` |
 | a step before and after a change | `step --against TREE [--comfyui PATH]` |
-| what the pack adds to ComfyUI's start | `load startup --comfyui PATH` |
 
 What pictures come out right of the nano is `python -m lightbagel_core.evaluation.nano`. Times are compared as ratios
 taken in turns (A, B, A, B) in one run. Operations are counted in flops.py; the core's inside is used in core.py alone.

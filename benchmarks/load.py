@@ -1,4 +1,4 @@
-"""What files cost: python -m benchmarks.load open|convert|startup
+"""What files cost: python -m benchmarks.load open|convert
 
 open [--real] [--dtypes float16]: memory and time of opening a model. On a CPU the nano, unless `--real`; on CUDA the
 real size: the 7B + 5B model in the authors' file format and the VAE in ComfyUI's, in sparse files. Their headers, names
@@ -9,21 +9,15 @@ or on another device.
 
 convert [--layers 5] [--dtypes float8]: peak memory and time of a conversion of a file in the authors' format, with real
 widths and embeddings, fewer layers, random bfloat16; beside it a plain copy of the file.
-
-startup --comfyui PATH [--rounds 5] (with ComfyUI's Python): what the pack adds to ComfyUI's start. Servers with and without the pack
-start in turns; the machine's noise is larger than the difference, so the least of each is compared. Beside it stands
-what ComfyUI itself measures for importing the pack.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,9 +35,8 @@ from lightbagel_core.pipeline import LightBagel
 from .measure import Peak, apart, options, parsed, report
 from .models import RUNNING, modules_of
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "comfy")]
-from format_files import authors, save_hollow  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from format_files import authors, save_hollow
 
 WHOLE, VAE = "ema.safetensors", "vae.safetensors"
 
@@ -135,35 +128,16 @@ def converted(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def started(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    from serving import serve
-
-    rounds = []
-    for number in range(2 * args.rounds):
-        with_pack, began = bool(number % 2), time.perf_counter()
-        with serve(args.comfyui, folder / str(number), with_pack=with_pack) as server:
-            nodes = server.request("/object_info")
-            took = time.perf_counter() - began
-            assert ("LightBagelLoader" in nodes) == with_pack
-            imported = re.search(r"([\d.]+) seconds: .*lightbagel", server.log_text())
-            assert bool(imported) == with_pack, "ComfyUI's log names no import time"
-            rounds.append((took, float(imported[1]) if imported else 0.0))
-    without, with_pack_s = min(rounds[::2])[0], min(rounds[1::2])[0]
-    added = {"without_s": without, "with_pack_s": with_pack_s, "pack_adds_s": with_pack_s - without}
-    return [added | {"comfyui_says_at_most_s": max(said for _, said in rounds)}]
-
-
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("what", choices=["open", "convert", "startup"])
+    parser.add_argument("what", choices=["open", "convert"])
     parser.add_argument("--real", action="store_true", help="open the real size, on a CPU too")
     parser.add_argument("--dtypes", nargs="+", choices=list(MODES))
     parser.add_argument("--layers", type=int, default=5, help="of the model to convert")
-    parser.add_argument("--comfyui", type=Path, metavar="PATH", help="a ComfyUI")
     parser.add_argument("--folder", type=Path, help="where there is room; default: the system's temporary folder")
     args = parsed(parser)
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
-        rows = {"open": opened, "convert": converted, "startup": started}[args.what](args, Path(scratch))
+        rows = (opened if args.what == "open" else converted)(args, Path(scratch))
     report(args, args.what, rows)
 
 

@@ -4,7 +4,7 @@ On a CPU with the nano; on a CUDA device with a model of the published size, who
 
 generate, edit: a run from given parts to latents by us and by the naive way; the VAE, and the ViT on source pictures,
 are the same and left out. Ratios are medians over rounds taken in turns, `…_predicted` is what the operation counts say
-of them (see flops.py). `floor_s` is all operations of our run at the rate of large matrix products, measured now.
+of them (see flops.py).
 
 describe: `ours` from pictures to words, `stock` the same by the stock processor and model. Both read the same random
 pictures and write equally many tokens. A batch's questions differ in length, so that it is padded as real ones are;
@@ -25,7 +25,7 @@ from transformers import Qwen2_5_VLProcessor
 from lightbagel_core.model.understanding import Turn, Understanding
 from lightbagel_core.pipeline import LightBagel
 
-from . import flops, ways
+from . import ways
 from .measure import interleaved, options, parsed, ratio, report
 from .models import model_for
 
@@ -39,14 +39,11 @@ def drawn(model: LightBagel, work: ways.Work, steps: int, rounds: int) -> dict[s
     seconds = {name: statistics.median(each) for name, each in taken.items()}
     operations = ways.Operations.of(model, work)
     count = operations.encode + steps * operations.ours
-    floor = count / flops.matrix_rate(model.device, model.gen.dtype)
     return {
         **{f"{name}_s": each for name, each in seconds.items()},
         "ours_s_per_image": seconds["ours"] / len(work.noise),
         "naive_over_ours": ratio(taken, "naive", "ours"),
         "naive_over_ours_predicted": steps * operations.naive / count,
-        "floor_s": floor,
-        "ours_over_floor": seconds["ours"] / floor,
     }
 
 

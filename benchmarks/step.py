@@ -1,8 +1,7 @@
 """One denoising step with guidance: python -m benchmarks.step [--sizes 512 1024] [--threads 1] [--compile]
 
 Ours, diffusers' plain Wan transformer on the same rows and tokens, and the naive step (it encodes each branch anew and
-runs them one after another), in turns. `…_predicted` is what the operation counts say of a ratio (see flops.py),
-`floor_ms` the operations of our step at the rate of large matrix products, measured in the same run.
+runs them one after another), in turns. `…_predicted` is what the operation counts say of a ratio (see flops.py).
 
 With one of these the nano's steps are measured on the CPU by processes of their own (see worker.py); with one thread
 by the processor's time, which other programs disturb less:
@@ -32,7 +31,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from lightbagel_core.pipeline import LightBagel
 
-from . import flops, worker
+from . import worker
 from .measure import interleaved, options, parsed, ratio, report
 from .models import model_for, plain_wan
 from .ways import Operations, generate, naive_velocity, wan_velocity
@@ -53,15 +52,12 @@ def step(model: LightBagel, wan: WanTransformer3DModel, size: int, rounds: int) 
     taken = interleaved(ways, rounds, device)
     middle = {name: statistics.median(each) for name, each in taken.items()}
     count = Operations.of(model, work)
-    floor = count.ours / flops.matrix_rate(device, model.gen.dtype)
     return {
         "size": size,
         **{f"{name}_ms": 1000 * seconds for name, seconds in middle.items()},
         "ours_over_wan": ratio(taken, "ours", "wan"),
         "ours_over_wan_predicted": count.ours / count.wan,
         "naive_over_ours": ratio(taken, "naive", "ours"),
-        "floor_ms": 1000 * floor,
-        "ours_over_floor": middle["ours"] / floor,
     }
 
 
@@ -93,26 +89,22 @@ def in_turns(trees: list[Path], args: argparse.Namespace, size: int) -> Rounds:
         return {case: [each[case] for each in rounds[1:]] for case in cases}  # the first warms up
 
 
-def against(args: argparse.Namespace, size: int) -> list[dict[str, Any]]:
-    rows = []
-    for case, rounds in in_turns([args.against, HERE], args, size).items():
-        low, middle, high = statistics.quantiles([after["step"] / before["step"] for before, after in rounds], n=4)
-        before, after = (1000 * statistics.median(each[i]["step"] for each in rounds) for i in (0, 1))
-        row = {"size": size, "case": case, "before_ms": before, "after_ms": after, "after_over_before": middle}
-        off = abs(rounds[-1][1]["norm"] / rounds[-1][0]["norm"] - 1)
-        rows.append(row | {"lower": low, "upper": high, "norm_off": off})
-    return rows
-
-
-def in_comfyui(args: argparse.Namespace, size: int) -> list[dict[str, Any]]:
-    rows, found = [], in_turns([HERE], args, size)
-    core = [figures["step"] for [figures] in found["core, drawing"]]
+def compared(args: argparse.Namespace, size: int) -> list[dict[str, Any]]:
+    """Rows of steps in a ComfyUI beside the core's, or of both checkouts'."""
+    rows, found = [], in_turns([args.against, HERE] if args.against else [HERE], args, size)
     for case, rounds in found.items():
-        steps = [figures["step"] for [figures] in rounds]
-        overhead = statistics.median(figures.get("overhead", 0.0) for [figures] in rounds)
-        over = statistics.median(a / b for a, b in zip(steps, core, strict=True))
-        row = {"size": size, "case": case, "step_ms": 1000 * statistics.median(steps), "over_core": over}
-        rows.append(row | {"overhead_ms": 1000 * overhead})
+        row: dict[str, Any] = {"size": size, "case": case}
+        each_ms = [1000 * statistics.median(each["step"] for each in of_tree) for of_tree in zip(*rounds, strict=True)]
+        if args.against:
+            low, middle, high = statistics.quantiles([after["step"] / before["step"] for before, after in rounds], n=4)
+            row |= {"before_ms": each_ms[0], "after_ms": each_ms[1], "after_over_before": middle}
+            off = abs(rounds[-1][1]["norm"] / rounds[-1][0]["norm"] - 1)
+            row |= {"lower": low, "upper": high, "norm_off": off}
+        else:
+            pairs = zip(rounds, found["core, drawing"], strict=True)
+            row |= {"step_ms": each_ms[0], "over_core": statistics.median(a["step"] / b["step"] for [a], [b] in pairs)}
+            row |= {"overhead_ms": 1000 * statistics.median(each.get("overhead", 0.0) for [each] in rounds)}
+        rows.append(row)
     return rows
 
 
@@ -125,8 +117,7 @@ def main() -> None:
     args = parsed(parser)
     args.comfyui, args.against = (path and path.resolve() for path in (args.comfyui, args.against))
     if args.against or args.comfyui:
-        measure = against if args.against else in_comfyui
-        rows = [row for size in args.sizes or [128] for row in measure(args, size)]
+        rows = [row for size in args.sizes or [128] for row in compared(args, size)]
         return report(args, f"the nano, float32: steps{' in two checkouts' if args.against else ''}", rows)
     model = model_for(args.device)
     wan = plain_wan(model)

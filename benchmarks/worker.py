@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FEW, MANY = 4, 24  # steps of the runs whose difference is that of the steps between
-TURN = 0.3  # seconds of steps in one turn, about
+TIMES = 10  # that a step is repeated in one turn
 PROMPT, NEGATIVE, INSTRUCTION = "a red circle left of a blue square", "", "make the circle blue"
 Figures = dict[str, float]  # seconds of a step, of what a run costs beside its steps; the norm of what was computed
 clock = time.perf_counter  # with one thread the processor's time instead, which other programs disturb less
@@ -44,17 +44,13 @@ def norm(made: Any) -> float:
 
 
 def a_step(step: Callable[[], Any]) -> Callable[[], Figures]:
-    """A case of a step that is repeated for about `TURN`."""
-    step()
-    began = clock()
-    step()
-    times = max(1, round(TURN / (clock() - began)))
+    """A case of a step that is repeated `TIMES`."""
 
     def case() -> Figures:
         began = clock()
-        for _ in range(times):
+        for _ in range(TIMES):
             made = step()
-        return {"step": (clock() - began) / times, "norm": norm(made)}
+        return {"step": (clock() - began) / TIMES, "norm": norm(made)}
 
     return case
 
@@ -92,7 +88,7 @@ def core_cases(size: int, picture: Any) -> dict[str, Callable[[], Figures]]:
 
 
 def comfyui_cases(tree: Path, comfyui: Path, size: int, picture: Any) -> dict[str, Callable[[], Figures]]:
-    """Prompts are encoded before. The plain Wan has a text of the learned context's length; nothing of the pack runs in it."""
+    """Prompts are encoded before. The plain Wan has nothing of the pack, and a text as long as the learned context."""
     import torch
 
     host, helpers = in_comfyui(tree, comfyui)

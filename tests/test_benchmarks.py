@@ -167,7 +167,7 @@ def test_both_ways_of_describing_write_the_same():
     ("module", "options", "names"),
     [
         (step, ["--sizes", "64"], ["naive_over_ours", "ours_over_wan", "ours_over_wan_predicted"]),
-        (run, ["generate", "--sizes", "64", "--steps", "1"], ["naive_over_ours", "ours_over_floor"]),
+        (run, ["generate", "--sizes", "64", "--steps", "1"], ["naive_over_ours", "ours_s"]),
         (run, ["edit", "--sizes", "64", "--steps", "1"], ["naive_over_ours_predicted", "ours_s_per_image"]),
         (run, ["describe", "--counts", "2", "--tokens", "2"], ["ours_over_stock", "ours_over_alone"]),
     ],
@@ -188,7 +188,7 @@ def test_another_checkout_is_compared_round_by_round(monkeypatch):
     figures = {"step": 1.0, "norm": 2.0}
     rounds = [[{**figures, "step": a}, {**figures, "step": b, "norm": 3.0}] for a, b in ((1, 2), (8, 4), (2, 6))]
     monkeypatch.setattr(step, "in_turns", lambda trees, *_: {str(len(trees)): rounds})
-    [row] = step.against(Namespace(against=None), 64)
+    [row] = step.compared(Namespace(against=step.HERE), 64)
     assert (row["case"], row["before_ms"], row["after_ms"], row["after_over_before"]) == ("2", 2000, 4000, 2)
     assert row["norm_off"] == 0.5
 
