@@ -50,7 +50,9 @@ def hollow_files(config: LightBagelConfig, folder: Path) -> Path:
     return save_hollow(authors(states).items(), folder / WHOLE, torch.bfloat16)
 
 
-def open_one(folder: Path, dtype: torch.dtype | None, device: torch.device, components: tuple[str, ...] = COMPONENTS) -> Any:
+def open_one(
+    folder: Path, dtype: torch.dtype | None, device: torch.device, components: tuple[str, ...] = COMPONENTS
+) -> Any:
     """Figures of opening the nano's folder, or the one of hollow files."""
     with Peak() as opening:
         if folder == NANO:

@@ -12,7 +12,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 from torch.nn import functional
 
-from lightbagel_core.config import NANO, COMPONENTS, PUBLISHED, LightBagelConfig
+from lightbagel_core.config import COMPONENTS, NANO, PUBLISHED, LightBagelConfig
 from lightbagel_core.files.components import empty_components, parameters_on_meta
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.precision import FLOAT8_KINDS, MODES, Precision, dtypes, use_float8

@@ -28,7 +28,7 @@ from diffusers.hooks import PyramidAttentionBroadcastConfig, TaylorSeerCacheConf
 from PIL import Image
 from torch import Tensor, cat, nn
 
-from lightbagel_core.config import NANO, COMPONENTS, SolverName
+from lightbagel_core.config import COMPONENTS, NANO, SolverName
 from lightbagel_core.evaluation.nano import BATCH, agrees, edited, fresh, picture, read
 from lightbagel_core.files.precision import MODES
 from lightbagel_core.model.forward import Content, Context
