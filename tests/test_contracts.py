@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 CARRIED = [
     name
-    for file in ("tests/test_contracts.py", "tests/comfy/test_contracts.py")
+    for file in ("tests/test_contracts.py", "tests/comfy/test_comfyui_contracts.py")
     for name in re.findall(r'^@row\("(.+)"\)', (ROOT / file).read_text("utf-8"), re.MULTILINE)
 ]
 

@@ -39,7 +39,7 @@ def comfyui() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the contracts first: where ComfyUI has changed, they say what, before all else that fails for it."""
-    items.sort(key=lambda item: item.path.name != "test_contracts.py")
+    items.sort(key=lambda item: item.path.name != "test_comfyui_contracts.py")
 
 
 @cache
