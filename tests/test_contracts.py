@@ -144,6 +144,14 @@ def test_what_the_meta_device_lacks():
     raise Broken("the meta device knows autocast now: replacing it may go")
 
 
+@row("torch-10")
+def test_counting_compilations():
+    """torch._dynamo has reset, a CompileCounter with frame_count, and counters by subject."""
+    has(module("torch._dynamo"), "reset", name="torch._dynamo")
+    has(module("torch._dynamo.testing", "CompileCounter").CompileCounter(), "frame_count")
+    hold(isinstance(module("torch._dynamo.utils", "counters").counters, dict), "torch._dynamo's counters are no dict")
+
+
 # --- diffusers -------------------------------------------------------------------------------------------------------
 
 WAN = "diffusers.models.transformers.transformer_wan"
