@@ -19,7 +19,6 @@ OURS = {place.name for base in (ROOT, CORE) for place in base.iterdir() if place
 
 README_LINES = 120
 COMING = {  # not there yet, to be deleted when they are
-    "docs/hosts.md",
     "CONTRIBUTING.md",
     "docs/examples",
     "benchmarks/run.py",
