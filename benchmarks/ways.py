@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightbagel_core.images import size_by_rule
 from lightbagel_core.memory import plan
-from lightbagel_core.model.forward import CleanImage, Part, VitImage
+from lightbagel_core.model.forward import CleanImage, Content, VitImage
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.denoise import sample
 from lightbagel_core.sampling.guidance import Guidance, combine

@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import images
-from .config import DESCRIBE, NANO, LightBagelConfig, SolverName
+from .config import NANO, LightBagelConfig, SolverName
+from .describe import Describer
 from .files.checkpoint import build_modules, save_components
 from .files.components import COMPONENTS
 from .files.formats import Opened, open_model
@@ -56,6 +57,8 @@ class LightBagel:
         self.residency, self.attention = residency, attention
         gen.use_attention(attention)
         self._learned = LearnedContext(gen, fusion)
+        describer = Describer(und, partial(self.need, "understanding"))
+        self.describe, self.describe_each = describer.describe, describer.describe_each
         self.compiled = False
 
     @classmethod
@@ -414,33 +417,6 @@ class LightBagel:
             on_step=on_step,
             progress=progress,
         )
-
-    def describe(
-        self, image: Image.Image | Sequence[Image.Image], question: str = DESCRIBE, max_new_tokens: int = 128
-    ) -> str:
-        """Answers a question about one or several pictures; the VLM alone, as its makers ship it.
-
-        Raises:
-            ValueError: no picture, an empty question, an unknown word (nano).
-        """
-        pictures = [image] if isinstance(image, Image.Image) else list(image)
-        return self._answers([pictures], question, max_new_tokens)[0]
-
-    def describe_each(
-        self, pictures: Sequence[Image.Image], question: str = DESCRIBE, max_new_tokens: int = 128
-    ) -> list[str]:
-        """Answers a question about each of several pictures, all in one batch; arguments as in `describe`."""
-        return self._answers([[picture] for picture in pictures], question, max_new_tokens)
-
-    def _answers(self, sets: Sequence[Sequence[Image.Image]], question: str, max_new_tokens: int) -> list[str]:
-        """The answer to one question about each of several sets of pictures."""
-        if not sets or not all(sets):
-            raise ValueError("describe needs at least one image")
-        if not question.strip():
-            raise ValueError("describe needs a question; leave it out for a description")
-        turns = [([images.to_rgb(picture) for picture in pictures], question) for pictures in sets]
-        self.need("understanding")
-        return self.und.answers(turns, max_new_tokens)
 
 
 __all__ = ["LightBagel", "Stopped", "default_device"]

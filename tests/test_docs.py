@@ -18,15 +18,6 @@ CODE = [file for room in ROOMS for file in sorted(ROOT.glob(f"{room}/**/*.py")) 
 OURS = {place.name for base in (ROOT, CORE) for place in base.iterdir() if place.is_dir()}  # what our paths begin with
 
 README_LINES = 120
-COMING = {  # not there yet, to be deleted when they are
-    "CONTRIBUTING.md",
-    "docs/examples",
-    "benchmarks/run.py",
-    "nodes/host/wan_adapter.py",
-    "lightbagel_core/training/nano/vlm_recipe.py",  # its citation in today's form
-    "model/forward.py: encode",
-    "model/forward.py: encode_sources",
-}
 
 PLACE = re.compile(r"`((?:[\w.-]+/)+[\w.*-]*|[\w-]+\.py)(?:: ([\w.]+))?`")  # `room/file.py`, `room/file.py: name`
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -111,7 +102,7 @@ def wrong_citations(text: str) -> set[str]:
 
 def test_sections_cited_in_code_exist():
     wrong = {shown(file): wrong_citations(read(file)) for file in CODE}
-    assert not {file: cited for file, cited in wrong.items() if cited and file not in COMING}
+    assert not {file: cited for file, cited in wrong.items() if cited}
 
 
 def test_the_model_has_its_ten_sections():
@@ -134,7 +125,7 @@ def test_a_wrong_citation_is_seen():
 
 @pytest.mark.parametrize("file", DOCS, ids=shown)
 def test_files_and_names_in_documents_exist(file):
-    assert wrong_places(read(file), strict=file == MODEL) <= COMING
+    assert wrong_places(read(file), strict=file == MODEL) == set()
 
 
 def test_a_wrong_name_is_seen():
@@ -151,7 +142,7 @@ def test_links_lead_somewhere(file):
     for target in LINK.findall(read(file)):
         path, _, anchor = target.partition("#")
         place = (file.parent / path).resolve() if path else file
-        if "://" in target or str(Path(path)) in COMING | {Path(name).name for name in COMING}:
+        if "://" in target:
             continue
         assert place.exists(), target
         if anchor:
@@ -164,7 +155,7 @@ def test_commands_name_modules_that_exist(file):
     for module in MODULE.findall(read(file)):
         path = module.rstrip(".").replace(".", "/")
         known = {f"{path}.py", f"{path}/__main__.py"}
-        assert known & COMING or any((ROOT / name).is_file() for name in known), module
+        assert any((ROOT / name).is_file() for name in known), module
 
 
 def test_the_readme_is_short_and_leads_to_every_document():

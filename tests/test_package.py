@@ -43,6 +43,8 @@ def package(tmp_path_factory) -> Path:
 def test_nothing_large_or_private_is_shipped(package):
     names = shipped()
     assert not [name for name in names if PRIVATE.search(name)]
+    served = ("nodes/", "web/", "locales/", "workflows/", "subgraphs/")
+    assert {name for name in git() if name.startswith(served)} <= names
     assert not [name for name in names if (ROOT / name).stat().st_size > LARGEST]
     tops = {name.split("/")[0] for name in names}
     assert tops <= {"__init__.py", "nodes", "lightbagel_core", "web", "locales", "workflows", "subgraphs", "LICENSE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -36,25 +37,37 @@ def _files(args: argparse.Namespace, need: Sequence[str] = COMPONENTS) -> Opened
     return open_model(checkpoint, components=given, tokenizer=args.tokenizer, config=args.config, need=need)
 
 
-def _open(args: argparse.Namespace) -> LightBagel:
+def _device(args: argparse.Namespace) -> torch.device:
     import torch
 
     from ..files.precision import default_device
-    from ..pipeline import LightBagel
-    from .info import NO_FUSION
 
     try:
         device = torch.device(args.device) if args.device else default_device()
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
-    opened = _files(args)
+    return device
+
+
+def _how(args: argparse.Namespace, opened: Opened) -> dict[str, Any]:
+    """Where and in what an opened model is to compute."""
+    import torch
+
+    device = _device(args)
     dtype = getattr(torch, MODEL_DTYPES[args.dtype]) if args.dtype else None
-    attention = getattr(args, "attention", None)  # describing has none of these options
-    model = LightBagel.of(opened, device, dtype, _offload(args, opened, device, dtype), attention)
+    return {"device": device, "dtype": dtype, "offload": _offload(args, opened, device, dtype)}
+
+
+def _open(args: argparse.Namespace) -> LightBagel:
+    from ..pipeline import LightBagel
+    from .info import NO_FUSION
+
+    opened = _files(args)
+    model = LightBagel.of(opened, **_how(args, opened), attention=args.attention)
     if model.unfused:
         print(f"lightbagel: {NO_FUSION}", file=sys.stderr)
-    if getattr(args, "compile", False):
+    if args.compile:
         model.compile()
     return model
 
@@ -125,6 +138,7 @@ def _draw(args: argparse.Namespace) -> None:
 
 
 def _describe(args: argparse.Namespace) -> None:
+    from ..describe import Describer
     from ..images import open_image
 
     if args.max_new_tokens < 1:
@@ -133,7 +147,8 @@ def _describe(args: argparse.Namespace) -> None:
     pictures = [open_image(path) for path in paths]
     question = {} if args.question is None else {"question": args.question}
     options = {"max_new_tokens": args.max_new_tokens, **question}
-    answers = _open(args).describe_each(pictures, **options)
+    opened = _files(args, ["understanding"])
+    answers = Describer.of(opened, **_how(args, opened)).describe_each(pictures, **options)
     if len(answers) == 1:
         print(answers[0])
         return
@@ -185,6 +200,8 @@ def main(argv: list[str] | None = None) -> int:
         args.images, args.instruction = [*args.images, args.instruction, *rest[:-1]], rest[-1]
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    # What the libraries' modules make while they are imported stays: looking for garbage there takes a fifth of the time.
+    gc.set_threshold(100_000)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

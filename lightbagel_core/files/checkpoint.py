@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import nn
 
 from ..config import LightBagelConfig
 from ..model.fusion import FusionStack
-from ..model.generation import Generation
 from ..model.understanding import ImageProcessor, Understanding
 from .components import blaming, empty_components
 from .formats import Opened
@@ -20,6 +19,11 @@ from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, use_fl
 from .tensor_files import Stored, Tensors, read
 from .tokenizer import open_tokenizer
 from .writer import Entry, write_checkpoint
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    from ..model.generation import Generation
 
 
 def weights(
@@ -71,6 +75,19 @@ def fill(component: str, module: nn.Module, tensors: Tensors, precision: Precisi
     module.eval().requires_grad_(False)
 
 
+def build_understanding(opened: Opened, device: torch.device) -> Understanding:
+    """The VLM of an opened model with its tokenizer and image processor, still without weights.
+
+    Raises:
+        ValueError: there is no tokenizer, or it cannot be read.
+    """
+    vlm = empty_components(opened.config, opened.config_file, ["understanding"])["understanding"]
+    tokenizer = open_tokenizer(opened.tokenizer)
+    with blaming(opened.config_file, "describes no model that can be built"):
+        processor = ImageProcessor(**opened.config.processor)
+    return Understanding(vlm, tokenizer, processor, device)
+
+
 def build_modules(
     opened: Opened, device: torch.device
 ) -> tuple[Understanding, Generation, FusionStack, AutoencoderKLWan]:
@@ -79,19 +96,18 @@ def build_modules(
     Where no fusion stack was opened it has no layers, and a context drawn as for training: that is the plain Wan.
 
     Raises:
-        ValueError: there is no tokenizer, or it cannot be read.
+        ValueError: as `build_understanding`.
     """
-    components = empty_components(opened.config, opened.config_file)
-    tokenizer = open_tokenizer(opened.tokenizer)
-    with blaming(opened.config_file, "describes no model that can be built"):
-        processor = ImageProcessor(**opened.config.processor)
-    und = Understanding(components["understanding"], tokenizer, processor, device)
-    fusion = components["fusion"]
+    from ..model.generation import Generation
+
+    und = build_understanding(opened, device)
+    others = empty_components(opened.config, opened.config_file, ["generation", "fusion", "vae"])
+    fusion = others["fusion"]
     if "fusion" not in opened.components:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             fusion = FusionStack(replace(opened.config.fusion, layers=0)).eval().requires_grad_(False).to(device)
-    return und, Generation(components["generation"]), fusion, components["vae"]
+    return und, Generation(others["generation"]), fusion, others["vae"]
 
 
 def save_components(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ..config import COMPONENTS as COMPONENTS
 from ..config import LightBagelConfig
@@ -32,14 +29,29 @@ def parameters_on_meta() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def build_components(config: LightBagelConfig) -> dict[str, Any]:
-    """The bare modules of a model by component, as their config describes them, with the weights their makers draw."""
-    return {
-        "understanding": Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config.understanding)),
-        "generation": WanTransformer3DModel(**config.generation),
-        "fusion": FusionStack(config.fusion),
-        "vae": AutoencoderKLWan(**config.vae),
-    }
+def build_component(name: str, config: LightBagelConfig) -> Any:
+    """The bare module of one component, as its config describes it, with the weights its makers draw.
+
+    Its library is imported here: who describes pictures need not wait for diffusers.
+    """
+    if name == "understanding":
+        from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config.understanding))
+    if name == "generation":
+        from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+        return WanTransformer3DModel(**config.generation)
+    if name == "fusion":
+        return FusionStack(config.fusion)
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    return AutoencoderKLWan(**config.vae)
+
+
+def build_components(config: LightBagelConfig, names: Iterable[str] = COMPONENTS) -> dict[str, Any]:
+    """The bare modules of some components by name; see `build_component`."""
+    return {name: build_component(name, config) for name in names}
 
 
 @contextmanager
@@ -51,11 +63,11 @@ def blaming(path: Path, verdict: str) -> Iterator[None]:
         raise ValueError(f"{path} {verdict}: {error}") from error
 
 
-def empty_components(config: LightBagelConfig, file: Path) -> dict[str, Any]:
+def empty_components(config: LightBagelConfig, file: Path, names: Iterable[str] = COMPONENTS) -> dict[str, Any]:
     """The modules a config describes, by component, their parameters on meta; `file` is what an error blames.
 
     Raises:
         ValueError: the config describes no model.
     """
     with blaming(file, "describes no model that can be built"), parameters_on_meta():
-        return build_components(config)
+        return build_components(config, names)

@@ -259,7 +259,8 @@ def open_model(
             f"{'' if checkpoint is None or not is_ours(checkpoint) else f', {lacking[0]}.safetensors'}; name a file or "
             f"folder of it with {OPTION[lacking[0]]}"
         )
-    modules = empty_components(described, config)
+    needed = [component for component in COMPONENTS if component in held and component in need]
+    modules = empty_components(described, config, needed)
     if tokenizer is not None and find_tokenizer(tokenizer) is None:
         raise ValueError(f"{tokenizer} holds no tokenizer: neither a tokenizer.json nor a vocab.json")
     shapes = {name: {n: tuple(t.shape) for n, t in module.state_dict().items()} for name, module in modules.items()}

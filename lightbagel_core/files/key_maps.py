@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable
 
 import torch
-from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from einops import rearrange
 
 _IN_RESNET = {
@@ -58,6 +57,8 @@ def original_transformer_names(originals: Iterable[str]) -> dict[str, str]:
     Raises:
         ValueError: two of them have one diffusers' name.
     """
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
     originals = list(originals)
     numbered = {name: torch.tensor(i) for i, name in enumerate(originals)}
     found = {name: originals[int(i)] for name, i in convert_wan_transformer_to_diffusers(numbered).items()}

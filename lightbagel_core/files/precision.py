@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MODEL_DTYPES
-from ..model.generation import weight_dtype
 from .tensor_files import Stored
 
 FLOAT8 = torch.float8_e4m3fn
@@ -88,6 +87,12 @@ def _dtype(component: str, name: str, shape: tuple[int, ...], held: torch.dtype,
     if component == "understanding" and precision.compute == torch.float16:
         return torch.bfloat16
     return precision.compute
+
+
+def weight_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """A DiT tensor's dtype when the model runs in `dtype`: time embedding, modulation, norms, head stay float32."""
+    inside = (".attn1.", ".attn2.", ".ffn.", "patch_embedding.", "text_embedder.")
+    return dtype if any(part in name for part in inside) else torch.float32
 
 
 def in_a_layer(name: str, shape: tuple[int, ...]) -> bool:

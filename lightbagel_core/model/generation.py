@@ -20,12 +20,6 @@ from .sequence import Rotary
 TABLES = 16  # sizes whose rotary tables are kept
 
 
-def weight_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
-    """A DiT tensor's dtype when the model runs in `dtype`: time embedding, modulation, norms, head stay float32."""
-    inside = (".attn1.", ".attn2.", ".ffn.", "patch_embedding.", "text_embedder.")
-    return dtype if any(part in name for part in inside) else torch.float32
-
-
 class KeyValueProcessor(WanAttnProcessor):
     """diffusers' processor for cross-attention that may be given keys and values in place of encoder states.
 

@@ -47,6 +47,7 @@ class ImageSegment:
 
 
 Segment = TextSegment | ImageSegment
+SIDES = 64  # tokens on the longer side of a target, at most, where prompts are encoded before its size is known
 Rotary = tuple[Tensor, Tensor]  # cos and sin
 
 

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from .forward import CleanImage, Content, EncodedSegment, hashable, segment_of, und_states
 from .packing import pack
-from .sequence import ImageSegment, Segment, lay_out
+from .sequence import SIDES, ImageSegment, Segment, lay_out
 from .understanding import Understanding
-
-SIDES = 64  # tokens on the longer side of a target, at most
 
 
 def und_states_for_any_size(und: Understanding, sample: Sequence[Content], patch: int) -> list[Tensor]:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ...lightbagel_core.config import FusionConfig
 from ...lightbagel_core.model.forward import CleanImage
-from ...lightbagel_core.model.sequence import Segment
-from ...lightbagel_core.model.unsized import SIDES
+from ...lightbagel_core.model.sequence import SIDES, Segment
 
 KEY = "lightbagel"  # in `model_conds`, and of our wrappers and additional models
 

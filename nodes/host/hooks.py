@@ -22,8 +22,8 @@ from torch import Tensor
 from ...lightbagel_core.model.forward import Context, encode, known_states, velocity
 from ...lightbagel_core.model.fusion import FusionStack
 from ...lightbagel_core.model.packing import pack
-from ...lightbagel_core.model.sequence import ImageSegment, lay_out
-from ...lightbagel_core.model.unsized import SIDES, at_size
+from ...lightbagel_core.model.sequence import SIDES, ImageSegment, lay_out
+from ...lightbagel_core.model.unsized import at_size
 from .conditioning import KEY, Row, Rows, checked, clean_image
 from .run_cache import RunCache, layers_of_context
 from .wan_adapter import Wan, attention

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightbagel_core.model.generation import weight_dtype
+from lightbagel_core.files.precision import weight_dtype
 
 ROWS, COLS, PATCH = 2, 3, 2
 

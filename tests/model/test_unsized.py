@@ -8,8 +8,8 @@ from scenes import noise_picture
 
 from lightbagel_core.model.forward import CleanImage, known_states, pack_samples, segment_of, und_states
 from lightbagel_core.model.packing import pack
-from lightbagel_core.model.sequence import ImageSegment, lay_out
-from lightbagel_core.model.unsized import SIDES, at_size, und_states_for_any_size
+from lightbagel_core.model.sequence import SIDES, ImageSegment, lay_out
+from lightbagel_core.model.unsized import at_size, und_states_for_any_size
 
 
 @pytest.mark.parametrize("target", [(2, 3), (1, 1), (5, 2), (SIDES, 1)])
