@@ -95,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
         folder = Path(scratch)
         config = smaller(args.gigabytes)
-        (folder / "config.json").write_text(json.dumps(config.to_dict()))
+        (folder / "config.json").write_text(json.dumps(config.to_dict()), "utf-8")
         source = write_source(config, folder)
         size = source.stat().st_size
         with Peak() as copied:
@@ -109,7 +109,7 @@ def main() -> None:
     print(f"{size / 1e9:.2f} GB in {found['seconds']:.0f} s; at most {found['both'] / 1e9:.2f} GB of memory")
     print(", ".join(f"{name} {rate / 1e9:.2f} GB/s" for name, rate in rates.items()))
     if args.json:
-        args.json.write_text(json.dumps({"bytes": size, **found, "bytes_per_second": rates}))
+        args.json.write_text(json.dumps({"bytes": size, **found, "bytes_per_second": rates}), "utf-8")
 
 
 if __name__ == "__main__":

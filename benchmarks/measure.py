@@ -14,7 +14,9 @@ from typing import Any
 
 def memory() -> dict[str, int]:
     """Bytes held now: `anon` is this process's own, `file` lies in files the system can drop at any time."""
-    fields = dict(line.split()[:2] for line in Path("/proc/self/status").read_text().splitlines() if line.split()[1:])
+    fields = dict(
+        line.split()[:2] for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.split()[1:]
+    )
     return {"anon": int(fields["RssAnon:"]) * 1024, "file": int(fields["RssFile:"]) * 1024}
 
 

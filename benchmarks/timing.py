@@ -133,4 +133,4 @@ def options(about: str | None) -> argparse.ArgumentParser:
 
 def write_json(file: Path | None, figures: Mapping[str, Any]) -> None:
     if file is not None:
-        file.write_text(json.dumps(figures, indent=1))
+        file.write_text(json.dumps(figures, indent=1), "utf-8")

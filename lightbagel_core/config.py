@@ -19,10 +19,6 @@ MODEL_DTYPES = {  # what a model can be opened in, by torch's name for it
     "float16": "float16",
     "float8": "float8_e4m3fn",
 }
-CACHES = {  # what keys and values an answer is made with, by the name that transformers' `generate` has for it
-    "dynamic": None,  # its default: grows with the answer
-    "static": "static",  # has its full length at once; on a CUDA device transformers compiles the steps that use it
-}
 LOADS_CODE = re.compile("attn_implementation|experts_implementation|auto_map|quantization|kernel")  # in transformers
 
 AttentionName = Literal["sdpa", "flash", "flash3"]  # from the slowest to the fastest

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from comfy_api.latest import io
 
 from ..lightbagel_core.config import Defaults, Renorm, SolverName
-from ..lightbagel_core.model.sequence import SIDES
+from ..lightbagel_core.model.unsized import SIDES
 from ..lightbagel_core.sampling.guidance import Guidance
 from .loader import CATEGORY
 

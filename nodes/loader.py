@@ -49,7 +49,10 @@ def found_checkpoints() -> dict[str, Path]:
 def is_checkpoint(path: Path) -> bool:
     if not path.is_dir():
         return path.suffix == ".safetensors"
-    return os.access(path, os.R_OK | os.X_OK) and any(map(CHECKPOINT.search, os.listdir(path)))
+    try:
+        return any(map(CHECKPOINT.search, os.listdir(path)))
+    except OSError:  # a folder that may not be read
+        return False
 
 
 def checkpoints() -> list[str]:

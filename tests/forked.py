@@ -55,14 +55,14 @@ class Parent:
     def run(self, code: str, argv: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         places = [self.folder / name for name in ("stdout", "stderr")]
         for place in places:
-            place.write_text("")
+            place.write_text("", "utf-8")
         asked = {"code": code, "argv": list(argv), "env": dict(env), "places": list(map(str, places))}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         code_of_exit = int(self.process.stdout.readline())
-        out, err = (place.read_text() for place in places)
+        out, err = (place.read_text("utf-8") for place in places)
         return subprocess.CompletedProcess(argv, code_of_exit, out, err)
 
 

@@ -123,7 +123,7 @@ def save_sharded(named: Mapping[str, Tensor], folder: Path, stem: str, count: in
         save({n: named[n] for n in names[i::count]}, folder / shard)
         where |= dict.fromkeys(names[i::count], shard)
     index = folder / f"{stem}.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}), "utf-8")
     return index
 
 

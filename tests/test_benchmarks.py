@@ -180,7 +180,7 @@ def test_each_prints_its_figures_and_writes_them(module, options, tmp_path, monk
     words = [module.__name__, "--device", "cpu", "--rounds", "1", "--json", str(file), *options]
     monkeypatch.setattr(sys, "argv", words)
     module.main()
-    printed, written = capsys.readouterr().out, json.loads(file.read_text())
+    printed, written = capsys.readouterr().out, json.loads(file.read_text("utf-8"))
     figures = written["rows"][0] if module is step else written
     for name in ("naive_over_ours", "ours_over_wan", "ours_over_wan_predicted", "ours_over_floor", "peak_gb"):
         assert figures[name] > 0

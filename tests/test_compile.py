@@ -1,4 +1,4 @@
-"""Compiled steps and recorded ones: the oracle's numbers, and nothing compiled or recorded twice."""
+"""Compiled steps: the oracle's numbers, and nothing compiled twice."""
 
 from __future__ import annotations
 
@@ -61,38 +61,8 @@ def test_an_edit_compiles_for_its_two_batches_once(model):
     assert regions.frame_count == first
 
 
-def test_steps_are_recorded_once_a_run_and_replayed(model, monkeypatch):
-    """With torch's recorder replaced by one that keeps its promise: same places for inputs and result, no program."""
-    recorded, replayed = [], []
-
-    def record(step, sample):
-        places = tuple(x.clone() for x in sample)
-        step(*places)  # as the recorder does, to warm up
-        result = torch.empty_like(sample[0])
-        recorded.append(len(sample[0]))
-
-        def replay(*args):
-            replayed.append(len(args[0]))
-            for place, value in zip(places, args, strict=True):
-                assert place.shape == value.shape
-                place.copy_(value)
-            return result.copy_(step(*places))
-
-        return replay
-
-    expected = model.generate("a red circle", guidance_interval=(0.8, 1.0), **{**RUN, "steps": 5})[0]
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
-    model.graphs = True
-    again = model.generate("a red circle", guidance_interval=(0.8, 1.0), **{**RUN, "steps": 5})[0]
-    assert again.tobytes() == expected.tobytes()
-    assert recorded == [2, 1]
-    assert replayed == [2, 2, 2, 1, 1]
-
-
 def test_what_cannot_be_is_refused(tmp_path):
     tiny = make_tiny()
-    with pytest.raises(ValueError, match="CUDA graphs need a CUDA device, not cpu"):
-        tiny.compile(graphs=True)
     tiny.save_pretrained(tmp_path / "tiny")
     streamed = LightBagel.from_pretrained(tmp_path / "tiny", "cpu", offload="layers")
     with pytest.raises(ValueError, match="these are streamed"):

@@ -73,7 +73,7 @@ def test_files_open_upright_first_frame(tmp_path):
 def bad_file(folder, kind):
     path = folder / "bad.png"
     if kind == "text":
-        path.write_text("no picture")
+        path.write_text("no picture", "utf-8")
     elif kind == "empty":
         path.touch()
     elif kind == "truncated":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from .. import __version__
-from ..config import ATTENTION, CACHES, COMPONENTS, MODEL_DTYPES, Renorm, SolverName
+from ..config import ATTENTION, COMPONENTS, MODEL_DTYPES, Renorm, SolverName
 from ..files.download import KNOWN
 
 EXIT_USAGE = 2
@@ -81,7 +81,6 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument("--renorm-min", type=float, default=0.0)
     draw.add_argument("--attention", choices=ATTENTION, help="default: the fastest that is installed; see info")
     draw.add_argument("--compile", action="store_true", help="compile what repeats: slower to start, then quicker")
-    draw.add_argument("--cuda-graphs", action="store_true", help="also replay steps as CUDA graphs, for small pictures")
     draw.add_argument("--quiet", action="store_true", help="no progress bar")
 
     generate = commands.add_parser("generate", parents=[model, draw], help="draw a picture of a prompt")
@@ -95,9 +94,6 @@ def make_parser() -> argparse.ArgumentParser:
     describe.add_argument("question", nargs="?")
     describe.add_argument("--each", nargs="+", default=[], metavar="IMAGE", help="more pictures, each answered for")
     describe.add_argument("--max-new-tokens", type=int, default=128)
-    describe.add_argument(
-        "--cache", choices=CACHES, default="dynamic", help="static: transformers compiles its steps on a CUDA device"
-    )
     commands.add_parser("info", parents=[files], help="what a model is made of, and which card it fits")
     convert = commands.add_parser("convert", parents=[files], help="write a checkpoint folder of our own")
     convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")

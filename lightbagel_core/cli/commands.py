@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..config import COMPONENTS, MODEL_DTYPES
+from ..files.file_names import check_new
 from .arguments import EXIT_USAGE, make_parser
+from .console import survive_any_console
 from .png import write_pngs
 
 if TYPE_CHECKING:
@@ -52,8 +54,8 @@ def _open(args: argparse.Namespace) -> LightBagel:
     model = LightBagel.of(opened, device, dtype, _offload(args, opened, device, dtype), attention)
     if model.unfused:
         print(f"lightbagel: {NO_FUSION}", file=sys.stderr)
-    if getattr(args, "compile", False) or getattr(args, "cuda_graphs", False):
-        model.compile(graphs=args.cuda_graphs)
+    if getattr(args, "compile", False):
+        model.compile()
     return model
 
 
@@ -78,6 +80,7 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
     path: Path = args.output
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} must end in .png: the settings are kept in the PNG's text")
+    check_new(path)
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
@@ -92,49 +95,33 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
 
 
 def _draw(args: argparse.Namespace) -> None:
-    outputs = _outputs(args)
-    settings: dict[str, Any] = {
-        "negative_prompt": args.negative,
-        "steps": args.steps,
-        "text_guidance": args.text_guidance,
-        "guidance_interval": args.guidance_interval,
-        "renorm": args.renorm,
-        "renorm_min": args.renorm_min,
-        "solver": args.solver,
-        "seed": args.seed,
-        "num_images": args.count,
-    }
-    sources = []
-    if args.command == "edit":
-        from ..images import open_image
+    from ..images import open_image
+    from ..sampling.settings import Asked
 
-        sources = [open_image(path) for path in args.images]
-        settings["image_guidance"] = args.image_guidance
+    editing = args.command == "edit"
+    outputs = _outputs(args)
+    sources = [open_image(path) for path in args.images] if editing else []
     model = _open(args)
-    if args.size is not None:
-        size = model.size(*args.size)
-        if size != args.size:
-            print(f"size {args.size[0]}x{args.size[1]} rounded to {size[0]}x{size[1]}", file=sys.stderr)
-        settings |= {"width": size[0], "height": size[1]}
+    width, height = args.size or (None, None)
+    asked = {name: value for name, value in vars(args).items() if name in Asked.__annotations__}
+    settings = model.settings(*sources[:1], width=width, height=height, num_images=args.count, **asked)
+    size = settings.width, settings.height
+    if args.size not in (None, size):
+        print(f"size {width}x{height} rounded to {size[0]}x{size[1]}", file=sys.stderr)
     started = time.monotonic()
-    if args.command == "edit":
-        pictures = model.edit(sources, args.instruction, progress=not args.quiet, **settings)
+    how: dict[str, Any] = {"settings": settings, "progress": not args.quiet}
+    if editing:
+        asked_for = {"instruction": args.instruction, "images": [Path(path).name for path in args.images]}
+        pictures = model.edit(sources, args.instruction, args.negative, **how)
     else:
-        pictures = model.generate(args.prompt, progress=not args.quiet, **settings)
+        asked_for = {"prompt": args.prompt}
+        pictures = model.generate(args.prompt, args.negative, **how)
     seconds = time.monotonic() - started
-    default = model.config.defaults
-    text_guidance = default.edit_text_guidance if args.command == "edit" else default.text_guidance
-    chosen = {"steps": default.steps, "text_guidance": text_guidance, "solver": default.solver}
-    chosen["image_guidance"] = default.image_guidance
-    settings = {key: chosen.get(key) if value is None else value for key, value in settings.items()}
-    named: dict[str, Any] = {"prompt": args.prompt} if args.command == "generate" else {"instruction": args.instruction}
-    if sources:
-        named["images"] = [Path(path).name for path in args.images]
-    settings |= {"width": pictures[0].width, "height": pictures[0].height, "shift": default.shift}
-    dtype = str(model.gen.dit.patch_embedding.weight.dtype).removeprefix("torch.")
-    where = {"model": model.config.name, "device": str(model.device), "dtype": dtype, "version": __version__}
-    write_pngs(pictures, outputs, {"command": args.command, **named, **settings, **where})
-    print(f"{', '.join(map(str, outputs))} ({pictures[0].width}x{pictures[0].height}, {seconds:.1f} s)")
+    dtype = str(model.gen.dtype).removeprefix("torch.")
+    about = {"model": model.config.name, "device": str(model.device), "dtype": dtype, "version": __version__}
+    words = {"command": args.command, **asked_for, "negative_prompt": args.negative}
+    write_pngs(pictures, outputs, {**words, **settings.to_dict(), **about})
+    print(f"{', '.join(map(str, outputs))} ({size[0]}x{size[1]}, {seconds:.1f} s)")
 
 
 def _describe(args: argparse.Namespace) -> None:
@@ -145,7 +132,7 @@ def _describe(args: argparse.Namespace) -> None:
     paths = [args.image, *args.each]
     pictures = [open_image(path) for path in paths]
     question = {} if args.question is None else {"question": args.question}
-    options = {"max_new_tokens": args.max_new_tokens, "cache": args.cache, **question}
+    options = {"max_new_tokens": args.max_new_tokens, **question}
     answers = _open(args).describe_each(pictures, **options)
     if len(answers) == 1:
         print(answers[0])
@@ -190,6 +177,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 2 for anything the caller can mend, 130 when interrupted."""
+    survive_any_console()
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)
     if rest and args.command == "edit" and not any(word.startswith("-") for word in rest):
@@ -208,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
 
         if isinstance(error, BackendCompilerFailed):
             reason = str(error).split("\n\n")[0]  # what follows is for programmers
-            message = f"compiling does not work here ({reason}); leave out --compile, --cuda-graphs, --cache static"
+            message = f"compiling does not work here ({reason}); leave out --compile"
         elif isinstance(error, MemoryError) or "memory" in str(error):
             message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"
         else:

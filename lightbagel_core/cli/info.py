@@ -55,7 +55,7 @@ def _kernels() -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     kind = str(dtype).removeprefix("torch.")
     others = "; ".join(f"{n}: {why}" for n in ATTENTION if (why := why_not(n, device, dtype)))
-    return f"  attention on {name} in {kind}: {choose(device, dtype).name}" + (f" ({others})" if others else "")
+    return f"  attention on {name} in {kind}: {choose(device, dtype)}" + (f" ({others})" if others else "")
 
 
 def _about_component(tensors: Tensors) -> str:

@@ -33,7 +33,8 @@ def write_pngs(pictures: Sequence[Image], paths: Sequence[Path], settings: dict[
         for partial, path in zip(partials, paths, strict=True):
             os.replace(partial, path)
     except OSError as error:
-        raise ValueError(f"could not write {paths[len(partials) - 1]}: {error.strerror or error}") from None
+        hint = "; close what has it open, or choose another name" if isinstance(error, PermissionError) else ""
+        raise ValueError(f"could not write {path}: {error.strerror or error}{hint}") from None
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)

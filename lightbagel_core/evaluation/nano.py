@@ -19,7 +19,7 @@ from PIL import Image
 from ..config import DESCRIBE
 from ..files.components import COMPONENTS
 from ..model import vae as vae_module
-from ..model.forward import Part
+from ..model.forward import Content
 from ..pipeline import LightBagel
 from ..sampling.guidance import Guidance
 from ..training.nano.vae_recipe import to_pixels
@@ -122,7 +122,7 @@ def vae_score(model: LightBagel, count: int, seed: int) -> float:
 
 
 def _drawn(
-    model: LightBagel, full: Sequence[list[Part]], negative: Sequence[list[Part]], seed: int, guidance: Guidance
+    model: LightBagel, full: Sequence[list[Content]], negative: Sequence[list[Content]], seed: int, guidance: Guidance
 ) -> list[Image.Image]:
     noise = model.noise(len(full), SIZE, SIZE, seed)
     return model.draw({"full": full, "negative": negative}, noise, guidance, progress=False)
@@ -135,7 +135,7 @@ def generate_score(model: LightBagel, count: int, seed: int, guidance: Guidance)
     rows = []
     for start in range(0, count, BATCH):
         part = drawn[start : start + BATCH]
-        full: list[list[Part]] = [[model.text(prompt)] for prompt, _ in part]
+        full: list[list[Content]] = [[model.text(prompt)] for prompt, _ in part]
         pictures = _drawn(model, full, [[model.text("")]] * len(part), seed * 1000 + start, guidance)
         rows += [(p, image, agrees(p, s, read(image))) for (p, s), image in zip(part, pictures, strict=True)]
     return float(np.mean([right for *_, right in rows])), rows
@@ -150,11 +150,11 @@ def edit_score(
     rows = []
     for start in range(0, count, BATCH):
         part = drawn[start : start + BATCH]
-        full: list[list[Part]] = []
-        negative: list[list[Part]] = []
+        full: list[list[Content]] = []
+        negative: list[list[Content]] = []
         for source, words, _ in part:
             image = picture(source)
-            parts: list[Part] = [model.clean(image)] if "vae" in tokens else []
+            parts: list[Content] = [model.clean(image)] if "vae" in tokens else []
             parts += [model.vit(image)] if "vit" in tokens else []
             full.append([*parts, model.text(words)])
             negative.append([*parts, model.text("")])

@@ -1,40 +1,25 @@
-"""Modules from stored tensors, and our own checkpoint folder.
-
-config.json   understanding.safetensors   generation.safetensors   fusion.safetensors   vae.safetensors
-tokenizer.json   tokenizer_config.json   chat_template.jinja
-
-A component may be sharded: COMPONENT-00001-of-00003.safetensors … and COMPONENT.safetensors.index.json.
-"""
+"""Modules from stored tensors, and a checkpoint folder from modules."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
 from ..config import LightBagelConfig
 from ..model.fusion import FusionStack
 from ..model.generation import Generation
 from ..model.understanding import ImageProcessor, Understanding
-from .components import COMPONENTS, blaming, empty_components
+from .components import blaming, empty_components
 from .formats import Opened
 from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, use_float8, widened
-from .tensor_files import Stored, Tensors, listed, read
-from .tokenizer import open_tokenizer, save_tokenizer
-
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-OURS = re.compile(rf"(?:{'|'.join(COMPONENTS)})(?:-\d+-of-\d+)?\.safetensors(?:\.index\.json)?")
-BESIDE = {"config.json", *TOKENIZER, "special_tokens_map.json"}
+from .tensor_files import Stored, Tensors, read
+from .tokenizer import open_tokenizer
+from .writer import Entry, write_checkpoint
 
 
 def weights(
@@ -109,28 +94,6 @@ def build_modules(
     return und, Generation(components["generation"]), fusion, components["vae"]
 
 
-def replace_folder(folder: Path, new: Path) -> None:
-    """Puts a folder in another's place; when that fails the other stays."""
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def strangers(folder: Path) -> list[str]:
-    """What at a path does not belong to a LightBagel checkpoint folder."""
-    if not folder.is_dir():
-        return [folder.name]
-    return sorted(f.name for f in folder.iterdir() if f.name not in BESIDE and not OURS.fullmatch(f.name))
-
-
 def save_components(
     folder: Path,
     config: LightBagelConfig,
@@ -140,35 +103,18 @@ def save_components(
     vae: AutoencoderKLWan,
     dtype: torch.dtype,
 ) -> None:
-    """Writes a checkpoint folder; it appears whole under its name or not at all. Another checkpoint there is replaced
-    (killed in that very moment, it stands beside under `.NAME.old`).
+    """Writes a model in memory as a checkpoint folder, all of it in `dtype`; see `write_checkpoint`.
 
     Raises:
-        ValueError: something that is no LightBagel checkpoint is there already, or it could not be written.
+        ValueError: weights are float8 or streamed, or as `write_checkpoint`.
     """
-    if folder.exists():
-        strange = strangers(folder)
-        if strange:
-            raise ValueError(f"{folder} is not a LightBagel checkpoint ({listed(strange)}); choose a new folder")
-    weights = [weight for module in (und, gen, fusion, vae) for weight in module.parameters()]
-    if any(weight.is_meta or weight.dtype in FLOAT8_KINDS for weight in weights):
-        raise ValueError("a model with float8 or streamed weights cannot be saved; convert its files instead")
     modules: dict[str, nn.Module] = {"understanding": und.vlm, "generation": gen.dit, "fusion": fusion, "vae": vae}
-    metadata = {"format": "pt", "lightbagel_format": str(config.format_version)}
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            partial = Path(scratch) / "new"
-            partial.mkdir()
-            for name, module in modules.items():
-                state = {
-                    key: value.detach().to("cpu", dtype).contiguous() for key, value in module.state_dict().items()
-                }
-                save_file(state, partial / f"{name}.safetensors", metadata)
-            (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
-            save_tokenizer(und.tokenizer, partial)
-            for file in partial.iterdir():
-                file.chmod(0o644)  # safetensors makes its files private
-            replace_folder(folder, partial)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"could not write {folder}: {error}") from None
+    states = {name: module.state_dict() for name, module in modules.items()}
+    if any(weight.is_meta or weight.dtype in FLOAT8_KINDS for state in states.values() for weight in state.values()):
+        raise ValueError("a model with float8 or streamed weights cannot be saved; convert its files instead")
+
+    def entry(name: str, weight: torch.Tensor) -> Entry:
+        return Entry(((name, dtype, tuple(weight.shape)),), lambda: iter([weight.detach().to("cpu", dtype).flatten()]))
+
+    entries = {component: [entry(*item) for item in state.items()] for component, state in states.items()}
+    write_checkpoint(folder, entries, config, und.tokenizer)

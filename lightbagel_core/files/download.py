@@ -17,6 +17,8 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .file_names import check_new
+
 _QWEN, _WAN = "Comfy-Org/Qwen-Image_ComfyUI", "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.json")
 # Short name: the repository, the files in it, the folder inside models/.
@@ -47,6 +49,7 @@ def _files(name: str) -> list[tuple[str, str, str]]:
         raise ValueError(f"{path} is not fetched: {file.suffix} files can run code; a .safetensors of it is needed")
     if file.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path} is not fetched: its name must end in one of {', '.join(ENDINGS)}")
+    check_new(file)
     return [(repo, path, f"{file.parent.name if file.parent.name in FOLDERS else 'lightbagel'}/{file.name}")]
 
 

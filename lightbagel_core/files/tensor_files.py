@@ -20,6 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .file_names import is_plain
+
 INDEX = ".index.json"
 MAX_SHARDS = 1000  # far above any real model; an index of more is damaged or hostile
 PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
@@ -127,8 +129,8 @@ def read_index(index: Path) -> Tensors:
     if len(shards) > MAX_SHARDS:
         raise ValueError(f"{index} names {len(shards)} files; no model here has more than {MAX_SHARDS}")
     for shard in shards:
-        if not isinstance(shard, str) or shard != Path(shard).name or "\\" in shard or not shard.isprintable():
-            raise ValueError(f"{index} names a file outside its own folder: {shard!r}")
+        if not isinstance(shard, str) or not is_plain(shard):
+            raise ValueError(f"{index} names what is no file of its own folder: {shard!r}")
         refuse_pickle(Path(shard))
     lacking = [shard for shard in shards if not (index.parent / shard).is_file()]
     if lacking:

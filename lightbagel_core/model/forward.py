@@ -1,29 +1,34 @@
 """VLM, DiT and fusion stack as one model: context first, then velocity. The paper's figure 2, in its order.
 
-Nothing but the noised tokens depends on the denoising step. `encode` therefore runs the VLM over all und tokens and the
-DiT over the clean source images (t = 0) once, and keeps, for every fusion layer, their keys and values: the prefix that
-the noised tokens attend to. What samples begin with in common is computed once for all of them (see `pack`). `velocity`
-is what a step costs: the DiT's blocks and, after each, one attention to prefix and self. Both work on batches of
-samples with different contents, so guidance branches run side by side.
+Nothing but the noised tokens depends on the denoising step. `encode` therefore takes the VLM's states of all und tokens,
+sends the clean source images through the DiT once (at t = 0), and keeps, for every fusion layer, their keys and values:
+what the noised tokens attend to. `velocity` is what a step costs: the DiT's blocks and, after each, one attention to
+prefix and self. Both work on batches of samples with different contents, so guidance branches run side by side.
+
+The DiT is one callable, whoever runs it: `generation.Generation` is diffusers' Wan, ComfyUI brings its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import FusionConfig
 from .attention import Attention, Reach
 from .fusion import FusionStack
-from .generation import Generation
-from .packing import Pack, pack
-from .sequence import SIDES, ImageSegment, Layout, Rotary, Segment, TextSegment, lay_out, mrope
+from .packing import CleanTokens, Pack, pack
+from .sequence import ImageSegment, Rotary, Segment, TextSegment, lay_out, mrope
 from .understanding import Understanding, VitImage
+
+AfterBlock = Callable[[Tensor, int], Tensor | None]  # of tokens [B, N, dim] and the block's number; None: stop there
+# dit(latents [B, C, h, w], t [B] or [1], learned context, after_block): the velocity; None where it was stopped.
+Dit = Callable[[Tensor, Tensor, Any, AfterBlock], Tensor | None]
+Known = dict[Hashable, list[tuple[Tensor, Tensor]]]  # by image: its keys and values in each layer, [N, H, D] each
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,203 +38,216 @@ class CleanImage:
     latents: Tensor
 
 
-Part = list[int] | VitImage | CleanImage
+Content = Sequence[int] | VitImage | CleanImage  # what a segment holds; a text's token ids
+
+
+@dataclass(frozen=True)
+class EncodedSegment:
+    """A segment that the VLM has read. Two are the same where their keys are equal.
+
+    states: of its und tokens after each layer, [depth, n, und_dim]. latents: of a clean image, [C, h, w].
+    """
+
+    key: Hashable
+    states: Tensor = field(compare=False)
+    latents: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Context:
     """All that stays constant over a run, for B samples whose target has N tokens.
 
-    keys, values: per fusion layer [B, P + N, H, D]: a sample's prefix, at the end of the first P, then room for its
-        noised tokens' own, which every step writes. So a context serves one step at a time.
+    keys, values: per fusion layer [B, P + N, H, D]: a sample's prefix, at the end of the first P columns, then room for
+        its noised tokens' own, which every step writes. So a context serves one step at a time.
     reach: how many of the P + N each sample attends to.
     rotary: M-RoPE tables of the target's tokens, [B, N, D] each.
-    own_rotary: Wan's own rotary tables of the target.
-    learned: per DiT block, cross-attention keys and values of the learned context, [2, 1, L, H, D].
+    learned: the learned context as the DiT takes it.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     reach: Reach
     rotary: Rotary
-    own_rotary: Rotary
-    learned: list[Tensor]
+    learned: Any
 
     def rows(self, index: list[int]) -> Context:
-        """The same for some of the samples, in this order; an index may be repeated; the first n are a view."""
+        """The same for some of the samples, in this order; an index may be repeated; neighbours in order are a view."""
         cos, sin = self.rotary
-        at: Any = slice(len(index)) if index == list(range(len(index))) else index
+        run = range(index[0], index[0] + len(index)) if index else range(0)
+        at: Any = slice(run.start, run.stop) if index == list(run) else index
         return Context(
             [k[at] for k in self.keys],
             [v[at] for v in self.values],
             self.reach.rows(index),
             (cos[at], sin[at]),
-            self.own_rotary,
             self.learned,
         )
 
 
-def segment(part: Part, patch: int) -> Segment:
-    """What a part is in the sequence; `patch` is the DiT's latents per token side."""
-    if isinstance(part, VitImage):
-        return ImageSegment("vit", part.rows, part.cols)
-    if isinstance(part, CleanImage):
-        height, width = part.latents.shape[-2:]
+def segment_of(content: Content, patch: int) -> Segment:
+    """The segment of a content; `patch` is the DiT's latents per token side."""
+    if isinstance(content, VitImage):
+        return ImageSegment("vit", content.rows, content.cols)
+    if isinstance(content, CleanImage):
+        height, width = content.latents.shape[-2:]
         return ImageSegment("clean", height // patch, width // patch)
-    return TextSegment(len(part))
+    return TextSegment(len(content))
 
 
-def layout_of(parts: Sequence[Part], patch: int, target: tuple[int, int]) -> Layout:
-    """The layout of one sample: its parts, then the noised target of (rows, cols) tokens."""
-    return lay_out([*(segment(part, patch) for part in parts), ImageSegment("noised", *target)])
-
-
-def packed(samples: Sequence[Sequence[Part]], layouts: Sequence[Layout]) -> Pack:
-    """The samples' constant tokens, each once; an image is the same where it is the same object."""
-    return pack(layouts, [[tuple(p) if isinstance(p, list) else p for p in parts] for parts in samples])
-
-
-def und_states(und: Understanding, samples: Sequence[Sequence[Part]], tokens: Pack) -> list[Tensor]:
-    """The VLM's states of all und tokens after each layer, depth x [U, hidden]."""
-    parts = [samples[b][s] if s < len(samples[b]) else None for b, s in tokens.order]
-    embeddings = und.und_embeddings([None if isinstance(p, CleanImage) else p for p in parts])
-    positions, visible = tokens.positions[:, None, : tokens.und], tokens.und_visible[None]
-    states = und.und_states(embeddings[None], positions.to(und.device), visible.to(und.device))
-    return [state[0] for state in states]
-
-
-def und_states_for_any_size(und: Understanding, parts: Sequence[Part], patch: int) -> list[Tensor]:
-    """The VLM's states of one sample whose target's size is not known yet: depth x [1, 2 * SIDES + U, hidden].
-
-    Of the und tokens only the target's two markers depend on its size, and on nothing of it but its longer side (the
-    position of the end marker). They stand once for each longer side of 1 .. SIDES tokens, before the U others.
+def pack_samples(samples: Sequence[Sequence[Content]], patch: int, target: tuple[int, int]) -> Pack:
+    """The constant tokens of samples whose noised targets have (rows, cols) tokens; an image is the same where it is
+    the same object.
     """
-    segments = [segment(part, patch) for part in parts]
-    markers = [_und_only(lay_out([*segments, ImageSegment("noised", side, side)])) for side in range(1, SIDES + 1)]
-    u = markers[0][0].shape[1] - 2
-    positions = torch.cat([markers[0][0][:, :u], *(place[:, u:] for place, _ in markers)], dim=1)
-    visible = torch.block_diag(*[torch.ones(2, 2)] * SIDES).bool()
-    visible = torch.cat([torch.ones(2 * SIDES, u, dtype=torch.bool), visible], dim=1)
-    visible = torch.cat([F.pad(markers[0][1][:u, :u], (0, 2 * SIDES)), visible])
-    embeddings = und.und_embeddings([*(None if isinstance(p, CleanImage) else p for p in parts), *[None] * SIDES])
-    states = und.und_states(embeddings[None], positions[:, None].to(und.device), visible[None].to(und.device))
-    return [torch.cat([state[:, u:], state[:, :u]], dim=1) for state in states]
+    segments = [[segment_of(content, patch) for content in sample] for sample in samples]
+    layouts = [lay_out([*found, ImageSegment("noised", *target)]) for found in segments]
+    return pack(layouts, [[*map(hashable, sample), None] for sample in samples])
 
 
-def at_size(states: Tensor, target: tuple[int, int]) -> Tensor:
-    """From states for any size [2 * SIDES + U, ...] those for a target of (rows, cols) tokens, [U + 2, ...].
-
-    Raises:
-        ValueError: the target is larger than SIDES tokens.
-    """
-    side = max(target)
-    if side > SIDES:
-        raise ValueError(f"a picture may have at most {SIDES} tokens on its longer side, not {side}; make it smaller")
-    return torch.cat([states[2 * SIDES :], states[2 * side - 2 : 2 * side]])
+def hashable(content: Content) -> Hashable:
+    """A content as it is compared: images are the same where they are the same object, texts where their ids are."""
+    return content if isinstance(content, VitImage | CleanImage) else tuple(content)
 
 
-def _und_only(layout: Layout) -> tuple[Tensor, Tensor]:
-    """Positions and visibility of a layout's und tokens."""
-    return layout.positions[:, layout.und], layout.visible[layout.und][:, layout.und]
+def und_states(und: Understanding, tokens: Pack) -> list[Tensor]:
+    """The VLM's states of all und tokens after each layer, depth x [U, und_dim]."""
+    read = (content if isinstance(content, tuple | VitImage) else None for content in tokens.contents)
+    embeddings = und.und_embeddings(list(read))
+    positions, visible = tokens.positions[:, None].to(und.device), tokens.visible[None].to(und.device)
+    return [state[0] for state in und.und_states(embeddings[None], positions, visible)]
 
 
-@dataclass(eq=False)
-class _Sources:
-    """Clean source images of one size that see equally many tokens, on their way through the DiT.
-
-    hidden: [n, N, dim]. own: [n, N], seen: [n, S], where tokens stand among all constant ones.
-    """
-
-    hidden: Tensor
-    own_rotary: Rotary
-    rotary: Rotary
-    own: Tensor
-    seen: Tensor
+def known_states(tokens: Pack) -> list[Tensor]:
+    """The same where the pack holds `EncodedSegment`s."""
+    return list(torch.cat([content.states for content in tokens.contents], dim=1))
 
 
-def prefix(
-    gen: Generation,
+def encode(
+    dit: Dit,
     fusion: FusionStack,
     tokens: Pack,
-    target: tuple[int, int],
     states: Sequence[Tensor],
-    clean: Sequence[Tensor],
-    learned: list[Tensor],
+    learned: Any,
     attention: Attention,
+    dtype: torch.dtype,
+    device: torch.device,
+    known: Known | None = None,
 ) -> Context:
-    """The context of B samples from their und states and clean latents.
+    """The context of a pack's samples.
 
     Args:
-        target: its token rows and columns.
-        states: depth x [U, und_dim], from `und_states`.
-        clean: the latents [C, h, w] of the pack's source images.
-        learned: from `Generation.learned_context`.
+        states: depth x [U, und_dim] of the pack's und tokens.
+        learned: the learned context as `dit` takes it.
+        dtype: of keys and values. device: where they lie.
+        known: keys and values of source images from earlier calls with the same weights: those are not computed again,
+            and what is computed is added.
     """
-    config, device = fusion.config, states[0].device
-    positions = tokens.positions.to(device)
-
-    def rotary(at: Tensor) -> Rotary:
-        return mrope(at, config.head_dim, config.rope_theta, config.mrope_section)
-
-    und_rotary = rotary(positions[:, None, : tokens.und])
-    sources = []
-    alike = {(x.shape, len(image.seen)) for image, x in zip(tokens.clean, clean, strict=True)}
-    for shape, count in sorted(alike):
-        members = [i for i, x in enumerate(clean) if (x.shape, len(tokens.clean[i].seen)) == (shape, count)]
-        own = torch.stack([tokens.clean[i].own for i in members]).to(device)
-        seen = torch.stack([tokens.clean[i].seen for i in members]).to(device)
-        hidden = gen.embed(torch.stack([clean[i] for i in members]))
-        own_rotary = gen.rotary(gen.grid(*shape[1:]), device)
-        sources.append(_Sources(hidden, own_rotary, rotary(positions[:, own]), own, seen))
-    still = gen.time(torch.zeros(1, device=device))[1] if sources else None
-
-    batch, n = tokens.noised_positions.shape[1:]
-    longest = max(map(len, tokens.prefix))
-    index = torch.stack([F.pad(at, (longest - len(at), 0)) for at in tokens.prefix]).to(device)
-
-    def with_room(x: Tensor) -> Tensor:
-        """[T, H, D] of all constant tokens as the samples' buffer [B, P + N, H, D]."""
-        buffer = x.new_empty(batch, longest + n, *x.shape[1:])
-        buffer[:, :longest] = x[index]
-        return buffer
-
-    keys, values = [], []
+    config, n = fusion.config, tokens.noised_positions[0].shape[1]
+    und_rotary, index = _rotary(config, tokens.positions[:, None].to(device)), tokens.und_index.to(device)
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
     for i in range(config.layers):
-        layer = fusion[i]
-        k, v = (x[0] for x in layer.und_key_value(states[config.und_layer(i)][None], und_rotary, gen.dtype))
-        k, v = (torch.cat([x, x.new_zeros(positions.shape[1] - tokens.und, *x.shape[1:])]) for x in (k, v))
-        queries = []
-        for group in sources:  # each image alone in self-attention, together only in the fusion
-            group.hidden = gen.blocks[i](group.hidden, learned[i], still, group.own_rotary)
-            q, own_k, own_v = layer.gen_query_key_value(group.hidden, group.rotary)
-            k[group.own], v[group.own] = own_k.type_as(k), own_v.type_as(v)
-            queries.append(q.type_as(k))
-        for group, q in zip(sources, queries, strict=True):
-            if i < config.layers - 1:  # after the last, nobody hears them again
-                heard = layer.update(attention.dense(q, k[group.seen], v[group.seen]))
-                group.hidden = group.hidden + heard.type_as(group.hidden)
-        keys.append(with_room(k))
-        values.append(with_room(v))
-    lengths = tuple(len(at) + n for at in tokens.prefix)
-    reach = Reach(longest + n, lengths, n, device)
-    return Context(keys, values, reach, rotary(tokens.noised_positions.to(device)), gen.rotary(target, device), learned)
+        heard = states[config.und_layer(i)][None].to(device)
+        for buffers, x in zip((keys, values), fusion[i].und_key_value(heard, und_rotary, dtype), strict=True):
+            buffer = x.new_empty(len(tokens.und), tokens.width + n, *x.shape[2:])
+            buffer[:, :-n] = x[0][index]
+            buffers.append(buffer)
+    known = {} if known is None else known
+    for image in tokens.images:
+        if image.key in known:
+            places = _Places([image], device)
+            for i, (k, v) in enumerate(known[image.key]):
+                places.write(keys[i], k[None])
+                places.write(values[i], v[None])
+    if config.layers:  # else nobody hears the sources
+        new = [image for image in tokens.images if image.key not in known]
+        encode_sources(dit, fusion, new, keys, values, learned, attention)
+    for image in tokens.images:
+        row, start = image.places[0]
+        at = row, slice(start, start + image.positions.shape[1])
+        known[image.key] = [(k[at], v[at]) for k, v in zip(keys, values, strict=True)]
+    reach = Reach(tokens.width + n, tuple(length + n for length in tokens.lengths), device)
+    rotary = _rotary(config, torch.stack(tokens.noised_positions, dim=1).to(device))
+    return Context(keys, values, reach, rotary, learned)
+
+
+def encode_sources(
+    dit: Dit,
+    fusion: FusionStack,
+    images: Sequence[CleanTokens],
+    keys: list[Tensor],
+    values: list[Tensor],
+    learned: Any,
+    attention: Attention,
+) -> None:
+    """Sends clean source images through the DiT at t = 0 and writes their keys and values, layer by layer.
+
+    An image that another one hears attends to strictly fewer tokens than that one. So images of one size that attend
+    to equally many go through together, and those that attend to fewer before the others.
+
+    Args:
+        keys, values: per fusion layer [B, P + N, H, D], the und tokens' already there.
+    """
+    if not images:
+        return
+    device, last = keys[0].device, fusion.config.layers - 1
+    still = torch.zeros(1, device=device)
+    groups: dict[tuple[int, ...], list[CleanTokens]] = {}
+    for image in images:
+        groups.setdefault((len(image.attended), *image.content.latents.shape), []).append(image)
+    for _, group in sorted(groups.items()):
+        places = _Places(group, device)
+        rotary = _rotary(fusion.config, torch.stack([image.positions for image in group], dim=1).to(device))
+
+        def after_block(tokens: Tensor, i: int, places: _Places = places, rotary: Rotary = rotary) -> Tensor | None:
+            q, k, v = fusion[i].gen_query_key_value(tokens, rotary)
+            places.write(keys[i], k)
+            places.write(values[i], v)
+            if i == last:  # nobody hears what it would become
+                return None
+            attended = attention.dense(q.type_as(keys[i]), keys[i][places.attended], values[i][places.attended])
+            return tokens + fusion[i].update(attended).type_as(tokens)
+
+        # Once each image alone in the DiT's own attention; they meet in the fusion only.
+        dit(torch.stack([image.content.latents for image in group]).to(device), still, learned, after_block)
+
+
+class _Places:
+    """Where in the buffers the tokens of some images of one size are written, and what they attend to."""
+
+    def __init__(self, images: Sequence[CleanTokens], device: torch.device) -> None:
+        found = [(number, *place) for number, image in enumerate(images) for place in image.places]
+        self.images, rows, first = torch.tensor(found, device=device).unbind(1)
+        columns = first[:, None] + torch.arange(images[0].positions.shape[1], device=device)
+        self.written = rows[:, None], columns
+        row = torch.tensor([image.places[0][0] for image in images], device=device)
+        self.attended = row[:, None], torch.stack([image.attended for image in images]).to(device)
+
+    def write(self, buffer: Tensor, x: Tensor) -> None:
+        """Writes x [images, N, H, D] into the rows [B, P + N, H, D] of all samples that have these images."""
+        buffer[self.written] = x[self.images].type_as(buffer)
 
 
 def velocity(
-    gen: Generation, fusion: FusionStack, latents: Tensor, t: Tensor, context: Context, attention: Attention
+    dit: Dit, fusion: FusionStack, latents: Tensor, t: Tensor, context: Context, attention: Attention
 ) -> Tensor:
-    """The velocity n - x at x_t, float32 [B, C, h, w].
+    """The velocity n - x at x_t, like the latents.
 
     Args:
-        latents: x_t, [B, C, h, w].
-        t: flow times in 0..1, [B].
-        context: of B samples and this size of target; the noised tokens' rows of its buffers are written.
+        latents: x_t, as `dit` takes them: here [B, C, h, w].
+        t: the time of each, as `dit` takes it: here flow times in 0..1, [B].
+        context: of B samples and this size of target; the noised tokens' columns of its buffers are written.
     """
-    tokens = gen.embed(latents)
-    temb, modulation = gen.time(t)
     attend = partial(attention, reach=context.reach)
-    for i, block in enumerate(gen.blocks):
-        tokens = block(tokens, context.learned[i], modulation, context.own_rotary)
-        if i < fusion.config.layers:
-            tokens = fusion[i].listen(tokens, context.rotary, context.keys[i], context.values[i], attend)
-    return gen.head(tokens, temb, gen.grid(*latents.shape[-2:]))
+
+    def after_block(tokens: Tensor, i: int) -> Tensor:
+        if i >= fusion.config.layers:
+            return tokens
+        return fusion[i].listen(tokens, context.rotary, context.keys[i], context.values[i], attend)
+
+    drawn = dit(latents, t, context.learned, after_block)
+    assert drawn is not None  # it was not stopped
+    return drawn
+
+
+def _rotary(config: FusionConfig, positions: Tensor) -> Rotary:
+    return mrope(positions, config.head_dim, config.rope_theta, config.mrope_section)

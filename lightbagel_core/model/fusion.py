@@ -75,12 +75,12 @@ class MultimodalSelfAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
 
-    def und_key_value(self, u: Tensor, rotary: Rotary, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, U, H, D] of und states [B, U, und_dim], in `dtype` (default: that of the states).
+    def und_key_value(self, u: Tensor, rotary: Rotary, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, U, H, D] of und states [B, U, und_dim], in `dtype`.
 
-        The states are normalised first: Qwen's may be larger than half precision holds.
+        The states are normalised in float32 first: Qwen's may be larger than half precision holds.
         """
-        u = self.und_norm(u).to(dtype or u.dtype)
+        u = self.und_norm(u.float()).to(dtype)
         return rotate(self.k_norm(self._heads(self.und_k(u))), rotary), self._heads(self.und_v(u))
 
     def gen_query_key_value(self, g: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:

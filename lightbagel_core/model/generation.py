@@ -5,6 +5,7 @@ Single frames only. A latent is [C, h, w], normalised; patches of p x p latents 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .sequence import Rotary
+
+TABLES = 16  # sizes whose rotary tables are kept
 
 
 def weight_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
@@ -43,14 +46,44 @@ class KeyValueProcessor(WanAttnProcessor):
 
 
 class Generation(nn.Module):
-    """A Wan DiT with its forward pass laid open, so that the fusion can speak after every block."""
+    """A Wan DiT with its forward pass laid open, so that the fusion can speak after every block (see `forward.Dit`)."""
 
     def __init__(self, dit: WanTransformer3DModel) -> None:
         super().__init__()
         self.dit = dit
+        self._rotary: dict[Any, Rotary] = {}
+        self._timed: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
         for block in self.blocks:
             attn: Any = block.attn2
             attn.set_processor(KeyValueProcessor())
+
+    def forward(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        learned: list[Tensor],
+        after_block: Callable[[Tensor, int], Tensor | None],
+    ) -> Tensor | None:
+        """The velocity [B, C, h, w], float32; None where `after_block` stopped the pass.
+
+        Args:
+            latents: [B, C, h, w].
+            t: flow times in 0..1, [B], or [1] for all. The embedding of the very tensor that came last is not made anew.
+            learned: from `learned_context`.
+            after_block: of tokens [B, N, dim] and the block's number the tokens that go on; None stops there.
+        """
+        grid = self.grid(*latents.shape[-2:])
+        tokens = self.embed(latents)
+        if self._timed is None or self._timed[0] is not t:
+            self._timed = t, self.time(t)
+        temb, modulation = self._timed[1]
+        rotary = self.rotary(grid, latents.device)
+        for i, block in enumerate(self.blocks):
+            heard = after_block(block(tokens, learned[i], modulation, rotary), i)
+            if heard is None:
+                return None
+            tokens = heard
+        return self.head(tokens, temb, grid)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -89,10 +122,15 @@ class Generation(nn.Module):
         return tokens.flatten(2).transpose(1, 2).contiguous()
 
     def rotary(self, grid: tuple[int, int], device: torch.device) -> Rotary:
-        """Wan's own rotary tables for an image of (rows, cols) tokens."""
-        sides = (side * self.patch for side in grid)
-        cos, sin = self.dit.rope(torch.empty(1, 1, 1, *sides, device=device))
-        return cos, sin
+        """Wan's own rotary tables for an image of (rows, cols) tokens; they depend on nothing else, and are kept."""
+        at = grid, device, torch.is_inference_mode_enabled()  # tensors of that mode are of no use outside it
+        if at not in self._rotary:
+            if len(self._rotary) == TABLES:
+                self._rotary.clear()
+            sides = (side * self.patch for side in grid)
+            cos, sin = self.dit.rope(torch.empty(1, 1, 1, *sides, device=device))
+            self._rotary[at] = cos, sin
+        return self._rotary[at]
 
     def time(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding [B, dim] and block modulation [B, 6, dim] of flow times t [B] in 0..1, float32."""
@@ -138,3 +176,31 @@ class Generation(nn.Module):
             patches = dit.proj_out(hidden.to(dit.proj_out.weight.dtype)).float()
         p = self.patch
         return rearrange(patches, "b (r c) (p q k) -> b k (r p) (c q)", r=grid[0], c=grid[1], p=p, q=p)
+
+
+class LearnedContext:
+    """What the DiT makes of the learned context (see `Generation.learned_context`), computed once for the weights as
+    they are.
+
+    Adapters (LoRA) may change what their layers compute without a trace in any weight: with them it is computed anew.
+    Changing a weight through `.data` is not noticed: call `forget` afterwards.
+    """
+
+    def __init__(self, gen: Generation, context: nn.Module) -> None:
+        """`context`: the module whose parameter `context` is the learned one."""
+        self.gen, self.owner = gen, context
+        self._made: tuple[Any, list[Tensor], list[Tensor]] | None = None
+
+    def get(self, streamed: bool = False) -> list[Tensor]:
+        """`streamed`: weights come to the device for one use each, and are other tensors at every use."""
+        context: Any = self.owner.context
+        weights = [context, *self.gen.context_weights()]
+        # Tensors made in inference mode count no versions; nor can they be changed outside it.
+        stamp = [] if streamed else [(id(w), None if w.is_inference() else w._version) for w in weights]
+        if self._made is None or self._made[0] != stamp or self.gen.adapted:
+            # The weights are held, so that nothing else can come to have their ids.
+            self._made = stamp, weights, self.gen.learned_context(context.to(self.gen.dtype))
+        return self._made[2]
+
+    def forget(self) -> None:
+        self._made = None

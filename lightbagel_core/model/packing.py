@@ -2,107 +2,117 @@
 
 The branches of guidance differ at the end of their sequences: an edit's negative branch has the same pictures before
 another text. No token sees a later one, so what two samples begin with is the same in both, and is computed once. The
-noised tokens are not constant and not in here.
+noised tokens are not constant and are no part of a pack.
+
+A sample's constant tokens are its *prefix*: its und tokens in order, then its clean tokens in order. In buffers of P
+columns, one row a sample, a prefix stands at the end; what is before a shorter one is never attended to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .sequence import Layout
+from .sequence import TokenLayout
 
 
 @dataclass(frozen=True, eq=False)
 class CleanTokens:
-    """The N tokens of one clean source image.
+    """The N tokens of one clean source image, which several samples may have.
 
-    at: (sample, segment) of its first appearance.
-    own: int64 [N], where they stand among all constant tokens.
-    seen: int64 [S], the constant tokens that each of them attends to, themselves included.
+    content: what its segment holds. key: the contents of all segments up to it; where keys are equal, so are tokens.
+    positions: int64 [3, N].
+    places: (row, first column) of its tokens in the buffers, for each sample that has it.
+    attended: int64 [S], the columns, in the first of these rows, that its tokens attend to, themselves included.
     """
 
-    at: tuple[int, int]
-    own: Tensor
-    seen: Tensor
+    content: Any
+    key: Hashable
+    positions: Tensor
+    attended: Tensor
+    places: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """U und tokens, then the clean tokens of all source images, of B samples whose targets have N tokens.
+    """U distinct und tokens and the clean source images of B samples.
 
-    order: (sample, segment) of the first appearance of each segment with und tokens, in the order of these.
-    positions: int64 [3, U + clean].
-    und_visible: bool [U, U].
-    clean: the source images.
-    prefix: per sample, its constant tokens, int64 [P_b].
-    noised_positions: int64 [3, B, N].
+    contents: what each distinct segment holds, in the order of the und tokens (every segment has some).
+    positions: int64 [3, U]. visible: bool [U, U], who sees whom among the und tokens.
+    und: per sample, which of the U are its own, int64 [U_b], in sequence order.
+    images: the distinct clean images, none before one that it attends to.
+    lengths: per sample, the number of its constant tokens.
+    noised_positions: per sample, int64 [3, N] of its target's tokens.
     """
 
-    order: list[tuple[int, int]]
+    contents: list[Any]
     positions: Tensor
-    und_visible: Tensor
-    clean: list[CleanTokens]
-    prefix: list[Tensor]
-    noised_positions: Tensor
+    visible: Tensor
+    und: list[Tensor]
+    images: list[CleanTokens]
+    lengths: tuple[int, ...]
+    noised_positions: list[Tensor]
 
     @property
-    def und(self) -> int:
-        """U."""
-        return len(self.und_visible)
+    def width(self) -> int:
+        """P, the length of the longest prefix."""
+        return max(self.lengths)
+
+    @property
+    def und_index(self) -> Tensor:
+        """int64 [B, P]: which und token stands in each column of the buffers; 0 where none does."""
+        rows = []
+        for und, length in zip(self.und, self.lengths, strict=True):
+            rows.append(F.pad(und, (self.width - length, length - len(und))))
+        return torch.stack(rows)
 
 
-def pack(layouts: Sequence[Layout], contents: Sequence[Sequence[Hashable]]) -> Pack:
-    """Packs samples.
+def pack(layouts: Sequence[TokenLayout], contents: Sequence[Sequence[Hashable]]) -> Pack:
+    """Packs samples whose last segment is the noised target.
 
     Args:
-        layouts: per sample, the noised target last and of one size for all.
-        contents: per sample, what its segments before the target hold; equal only where the tokens are equal.
+        layouts: one per sample.
+        contents: per sample, what its segments hold, the target's last; equal only where the tokens are equal.
     """
-    order: list[tuple[int, int]] = []
-    und_positions: list[Tensor] = []
-    clean_positions: list[Tensor] = []
-    numbers: dict[Any, tuple[Tensor, Tensor]] = {}  # by all segments up to one: its und and its clean tokens
-    und_of: list[Tensor] = []
-    clean_of: list[Tensor] = []
-    first: list[tuple[int, int, Tensor]] = []
-    u = c = 0
+    distinct: dict[Hashable, Tensor] = {}  # by all segments up to one: the numbers of its und tokens
+    images: dict[Hashable, CleanTokens] = {}
+    held: list[Any] = []
+    positions: list[Tensor] = []
+    und: list[Tensor] = []
+    count = 0
+    lengths = tuple(int((layout.und | (layout.segment != layout.segment[-1])).sum()) for layout in layouts)
+    width = max(lengths)
     for b, (layout, content) in enumerate(zip(layouts, contents, strict=True)):
-        key: Any = None
-        found = []
-        for s, what in enumerate([*content, None]):
-            key = (key, what)
-            if key not in numbers:
-                own = layout.segment == s
-                und = (own & layout.und).nonzero()[:, 0]
-                clean = (own & ~layout.und).nonzero()[:, 0][: 0 if s == len(content) else None]
-                numbers[key] = u + torch.arange(len(und)), c + torch.arange(len(clean))
-                u, c = u + len(und), c + len(clean)
-                order.append((b, s))
-                und_positions.append(layout.positions[:, und])
-                clean_positions.append(layout.positions[:, clean])
-                if len(clean):
-                    first.append((b, s, numbers[key][1]))
-            found.append(numbers[key])
-        und_of.append(torch.cat([und for und, _ in found]))
-        clean_of.append(torch.cat([clean for _, clean in found]))
-    visible = torch.zeros(u, u, dtype=torch.bool)
-    prefix, noised = [], []
-    constant = []  # per sample, where its constant tokens stand in its own sequence, in the order of `prefix`
-    for layout, und, clean in zip(layouts, und_of, clean_of, strict=True):
         target = layout.segment == layout.segment[-1]
-        visible[und[:, None], und] = layout.visible[layout.und][:, layout.und]
-        prefix.append(torch.cat([und, u + clean]))
-        noised.append(layout.positions[:, target & ~layout.und])
-        constant.append(torch.cat([layout.und.nonzero()[:, 0], (~target & ~layout.und).nonzero()[:, 0]]))
-    sources = []
-    for b, s, clean in first:
-        token = ((layouts[b].segment == s) & ~layouts[b].und).nonzero()[0, 0]  # all of an image see the same
-        seen = prefix[b][layouts[b].visible[token, constant[b]]]
-        sources.append(CleanTokens((b, s), u + clean, seen))
-    positions = torch.cat([*und_positions, *clean_positions], dim=1)
-    return Pack(order, positions, visible, sources, prefix, torch.stack(noised, dim=1))
+        clean = ~layout.und & ~target
+        constant = torch.cat([layout.und.nonzero()[:, 0], clean.nonzero()[:, 0]])  # the prefix, in its order
+        key: Hashable = None
+        own = []
+        for s, what in enumerate(content):
+            key = (key, what)
+            inside = layout.segment == s
+            if key not in distinct:
+                tokens = (inside & layout.und).nonzero()[:, 0]
+                distinct[key] = count + torch.arange(len(tokens))
+                count += len(tokens)
+                held.append(what)
+                positions.append(layout.positions[:, tokens])
+            own.append(distinct[key])
+            if (inside & clean).any():
+                first = int((inside & clean).nonzero()[0, 0])  # all tokens of an image see the same
+                columns = width - lengths[b] + torch.arange(lengths[b])
+                if key not in images:
+                    attended = columns[layout.visible[first, constant]]
+                    images[key] = CleanTokens(what, key, layout.positions[:, inside & clean], attended)
+                images[key].places.append((b, int(columns[constant == first])))
+        und.append(torch.cat(own))
+    visible = torch.zeros(count, count, dtype=torch.bool)
+    for layout, mine in zip(layouts, und, strict=True):
+        visible[mine[:, None], mine] = layout.visible[layout.und][:, layout.und]
+    noised = [layout.positions[:, (layout.segment == layout.segment[-1]) & ~layout.und] for layout in layouts]
+    return Pack(held, torch.cat(positions, dim=1), visible, und, list(images.values()), lengths, noised)

@@ -21,6 +21,10 @@ class TextSegment:
 
     length: int
 
+    @property
+    def und_tokens(self) -> int:
+        return self.length
+
 
 @dataclass(frozen=True)
 class ImageSegment:
@@ -34,14 +38,18 @@ class ImageSegment:
     def length(self) -> int:
         return self.rows * self.cols + 2
 
+    @property
+    def und_tokens(self) -> int:
+        """Its markers, and all of a ViT image."""
+        return self.length if self.kind == "vit" else 2
+
 
 Segment = TextSegment | ImageSegment
-SIDES = 64  # tokens on the longer side of a target, at most, where states are computed before its size is known
 Rotary = tuple[Tensor, Tensor]  # cos and sin
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class TokenLayout:
     """Every token of a sample in sequence order, N of them.
 
     positions: int64 [3, N], rows t, h, w.
@@ -74,7 +82,7 @@ def image_positions(start: int, rows: int, cols: int) -> Tensor:
     return torch.cat([torch.full((3, 1), start), grid, torch.full((3, 1), end)], dim=1)
 
 
-def _lay_out(segments: Sequence[Segment]) -> Layout:
+def _lay_out(segments: Sequence[Segment]) -> TokenLayout:
     positions, und, index, causal, noised = [], [], [], [], []
     start = 0
     for number, segment in enumerate(segments):
@@ -99,11 +107,11 @@ def _lay_out(segments: Sequence[Segment]) -> Layout:
     in_order = order[:, None] >= order[None, :]
     inside = same & (in_order | ~torch.tensor(causal)[segment_of][:, None])
     visible = inside | (earlier & ~torch.tensor(noised)[segment_of][None, :])
-    return Layout(torch.cat(positions, dim=1), torch.cat(und), segment_of, visible)
+    return TokenLayout(torch.cat(positions, dim=1), torch.cat(und), segment_of, visible)
 
 
-def lay_out(segments: Sequence[Segment]) -> Layout:
-    """The layout of a list of segments (paper section 3.2; positions as Qwen2.5-VL counts them).
+def lay_out(segments: Sequence[Segment]) -> TokenLayout:
+    """The token layout of a list of segments (paper section 3.2; positions as Qwen2.5-VL counts them).
 
     Raises:
         ValueError: no segment, an empty image, or a noised segment that is not the last.

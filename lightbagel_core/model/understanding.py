@@ -24,8 +24,6 @@ try:  # transformers 5 has two; this one needs no torchvision and resizes the sa
 except ImportError:
     from transformers import Qwen2VLImageProcessor as ImageProcessor
 
-from ..config import CACHES
-
 __all__ = ["ImageProcessor", "Turn", "Understanding", "VitImage"]
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
@@ -211,17 +209,14 @@ class Understanding(nn.Module):
         ends = ends if isinstance(ends, list) else [ends]
         return ids[: next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
 
-    def answers(
-        self, turns: Sequence[Turn], max_new_tokens: int = 128, cache: str = "dynamic", **options: Any
-    ) -> list[str]:
+    def answers(self, turns: Sequence[Turn], max_new_tokens: int = 128, **options: Any) -> list[str]:
         """The stock model's greedy answer to each turn.
 
         In float32 a turn's answer is what it is alone; in fewer bits a batch rounds otherwise.
 
         Args:
-            cache: a key of `CACHES`.
             options: more of the stock `generate`.
         """
-        options |= {"max_new_tokens": max_new_tokens, "do_sample": False, "cache_implementation": CACHES[cache]}
+        options |= {"max_new_tokens": max_new_tokens, "do_sample": False}
         answers = self.answer_ids(turns, **options)
         return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers]

@@ -5,26 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from .guidance import Guidance, combine
+
+Velocity = Callable[[Tensor, float], Tensor]  # of latents x [B, C, h, w] at flow time t
+OnStep = Callable[[int, int, Tensor], bool | None]  # of steps done, all steps, latents; False stops the run
 
 
 class Stopped(Exception):
     """A run was stopped by its callback."""
 
 
-def sample(
-    velocity: Callable[[Tensor, float], Tensor],
-    noise: Tensor,
-    solver: Any,
-    on_step: Callable[[int, int, Tensor], bool | None] | None = None,
-) -> Tensor:
+def draw_noise(shape: tuple[int, ...], seed: int | torch.Generator) -> Tensor:
+    """Float32 noise, drawn on the generator's device, by default the CPU, so that a seed means the same everywhere."""
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def guided(plain: Velocity, together: Velocity, guidance: Guidance, patch: int) -> Velocity:
+    """The guided velocity, from those of one branch alone and of all branches one after the other in a batch."""
+    count = len(guidance.branches)
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        if not guidance.active(t):
+            return plain(x, t)
+        return combine(list(together(x.repeat(count, 1, 1, 1), t).chunk(count)), guidance, patch)
+
+    return velocity
+
+
+def sample(velocity: Velocity, noise: Tensor, solver: Any, on_step: OnStep | None = None) -> Tensor:
     """Integrates `velocity(x, t)` from noise to a picture's latents.
 
     Args:
-        velocity: of latents x [B, C, h, w] at flow time t.
         noise: float32 [B, C, h, w].
         solver: from `make_solver`, fresh.
-        on_step: called with (steps done, all steps, latents); returning False stops the run.
 
     Raises:
         Stopped: `on_step` returned False.

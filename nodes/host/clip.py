@@ -20,9 +20,10 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
-from ...lightbagel_core.model.forward import CleanImage, Part, segment, und_states_for_any_size
+from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import Understanding, VitImage
-from .attach import KEY, Sources, Unheard
+from ...lightbagel_core.model.unsized import und_states_for_any_size
+from .conditioning import KEY, Sources, Unheard, clean_image
 from .image import pictures as image_pictures
 from .recent import Recent
 from .weights import move_buffers
@@ -111,14 +112,14 @@ class TextEncoder(nn.Module):
         pictures = request.pictures
         if pictures.vit is None:
             pictures.vit = self.und.vit_images([images.resized(p, self.config.vit_image) for p in pictures])
-        parts: list[Part] = []
+        sample: list[Content] = []
         for i, image in enumerate(pictures.vit):
-            if request.latents:
-                parts.append(CleanImage(request.latents[i][0, :, 0]))
-            parts.append(image)
-        parts.append(self.und.text_ids(request.text))
-        states = und_states_for_any_size(self.und, parts, patch)
-        sources = Sources(tuple(segment(part, patch) for part in parts), request.latents)
+            sample += [clean_image(request.latents[i]), image] if request.latents else [image]
+        sample.append(tuple(self.und.text_ids(request.text)))
+        states = und_states_for_any_size(self.und, sample, patch)
+        latents = iter(request.latents)
+        contents = (next(latents) if isinstance(content, CleanImage) else content for content in sample)
+        sources = Sources(tuple(segment_of(content, patch) for content in sample), tuple(contents))
         kept = torch.cat(states, dim=-1).to(comfy.model_management.intermediate_device())
         return kept, None, {"model_conds": {KEY: Unheard(sources)}}
 

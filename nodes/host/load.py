@@ -17,8 +17,8 @@ from ...lightbagel_core.files.components import COMPONENTS
 from ...lightbagel_core.files.formats import Opened, open_model
 from ...lightbagel_core.files.precision import FLOAT8
 from ...lightbagel_core.files.tokenizer import find_tokenizer
-from .attach import attach
 from .clip import clip
+from .hooks import attach
 from .wan import fusion_model, wan_model, wan_vae
 from .weights import asked_float8, birthplace, operations, state_of, use_layers
 

@@ -14,8 +14,8 @@ from comfy.patcher_extension import WrappersMP
 
 from ...lightbagel_core.config import SolverName
 from ...lightbagel_core.sampling.guidance import Guidance
-from .attach import KEY
 from .clip import Pictures
+from .conditioning import KEY
 from .image import pictures, sized
 from .pictures import check_vae, condition, encoder_of, latents
 from .sampling import Guider, sampler

@@ -17,7 +17,6 @@ import comfy.ldm.wan.vae2_2
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
-import comfy.ops
 import comfy.sd
 import comfy.supported_models
 import torch

@@ -1,4 +1,4 @@
-"""Pictures to PNG files: whole or not at all."""
+"""PNG files that keep their settings: whole, or a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,31 @@ import pytest
 from PIL import Image
 
 from lightbagel_core.cli.png import write_pngs
+
+
+def test_the_settings_of_each_picture_are_in_its_text(tmp_path):
+    paths = [tmp_path / "a-1.png", tmp_path / "a-2.png"]
+    pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    write_pngs(pictures, paths, {"prompt": "a cat, 猫"})
+    for index, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
+        with Image.open(path) as read:
+            assert read.tobytes() == picture.tobytes()
+            assert json.loads(read.text["lightbagel"]) == {"prompt": "a cat, 猫", "index": index}
+
+
+def test_a_picture_that_a_viewer_has_open_on_windows(tmp_path, monkeypatch):
+    paths = [tmp_path / "a-1.png", tmp_path / "a-2.png"]
+    replace = os.replace
+
+    def denied(source, target):
+        if str(target).endswith("a-2.png"):
+            raise PermissionError(13, "The process cannot access the file", str(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", denied)
+    with pytest.raises(ValueError, match=r"write .*a-2\.png: .*cannot access the file; close what has it open, or"):
+        write_pngs([Image.new("RGB", (4, 4))] * 2, paths, {})
+    assert os.listdir(tmp_path) == ["a-1.png"]
 
 
 def test_a_full_disk_leaves_no_half_file_and_no_half_set(tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def browse(server: Server, size: tuple[int, int] = (1800, 1100), scale: float = 
 def drop(page: Page, workflow: Path) -> None:
     """Drops a file onto the canvas and waits until its nodes are there."""
     page.evaluate("app.graph.clear()")
-    page.evaluate(DROP, [workflow.name, workflow.read_text()])
+    page.evaluate(DROP, [workflow.name, workflow.read_text("utf-8")])
     page.wait_for_function("app.graph.nodes.length > 0")
 
 

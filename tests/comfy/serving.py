@@ -67,7 +67,7 @@ class Server:
 
     def log_text(self) -> str:
         """All the server has said so far."""
-        return Path(self.log.name).read_text()
+        return Path(self.log.name).read_text("utf-8")
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def serve(comfyui: Path, base: Path, *arguments: str, with_pack: bool = True) ->
         "--disable-api-nodes", "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
         "--preview-method", "auto", *arguments,
     ]  # fmt: skip
-    with open(base / "log.txt", "w") as log:
+    with open(base / "log.txt", "w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
         )

@@ -215,7 +215,7 @@ def test_reading_a_checkpoint_copies_no_weights(host):
     model = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float16")[0]
     clip = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="default")[1]
     language = clip.cond_stage_model.und.vlm.model.language_model
-    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "nano/" in line]
+    lines = [line.split() for line in Path("/proc/self/maps").read_text("utf-8").splitlines() if "nano/" in line]
     spans = [[int(end, 16) for end in line[0].split("-")] for line in lines]
     for module in (model.model.diffusion_model, language.layers):
         for name, weight in module.named_parameters():

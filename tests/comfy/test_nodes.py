@@ -192,15 +192,15 @@ def test_checkpoints_are_listed_and_damage_is_named(host, tmp_path):
     folder_paths.add_model_folder_path("lightbagel", str(tmp_path))
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "config.json").write_text("{")
-    (broken / "fusion.safetensors").write_text("{")
+    (broken / "config.json").write_text("{", "utf-8")
+    (broken / "fusion.safetensors").write_text("{", "utf-8")
     (tmp_path / "cut.safetensors").write_bytes(b"\x10")
     (tmp_path / "not a checkpoint").mkdir()
-    (tmp_path / ".half.converting").mkdir()
-    (tmp_path / ".half.converting" / "fusion.safetensors").write_text("{")
+    (tmp_path / ".half.writing").mkdir()
+    (tmp_path / ".half.writing" / "fusion.safetensors").write_text("{", "utf-8")
     names = host.mappings["LightBagelLoader"].define_schema().inputs[0].options
     assert names[0] == "nano (built in)"
-    assert not {"not a checkpoint", ".half.converting"} & set(names)
+    assert not {"not a checkpoint", ".half.writing"} & set(names)
     for name in ("broken", "cut.safetensors"):
         assert name in names
         with pytest.raises(ValueError, match=f"{name}.* is damaged"):

@@ -67,7 +67,7 @@ def test_an_answer_is_no_setting(page: Page):
     assert "LightBagelDescribe" in prompt
     assert [node["widgets_values"] for node in json.loads(saved)["nodes"] if node["type"] == "LightBagelDescribe"] == [
         node["widgets_values"]
-        for node in json.loads((PACK / "workflows" / "describe.json").read_text())["nodes"]
+        for node in json.loads((PACK / "workflows" / "describe.json").read_text("utf-8"))["nodes"]
         if node["type"] == "LightBagelDescribe"
     ]
 

@@ -62,7 +62,7 @@ def test_a_run_computes_constant_things_once(host, loaded, prompts, monkeypatch)
     counted(monkeypatch, calls, type(clip.cond_stage_model), "encode_token_weights", "vlm")
     ksampler(host, model, prompts)
     layers = fusion.config.layers
-    assert calls == {"wan": STEPS, "und": 2 * layers, "gen": STEPS * layers, "vlm": 0}
+    assert calls == {"wan": STEPS, "und": layers, "gen": STEPS * layers, "vlm": 0}
 
 
 @pytest.mark.parametrize("image_guidance", [1.0, 1.5])
@@ -80,8 +80,9 @@ def test_comfyui_leaves_room_for_what_a_run_keeps(host, loaded, monkeypatch, ima
         return total, least
 
     def weigh(*_: Any) -> None:
-        held = model.get_wrappers("diffusion_model", "lightbagel")[0].__self__.kept
-        prefixes = [t for p in held.values() if hasattr(p, "reach") for t in (*p.keys, *p.values)]
+        held = model.get_wrappers("diffusion_model", "lightbagel")[0].__self__.cache.kept
+        contexts = [c for at, made in held.items() if at[0] == "contexts" for c in made.values()]
+        prefixes = [t for c in contexts for t in (*c.keys, *c.values)]
         context = [t for t in held.values() if isinstance(t, torch.Tensor) and t.ndim == 3]  # what it became, too
         storages = [t.untyped_storage() for t in (*prefixes, *context)]
         kept.append(sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
@@ -106,7 +107,7 @@ def test_nothing_of_a_run_is_kept(host, loaded, prompts):
     ksampler(host, model, prompts)
     hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
     assert len(hooks) == 4
-    assert all(not hook.__self__.kept and not hook.__self__.still for hook in hooks)
+    assert all(not hook.__self__.cache.kept and not hook.__self__.cache.still for hook in hooks)
 
 
 def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):

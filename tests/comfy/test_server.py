@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "my checkpoint").symlink_to(PACK / "lightbagel_core" / "nano")
     paths = folder / "extra_model_paths.yaml"
-    paths.write_text(f"mine:\n  base_path: {folder}\n  lightbagel: elsewhere\n")
+    paths.write_text(f"mine:\n  base_path: {folder}\n  lightbagel: elsewhere\n", "utf-8")
     with serve(comfyui(), folder / "base", "--extra-model-paths-config", str(paths)) as running:
         yield running
 
@@ -46,7 +46,7 @@ def prompt(server: Server) -> Any:
     info = server.request("/object_info")
 
     def convert(name: str, **changed: dict[str, Any]) -> dict[str, Any]:
-        nodes = convert_ui_to_api(json.loads((PACK / "workflows" / f"{name}.json").read_text()), info)
+        nodes = convert_ui_to_api(json.loads((PACK / "workflows" / f"{name}.json").read_text("utf-8")), info)
         for node in nodes.values():
             node["inputs"] |= changed.get(node["class_type"], {})
         return nodes
@@ -71,7 +71,7 @@ def test_there_are_workflows_with_pictures_and_notes():
     assert len(WORKFLOWS) == 9
     for workflow in WORKFLOWS:
         assert min(Image.open(workflow.with_suffix(".jpg")).size) >= 300
-        kinds = [node["type"] for node in json.loads(workflow.read_text())["nodes"]]
+        kinds = [node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]]
         assert "MarkdownNote" in kinds
 
 

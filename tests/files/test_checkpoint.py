@@ -79,7 +79,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed(folder):
 def test_bad_configs(folder, text, message):
     (folder / "config.json").unlink()
     if text is not None:
-        (folder / "config.json").write_text(text)
+        (folder / "config.json").write_text(text, "utf-8")
     with pytest.raises(ValueError, match=message):
         LightBagel.from_pretrained(folder, "cpu")
 
@@ -90,12 +90,12 @@ def test_no_folder(tmp_path):
 
 
 def test_saving_never_overwrites_other_files(tmp_path):
-    (tmp_path / "letter.txt").write_text("dear")
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "letter.txt").write_text("dear", "utf-8")
+    (tmp_path / "config.json").write_text("{}", "utf-8")
     for target in (tmp_path, tmp_path / "letter.txt"):
         with pytest.raises(ValueError, match=r"not a LightBagel checkpoint \(letter.txt\)"):
             make_tiny().save_pretrained(target)
-    assert (tmp_path / "letter.txt").read_text() == "dear"
+    assert (tmp_path / "letter.txt").read_text("utf-8") == "dear"
 
 
 def test_a_failed_replacement_leaves_the_old_checkpoint(folder, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_failed_replacement_leaves_the_old_checkpoint(folder, monkeypatch):
     rename = Path.rename
 
     def fails(self, target):
-        if self.name == "new":
+        if self.name == ".tiny.writing":
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
@@ -145,9 +145,9 @@ def test_saving_over_a_checkpoint_replaces_it_whole(folder, monkeypatch):
     ],
 )
 def test_configs_that_contradict_themselves(folder, key, value, message):
-    data = json.loads((folder / "config.json").read_text())
+    data = json.loads((folder / "config.json").read_text("utf-8"))
     data[key] |= value
-    (folder / "config.json").write_text(json.dumps(data))
+    (folder / "config.json").write_text(json.dumps(data), "utf-8")
     with pytest.raises(ValueError, match=message):
         LightBagel.from_pretrained(folder, "cpu")
 

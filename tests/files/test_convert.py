@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import forked
 import pytest
@@ -20,8 +20,9 @@ from tiny import make_tiny, tiny_config
 from lightbagel_core.cli.commands import main
 from lightbagel_core.files import convert as module
 from lightbagel_core.files import tensor_files as stored
+from lightbagel_core.files import writer
 from lightbagel_core.files.components import COMPONENTS
-from lightbagel_core.files.convert import convert
+from lightbagel_core.files.convert import convert, told_apart
 from lightbagel_core.files.formats import Opened, open_model
 from lightbagel_core.files.precision import MODES
 from lightbagel_core.pipeline import LightBagel
@@ -37,7 +38,7 @@ def places(tmp_path_factory) -> dict[str, Path]:
     save_sharded(authors({part: m.state_dict() for part, m in modules.items()}), folder / "authors", "ema")
     model.vae.save_pretrained(folder / "vae")
     model.und.tokenizer.save_pretrained(folder / "authors")
-    (folder / "tiny.json").write_text(json.dumps(tiny_config().to_dict()))
+    (folder / "tiny.json").write_text(json.dumps(tiny_config().to_dict()), "utf-8")
     model.und.vlm.save_pretrained(folder / "qwen")
     scaled = float8_scaled({qwen_release(n): t for n, t in model.und.vlm.state_dict().items()}, in_blocks)
     save(scaled, folder / "qwen_fp8.safetensors")
@@ -102,10 +103,9 @@ def dtype_of_und(dtype: torch.dtype) -> torch.dtype:
 def test_the_folder_says_what_it_is(places, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "new"), *options(places), "--shard-size", "0.0002", "--quiet"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'new'}\n"
-    config = json.loads((tmp_path / "new" / "config.json").read_text())
-    for file in [*places["authors"].glob("*.safetensors"), *places["vae"].glob("*.safetensors")]:
-        place = file.relative_to(places["authors"].parent).as_posix()
-        assert config["metadata"]["sources"][place] == hashlib.sha256(file.read_bytes()).hexdigest()
+    config = json.loads((tmp_path / "new" / "config.json").read_text("utf-8"))
+    files = [*places["authors"].glob("*.safetensors"), *places["vae"].glob("*.safetensors")]
+    assert config["metadata"]["sources"] == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     shards = list((tmp_path / "new").glob("*.safetensors"))
     assert len(shards) > 8
     for shard in shards:
@@ -117,6 +117,14 @@ def test_the_folder_says_what_it_is(places, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "files in " in text
     assert "sources: " in text
+
+
+def test_sources_are_told_apart_by_as_little_of_their_paths_as_is_needed():
+    """On several drives, too, which have no path in common."""
+    files = ["C:/anna/wan/model.safetensors", "D:/models/qwen/model.safetensors", "D:/models/vae.safetensors"]
+    names = told_apart([PureWindowsPath(file) for file in files])
+    assert list(names.values()) == ["wan/model.safetensors", "qwen/model.safetensors", "vae.safetensors"]
+    assert list(told_apart([Path("a/b"), Path("/x/a/b")]).values()) == ["a/b", "x/a/b"]
 
 
 def test_some_parts_alone(places, tmp_path, capsys):
@@ -155,28 +163,28 @@ def test_nothing_is_overwritten(places, tmp_path, capsys):
 
 
 def test_two_at_once_are_one_too_many(places, tmp_path):
-    with FileLock(tmp_path / ".new.converting.lock"), pytest.raises(ValueError, match="another conversion is writing"):
+    with FileLock(tmp_path / ".new.writing.lock"), pytest.raises(ValueError, match="another process is writing"):
         convert(source(places), tmp_path / "new", progress=False)
     convert(source(places), tmp_path / "new", progress=False)
 
 
 def test_too_small_a_disk_is_said_before_anything_is_written(places, tmp_path, monkeypatch):
-    usage = module.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = writer.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(ValueError, match=r"new needs 0\.0 GB, 0\.0 GB are free there"):
         convert(source(places), tmp_path / "new", progress=False)
     assert not list(tmp_path.rglob("*.safetensors*"))
 
 
 def test_a_full_disk_leaves_nothing_under_the_name(places, tmp_path, monkeypatch):
-    write = module.write
+    write = writer.write
 
     def full(file, *rest):
         if file.name.startswith("understanding"):
             raise OSError(28, "No space left on device")
         write(file, *rest)
 
-    monkeypatch.setattr(module, "write", full)
+    monkeypatch.setattr(writer, "write", full)
     with pytest.raises(ValueError, match=r"could not write .*No space left"):
         convert(source(places), tmp_path / "new", progress=False)
     assert not (tmp_path / "new").exists()
@@ -188,6 +196,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import lightbagel_core.files.convert as module
+import lightbagel_core.files.writer as writer
 from lightbagel_core.cli.commands import main
 
 after, count = int(sys.argv[1]), 0
@@ -201,11 +210,12 @@ def step(act):
         return act(*args, **kwargs)
     return watched
 
-module.write = step(module.write)
+writer.write = step(writer.write)
 module.pieces = (lambda pieces: lambda *args: map(step(lambda x: x), pieces(*args)))(module.pieces)
-module.os.replace = step(os.replace)
-Path.rename, Path.unlink, Path.write_text = map(step, (Path.rename, Path.unlink, Path.write_text))
-module.save_tokenizer = step(module.save_tokenizer)
+writer.os.replace = step(os.replace)
+for name in ('rename', 'unlink', 'write_text', 'write_bytes', 'mkdir'):
+    setattr(Path, name, step(getattr(Path, name)))
+writer.save_tokenizer = step(writer.save_tokenizer)
 code = main(sys.argv[2:])
 print("steps:", count)
 sys.exit(code)
@@ -243,12 +253,12 @@ def test_killed_at_any_moment_there_is_the_whole_folder_or_none(places, tmp_path
     if not out.exists():
         assert process(0, [*command, str(out)]).returncode == 0
     assert digest(out) == digest(good)
-    assert [path.name for path in out.parent.iterdir() if not path.name.startswith(".new.converting")] == ["new"]
+    assert [path.name for path in out.parent.iterdir() if not path.name.startswith(".new.writing")] == ["new"]
 
 
 def test_it_goes_on_where_it_stopped_and_only_there(places, tmp_path, monkeypatch):
     written = []
-    write = module.write
+    write = writer.write
 
     def counted(file, *rest):
         if len(written) == 4:
@@ -256,11 +266,11 @@ def test_it_goes_on_where_it_stopped_and_only_there(places, tmp_path, monkeypatc
         written.append(file.name)
         write(file, *rest)
 
-    monkeypatch.setattr(module, "write", counted)
+    monkeypatch.setattr(writer, "write", counted)
     with pytest.raises(KeyboardInterrupt):
         convert(source(places), tmp_path / "new", None, SHARD, progress=False)
     first = list(written)
-    monkeypatch.setattr(module, "write", lambda file, *rest: (written.append(file.name), write(file, *rest)))
+    monkeypatch.setattr(writer, "write", lambda file, *rest: (written.append(file.name), write(file, *rest)))
     convert(source(places), tmp_path / "new", None, SHARD, progress=False)
     assert len(written) == len(set(written)) > len(first) == 4
     assert same(weights(tmp_path / "new", None), weights(source(places), None))
@@ -268,15 +278,15 @@ def test_it_goes_on_where_it_stopped_and_only_there(places, tmp_path, monkeypatc
 
 def test_another_source_or_dtype_begins_anew(places, tmp_path, monkeypatch):
     """What an abandoned conversion of something else has left is not mixed in."""
-    write = module.write
+    write = writer.write
 
     def stops(file, *rest):
         write(file, *rest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "write", stops)
+    monkeypatch.setattr(writer, "write", stops)
     with pytest.raises(KeyboardInterrupt):
         convert(source(places), tmp_path / "new", torch.bfloat16, progress=False)
-    monkeypatch.setattr(module, "write", write)
+    monkeypatch.setattr(writer, "write", write)
     convert(source(places), tmp_path / "new", torch.float32, progress=False)
     assert same(weights(tmp_path / "new", None), weights(source(places), None))

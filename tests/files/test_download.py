@@ -356,7 +356,7 @@ def test_a_disk_that_fills_up_is_readable(hub, models):
 
 def test_trouble_with_the_disk_is_readable(hub, models):
     hub.files[f"{OWN}:vae/a.safetensors"] = b"a"
-    (models / "vae").write_text("no folder")
+    (models / "vae").write_text("no folder", "utf-8")
     ((said,), _) = run(hub, models, [f"{OWN}:vae/a.safetensors"])
     assert said == f"refused: could not fetch vae/a.safetensors of {OWN}: File exists: {models / 'vae'}"
 

@@ -53,7 +53,7 @@ def base(model, tmp_path_factory) -> dict[str, Path]:
     model.gen.dit.save_pretrained(folder / "wan" / "transformer", max_shard_size="200KB")
     model.vae.save_pretrained(folder / "wan" / "vae")
     save(model.fusion.state_dict(), folder / "fusion.safetensors")
-    (folder / "tiny.json").write_text(json.dumps(tiny_config().to_dict()))
+    (folder / "tiny.json").write_text(json.dumps(tiny_config().to_dict()), "utf-8")
     return {
         "understanding": folder / "qwen",
         "generation": folder / "wan",
@@ -233,21 +233,21 @@ def test_a_tensor_that_stands_there_twice_under_two_names_is_refused(base, state
 
 def test_no_file_of_a_model_can_bring_in_code(base, tmp_path, monkeypatch):
     """Neither a config that names an attention from a hub nor a tokenizer with a class of its own."""
-    data = json.loads(base["config"].read_text())
+    data = json.loads(base["config"].read_text("utf-8"))
     for where in (data["understanding"], data["understanding"]["text_config"]):
         for key in ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config"):
             where[key] = "kernels-community/flash-attn"
-            (tmp_path / "config.json").write_text(json.dumps(data))
+            (tmp_path / "config.json").write_text(json.dumps(data), "utf-8")
             with pytest.raises(ValueError, match=f"must not say {key}"):
                 read_config(tmp_path / "config.json")
             del where[key]
     folder = tmp_path / "tokenizer"
     folder.mkdir()
-    (folder / "vocab.json").write_text(json.dumps({"a": 0, "<|im_start|>": 1}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "evil.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\nclass Evil: pass\n")
+    (folder / "vocab.json").write_text(json.dumps({"a": 0, "<|im_start|>": 1}), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\nclass Evil: pass\n", "utf-8")
     settings = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     monkeypatch.setattr("builtins.input", lambda *_: "y")  # what transformers asks when it may run such code
     with contextlib.suppress(ValueError):
         open_tokenizer(folder)

@@ -28,13 +28,13 @@ def cases(request) -> int:
 def held() -> tuple[int, int]:
     """(open files, mappings of safetensors files) of this process."""
     gc.collect()
-    maps = sum(".safetensors" in line for line in Path("/proc/self/maps").read_text().splitlines())
+    maps = sum(".safetensors" in line for line in Path("/proc/self/maps").read_text("utf-8").splitlines())
     return len(os.listdir("/proc/self/fd")), maps
 
 
 def own_memory() -> int:
     """Bytes that are this process's own."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
@@ -165,6 +165,8 @@ def test_absurd_headers(whole, tmp_path, cases):
         "part\n.safetensors",
         "~/part.safetensors",
         "file:///etc/passwd",
+        "part.safetensors:stream",
+        "nul.safetensors",
         "evil.pt",
         "evil.bin",
         3,
@@ -179,7 +181,7 @@ def test_indexes_that_point_elsewhere(tmp_path, shard):
     folder = tmp_path / "model"
     save({"x": torch.ones(1)}, folder / "part.safetensors")
     index = folder / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"x": shard}}))
+    index.write_text(json.dumps({"weight_map": {"x": shard}}), "utf-8")
     assert refused_or_sound_index(index)
 
 
@@ -218,7 +220,7 @@ def test_damaged_indexes(tmp_path, text):
     for name in ("part", "twin"):
         save({"x": torch.ones(1)}, tmp_path / f"{name}.safetensors")
     index = tmp_path / "model.safetensors.index.json"
-    index.write_text(text)
+    index.write_text(text, "utf-8")
     assert refused_or_sound_index(index)
 
 
@@ -230,7 +232,7 @@ def test_ten_thousand_shards(tmp_path, there):
         for name in names:
             (tmp_path / name).write_bytes(small)
     index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {f"x{i}": name for i, name in enumerate(names)}}))
+    index.write_text(json.dumps({"weight_map": {f"x{i}": name for i, name in enumerate(names)}}), "utf-8")
     with pytest.raises(ValueError, match="names 10000 files; no model here has more than 1000"):
         read_any(index)
 

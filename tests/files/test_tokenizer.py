@@ -30,7 +30,7 @@ def test_a_missing_tokenizer_file_is_named(folder, file, message):
 
 @pytest.mark.parametrize("text", ["", "{}", '{"model": 3}'])
 def test_a_damaged_tokenizer_is_named(folder, text):
-    (folder / "tokenizer.json").write_text(text)
+    (folder / "tokenizer.json").write_text(text, "utf-8")
     with pytest.raises(ValueError, match=r"tokenizer\.json holds no tokenizer"):
         LightBagel.from_pretrained(folder, "cpu")
 

@@ -57,7 +57,9 @@ def test_the_vlm_can_be_given_up_before_denoising(saved, read):
     assert present(model) == {"understanding", "generation", "fusion"}
     model.release("understanding")
     assert present(model) == {"generation", "fusion"}
-    assert not any("understanding.safetensors" in line for line in Path("/proc/self/maps").read_text().splitlines())
+    assert not any(
+        "understanding.safetensors" in line for line in Path("/proc/self/maps").read_text("utf-8").splitlines()
+    )
     velocity = model.velocity(model.noise(1, 96, 64, 0), 0.5, context)
     assert torch.isfinite(velocity).all()
     model.describe(PICTURE, max_new_tokens=2)  # comes back by itself
@@ -68,7 +70,7 @@ def test_without_conversion_a_weight_is_its_place_in_the_file(saved):
     """No second copy: on the CPU nothing but what is computed in another dtype is the process's own memory."""
     model = LightBagel.from_pretrained(saved, "cpu")
     model.need(*COMPONENTS)
-    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(saved) in line]
+    lines = [line.split() for line in Path("/proc/self/maps").read_text("utf-8").splitlines() if str(saved) in line]
     spans = [[int(end, 16) for end in line[0].split("-")] for line in lines]
     for name, module in modules(model).items():
         for key, weight in module.named_parameters():

@@ -10,7 +10,7 @@ import torch
 from scenes import noise_picture
 from tiny import make_tiny, whole
 
-from lightbagel_core.model.forward import at_size, layout_of, packed, und_states, und_states_for_any_size
+from lightbagel_core.model.forward import pack_samples, und_states
 
 WIDTH, HEIGHT = 96, 64
 
@@ -112,7 +112,7 @@ def test_zero_output_projection_is_the_plain_wan_transformer(threads):
 
 def test_und_states_are_the_stock_models_on_text_and_ignore_the_gen_stream(tiny):
     ids = tiny.text("a red circle left of a blue square")
-    states = und_states(tiny.und, [[ids]], packed([[ids]], [layout_of([ids], 2, (2, 3))]))
+    states = und_states(tiny.und, pack_samples([[ids]], 2, (2, 3)))
     stock = tiny.und.vlm.model.language_model
     seen: list[torch.Tensor] = []
     hooks = [layer.register_forward_hook(lambda m, a, out: seen.append(out)) for layer in stock.layers]
@@ -173,14 +173,3 @@ def test_source_latents_reach_the_velocity(tiny):
     b[0].latents.add_(0.1)
     one, two = (tiny.velocity(latents(), 0.7, tiny.encode([p], WIDTH, HEIGHT)) for p in (a, b))
     assert oracle.relative(one, two) > 1e-4
-
-
-@pytest.mark.parametrize("target", [(2, 3), (1, 1), (5, 2)])
-def test_states_for_any_size_are_those_of_each_size(tiny, target):
-    """Computed before a size is known, they equal what a run of that size computes; so do the runs that read them."""
-    parts = [tiny.clean(noise_picture(1)), tiny.vit(noise_picture(1)), tiny.text("make the circle blue")]
-    expected = und_states(tiny.und, [parts], packed([parts], [layout_of(parts, 2, target)]))
-    for any_size, state in zip(und_states_for_any_size(tiny.und, parts, 2), expected, strict=True):
-        torch.testing.assert_close(at_size(any_size[0], target), state, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="at most 64 tokens"):
-        at_size(any_size[0], (65, 1))

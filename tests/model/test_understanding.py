@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,7 @@ from scenes import noise_picture, one_thing
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
-from benchmarks.describe import StockProcessor, measured, random_weights, turns_of, ways
-from benchmarks.timing import table
-from lightbagel_core.config import CACHES, PUBLISHED
-from lightbagel_core.files.formats import read_config
+from benchmarks.describe import StockProcessor
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]
 
@@ -107,39 +103,6 @@ def test_a_batch_is_one_run_of_the_stock_model(tiny, count):
     for hook in hooks:
         hook.remove()
     assert calls == {"visual": 1, "language_model": 7}  # all of the input at once, then a token at a time
-
-
-def test_the_benchmark_compares_like_with_like(monkeypatch):
-    """On a small model of the published kind: Qwen's markers, random weights, every way writes the same."""
-    config = read_config(PUBLISHED)
-    parts = {**config.understanding}
-    parts["text_config"] |= {"hidden_size": 128, "intermediate_size": 64, "num_hidden_layers": 2}
-    parts["text_config"] |= {"num_attention_heads": 1, "num_key_value_heads": 1}
-    parts["vision_config"] |= {"hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "depth": 2}
-    parts["vision_config"] |= {"fullatt_block_indexes": [1], "out_hidden_size": 128}
-    fusion = replace(config.fusion, und_layers=2, und_dim=128)
-    und = random_weights(replace(config, understanding=parts, fusion=fusion), torch.device("cpu"))
-    und.vlm.float()  # which a CPU computes sooner
-    turns = turns_of(2, 56)
-    written = []
-
-    def generate(**inputs):
-        output = stock(**inputs)
-        written.append(output[:, inputs["input_ids"].shape[1] :].tolist())
-        return output
-
-    stock = und.vlm.generate
-    monkeypatch.setattr(und.vlm, "generate", generate)
-    for way in ways(und, turns, "dynamic", 3).values():
-        way()
-    assert [[len(ids) for ids in batch] for batch in written] == [[3, 3]] * 3
-    assert written[0] == written[1] == written[2]
-
-
-def test_the_benchmark_measures_each_batch_with_each_cache(tiny):
-    rows = list(measured(tiny.und, side=56, tokens=2, rounds=1, batches=[1, 2]))
-    assert [(row["pictures"], row["cache"]) for row in rows] == [(i, cache) for i in (1, 2) for cache in CACHES]
-    assert len(table(rows).splitlines()) == len(rows[0])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -19,17 +19,16 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
 from ...config import FusionConfig
-from ...model.attention import SDPA
-from ...model.forward import CleanImage, Part, layout_of, packed, prefix, und_states, velocity
+from ...model.forward import CleanImage, Content, EncodedSegment, pack_samples, segment_of, und_states
 from ...model.fusion import FusionStack
 from ...model.generation import Generation
-from ...model.packing import pack
-from ...model.sequence import Layout
+from ...model.sequence import ImageSegment, TokenLayout, lay_out
 from ...model.understanding import Understanding
 from ...model.vae import encode
 from ...pipeline import LightBagel
-from ...sampling.schedule import add_noise, training_time
+from ..dropout import SegmentDropout
 from ..loop import Recipe, Training
+from ..loss import flow_matching_errors
 from .vae_recipe import to_pixels
 from .vlm_recipe import GRID, PATCH, vit_picture
 from .vlm_recipe import config as vlm_config
@@ -53,7 +52,7 @@ CONFIG: dict[str, Any] = {
 RECIPE = Recipe(steps=21000, lr=1.4e-3, warmup=300)
 BATCH = 64
 EDITS = 0.6  # share of samples that are edits
-DROP_TEXT, DROP_CLEAN, DROP_VIT = 0.1, 0.1, 0.3  # the paper drops 0.5 of ViT segments; edits here lean on them more
+DROPOUT = SegmentDropout(vit=0.3)  # the paper drops 0.5 of ViT segments; edits here lean on them more
 CHUNK, CHUNKS, RENEW = 512, 16, 200  # samples a chunk, chunks in the pool, steps after which the oldest is replaced
 
 
@@ -77,9 +76,8 @@ def fusion_config(und: Understanding) -> FusionConfig:
 class Sample:
     """One training sample with everything frozen already computed."""
 
-    layout: Layout
-    states: Tensor  # [depth, U, hidden], bfloat16
-    clean: list[Tensor]  # the source's latents [48, 8, 8], if kept
+    layout: TokenLayout
+    segments: list[EncodedSegment]  # the target's markers last; states in bfloat16
     target: Tensor  # latents [48, 8, 8]
     edit: bool
 
@@ -98,9 +96,9 @@ def keep(rng: np.random.Generator, edit: bool) -> tuple[bool, bool, str | None]:
     Each whole segment is dropped independently. Half of the dropped texts become the empty prompt, which is what
     guidance asks for when drawing.
     """
-    clean = edit and rng.random() >= DROP_CLEAN
-    vit = edit and rng.random() >= DROP_VIT
-    if rng.random() >= DROP_TEXT:
+    clean = edit and DROPOUT.keeps("clean", rng)
+    vit = edit and DROPOUT.keeps("vit", rng)
+    if DROPOUT.keeps("text", rng):
         return clean, vit, "full"
     return clean, vit, "empty" if rng.random() < 0.5 else None
 
@@ -115,9 +113,9 @@ def make_chunk(und: Understanding, vae: AutoencoderKLWan, seed: int, number: int
     latents = torch.cat([encode(vae, part) for part in pixels.split(32)])
     targets, sources = latents[:CHUNK], iter(latents[CHUNK:])
     vit = iter(und.vit_images([vit_picture(s) for s, _, _ in drawn if s is not None]))
-    parts_of: list[list[Part]] = []
+    parts_of: list[list[Content]] = []
     for source, text, _ in drawn:
-        parts: list[Part] = []
+        parts: list[Content] = []
         keep_clean, keep_vit, keep_text = keep(rng, source is not None)
         if source is not None:
             clean, seen = CleanImage(next(sources)), next(vit)
@@ -125,17 +123,18 @@ def make_chunk(und: Understanding, vae: AutoencoderKLWan, seed: int, number: int
         if keep_text is not None:
             parts.append(und.text_ids(text if keep_text == "full" else ""))
         parts_of.append(parts)
-    layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in parts_of]
     samples = []
     for start in range(0, CHUNK, 16):
         part = slice(start, start + 16)
-        tokens = packed(parts_of[part], layouts[part])
-        states = torch.stack(und_states(und, parts_of[part], tokens)).bfloat16()
-        rows = zip(layouts[part], parts_of[part], tokens.prefix, targets[part], drawn[part], strict=True)
-        for layout, parts, at, target, (source, _, _) in rows:
-            kept = states[:, at[at < tokens.und]]
-            clean_latents = [p.latents for p in parts if isinstance(p, CleanImage)]
-            samples.append(Sample(layout, kept, clean_latents, target, source is not None))
+        tokens = pack_samples(parts_of[part], PATCH, (GRID, GRID))
+        states = torch.stack(und_states(und, tokens)).bfloat16()
+        rows = zip(tokens.und, parts_of[part], targets[part], drawn[part], strict=True)
+        for own, parts, target, (source, _, _) in rows:
+            segments = [*(segment_of(content, PATCH) for content in parts), ImageSegment("noised", GRID, GRID)]
+            read = states[:, own].split([segment.und_tokens for segment in segments], dim=1)
+            held = [content.latents if isinstance(content, CleanImage) else None for content in [*parts, None]]
+            encoded = [EncodedSegment(object(), *pair) for pair in zip(read, held, strict=True)]
+            samples.append(Sample(lay_out(segments), encoded, target, source is not None))
     return samples
 
 
@@ -160,20 +159,11 @@ class Pool:
 def loss(
     gen: Generation, fusion: FusionStack, samples: list[Sample], generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
-    """Mean squared error of the velocity on the noised tokens (paper eq. 3)."""
+    """(the mean of the samples' errors, that of drawings and of edits apart)."""
     device = fusion.context.device
-    contents = [[(b, s) for s in range(int(sample.layout.segment[-1]))] for b, sample in enumerate(samples)]
-    tokens = pack([sample.layout for sample in samples], contents)
-    kept = (samples[b].states[:, samples[b].layout.segment[samples[b].layout.und] == s] for b, s in tokens.order)
-    by_layer = list(torch.cat(list(kept), dim=1).float().to(device))
-    clean = [samples[image.at[0]].clean[0].to(device) for image in tokens.clean]
-    learned = gen.learned_context(fusion.context)
-    context = prefix(gen, fusion, tokens, (GRID, GRID), by_layer, clean, learned, SDPA)
-    x = torch.stack([s.target for s in samples]).to(device)
-    noise = torch.randn(x.shape, generator=generator, device=device)
-    t = training_time(torch.randn(len(x), generator=generator, device=device))
-    drawn = velocity(gen, fusion, add_noise(x, noise, t), t, context, SDPA)
-    error = (drawn - (noise - x)).square().mean((1, 2, 3))
+    targets = torch.stack([sample.target for sample in samples]).to(device)
+    layouts, segments = [s.layout for s in samples], [s.segments for s in samples]
+    error = flow_matching_errors(gen, fusion, layouts, segments, targets, generator)
     edit = torch.tensor([s.edit for s in samples], device=device)
     figures = {"draw": round(error[~edit].mean().item(), 4), "edit": round(error[edit].mean().item(), 4)}
     return error.mean(), figures

@@ -25,7 +25,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from ...model.forward import CleanImage, Part, layout_of, packed, und_states
+from ...model.forward import CleanImage, Content, pack_samples, und_states
 from ...model.understanding import ImageProcessor, Understanding
 from ...pipeline import LightBagel
 from ..loop import Recipe, Training
@@ -311,14 +311,13 @@ def loss(
     seen = heads.vit_loss(torch.stack([image.features for image in images]), pictures)
     supply = iter(images)
     unread = CleanImage(torch.empty(48, PATCH * GRID, PATCH * GRID))  # only its markers pass through the VLM
-    samples: list[list[Part]] = [
+    samples: list[list[Content]] = [
         [next(supply) if p == "vit" else unread if p == "clean" else p for p in parts] for parts, _, _ in drawn
     ]
-    layouts = [layout_of(parts, PATCH, (GRID, GRID)) for parts in samples]
-    tokens = packed(samples, layouts)
-    states = und_states(und, samples, tokens)
+    tokens = pack_samples(samples, PATCH, (GRID, GRID))
+    states = und_states(und, tokens)
     # A sample's last three und tokens: the instruction's <|im_end|>, the target's two markers.
-    end, marker = (torch.tensor([int(at[at < tokens.und][i]) for at in tokens.prefix]) for i in (-3, -2))
+    end, marker = (torch.tensor([int(own[i]) for own in tokens.und]) for i in (-3, -2))
     told = heads.marker([s[marker] for s in states], torch.tensor([scene_code(t) for *_, t in drawn]).to(und.device))
     changes = torch.tensor([meant(s, t) for _, s, t in drawn], device=und.device)
     asked = asked + heads.meant([s[end] for s in states], changes)

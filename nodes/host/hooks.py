@@ -1,0 +1,187 @@
+"""The fusion stack attached to ComfyUI's own Wan model, through its patch and wrapper hooks.
+
+Nothing of Wan is subclassed or forked, and nothing of the model is computed here: the core's `encode` and `velocity` do
+that, with ComfyUI's Wan as their DiT. Four hooks lead there:
+
+- PREPARE_SAMPLING has ComfyUI leave room for what a run keeps;
+- OUTER_SAMPLE opens a run: what stays constant over it is kept until it ends (see `RunCache`);
+- CALC_COND_BATCH makes the conditions batchable: prompts of different lengths may share one forward;
+- DIFFUSION_MODEL computes a step: the core's `velocity`, and when a run first needs it the core's `encode`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_sampling
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...lightbagel_core.model.forward import Context, encode, known_states, velocity
+from ...lightbagel_core.model.fusion import FusionStack
+from ...lightbagel_core.model.packing import pack
+from ...lightbagel_core.model.sequence import ImageSegment, lay_out
+from ...lightbagel_core.model.unsized import SIDES, at_size
+from .conditioning import KEY, Row, Rows, checked, clean_image
+from .run_cache import RunCache, layers_of_context
+from .wan_adapter import Wan, attention
+
+
+class Fused:
+    """The hooks of one attached fusion stack."""
+
+    def __init__(self, fusion: FusionStack, compute: torch.dtype) -> None:
+        """`compute`: what the stack computes in; Wan's own dtype, unless somebody changes that later."""
+        self.fusion, self.compute, self.cache = fusion, compute, RunCache()
+
+    def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        # LoRAs that hooks switch on and off during the run change what Wan makes of the learned context.
+        constant = not getattr(executor.class_obj.model_patcher, "hook_patches", None)
+        with self.cache.run(constant):
+            return executor(*args, **kwargs)
+
+    def prepare_sampling(
+        self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Has ComfyUI leave room for the run's keys and values, which it cannot know of."""
+        base = model.model
+        room = self.kept_bytes(conds, noise_shape, base.diffusion_model)
+        estimate, others = base.memory_required, vars(base).get("memory_required")
+        base.memory_required = lambda *a, **k: estimate(*a, **k) + room
+        try:
+            return executor(model, noise_shape, conds, *args, **kwargs)
+        finally:
+            del base.memory_required
+            if others is not None:
+                base.memory_required = others
+
+    def kept_bytes(self, conds: Any, noise_shape: Any, wan: Any) -> int:
+        """Bytes of the keys and values of a run: of all its samples, which may share a batch and then are equally long,
+        and of the learned context.
+        """
+        config, patch, longest, samples = self.fusion.config, wan.patch_size[-1], 0, 0
+        for cond in (c for each in conds.values() for c in each or ()):
+            beside = cond.get("model_conds", {}).get(KEY)
+            if beside is None or cond.get("cross_attn") is None:
+                continue
+            sources = sum(x.shape[-2] * x.shape[-1] // patch**2 for x in beside.cond.latents)
+            longest = max(longest, cond["cross_attn"].shape[1] - 2 * SIDES + 2 + sources)
+            samples += noise_shape[0]
+        target = -(-noise_shape[-2] // patch) * -(-noise_shape[-1] // patch)
+        attended = 2 * config.layers * samples * (longest + target) * config.heads * config.head_dim
+        context = config.context_len * (config.context_dim + (len(layers_of_context(wan)) * wan.dim))
+        return (attended + context) * self.compute.itemsize
+
+    def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any) -> Any:
+        return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args)
+
+    def batchable(self, cond: dict[str, Any], model: Any) -> dict[str, Any]:
+        """A condition with its samples as `Rows` in place of what Wan would read from it.
+
+        All is read from `model_conds`: of the conditions ComfyUI makes where an area is set, only those are their own.
+        """
+        conds = cond["model_conds"]
+        if isinstance(conds.get(KEY), Rows):
+            return cond
+        sources, states = checked(conds, self.fusion.config)
+
+        def normalised(latents: Tensor) -> Any:
+            return self.cache.once(("latents", latents), lambda: clean_image(model.process_latent_in(latents)))
+
+        contents = tuple(normalised(x) if isinstance(x, Tensor) else x for x in sources.contents)
+        rows = tuple(Row(row, sources.segments, contents) for row in states)
+        # A mask is for the sampler. Wan2.2 would scale time by it frame by frame: right for video, not for a picture.
+        kept = {k: v for k, v in conds.items() if k not in ("c_crossattn", "denoise_mask")}
+        cond["model_conds"] = {**kept, KEY: Rows(rows)}  # once a run: ComfyUI made this dictionary for it
+        return cond
+
+    def diffusion_model(
+        self,
+        executor: Any,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None,
+        clip_fea: Any = None,
+        time_dim_concat: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        rows: tuple[Row, ...] = kwargs.pop(KEY)
+        if x.shape[2] != 1:
+            raise ValueError(f"LightBagel draws single images; this latent has {x.shape[2]} frames")
+        wan = Wan(executor, dict(transformer_options or {}), self.compute)
+        with self.cache.covering(wan.model):
+            constant = self.context(wan, rows, x)
+            dit = wan.drawing(clip_fea, time_dim_concat, **kwargs)
+            return velocity(dit, self.fusion, x, timestep, constant, attention(wan.options))
+
+    @torch.compiler.disable  # computed once a run: compiling it would cost more than it saves
+    def context(self, wan: Wan, rows: tuple[Row, ...], x: Tensor) -> Context:
+        """The context of a forward's rows: of those that an earlier forward of the run had, their rows of its context."""
+        patch = wan.model.patch_size[-1]
+        target = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
+        made: dict[tuple[Row, ...], Context] = self.cache.once(("contexts", target, x.device), dict)
+        if rows not in made:
+            for others, whole in made.items():
+                if (places := places_among(rows, others)) is not None:
+                    made[rows] = whole.rows(places)
+                    return made[rows]
+            for others in [each for each in made if places_among(each, rows) is not None]:
+                del made[others]  # held by the new one
+            made[rows] = self.encode(wan, rows, target, x)
+        return made[rows]
+
+    def encode(self, wan: Wan, rows: tuple[Row, ...], target: tuple[int, int], x: Tensor) -> Context:
+        """The core's `encode`, of what text encoders gave."""
+        config, noised = self.fusion.config, ImageSegment("noised", *target)
+        layouts = [lay_out([*row.segments, noised]) for row in rows]
+        split = (config.und_layers, config.und_dim)
+        tokens = pack(layouts, [at_size(r.states.unflatten(-1, split), r.segments, r.contents, target) for r in rows])
+        known = self.cache.once(("sources", x.device), dict)  # conditions that do not share a forward share these
+        dit, attend = wan.reading(x), attention(wan.options)
+        states = known_states(tokens)
+        return encode(dit, self.fusion, tokens, states, self.learned, attend, self.compute, x.device, known)
+
+    @torch.compiler.disable
+    def learned(self, like: Tensor) -> Tensor:
+        """The learned context for the rows of `like`, [rows, L, text_dim]."""
+        context = self.fusion.context
+        row = self.cache.once(("learned", like.dtype, like.device), lambda: context.to(like)[None])
+        return self.cache.rows(row, len(like))
+
+
+def places_among(rows: tuple[Row, ...], others: tuple[Row, ...]) -> list[int] | None:
+    """Where rows stand among others, each in a place of its own; None: not all do."""
+    free = list(enumerate(others))
+    found = []
+    for row in rows:
+        at = next((pair for pair in free if pair[1] is row), None)
+        if at is None:
+            return None
+        free.remove(at)
+        found.append(at[0])
+    return found
+
+
+def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
+    """A MODEL that listens: the same Wan weights, with the fusion stack loaded and freed beside them."""
+    model = model.clone()
+    hooks = Fused(fusion.model, model.model.get_dtype_inference())
+    model.set_additional_models(KEY, [fusion])
+    for kind, hook in (
+        (WrappersMP.PREPARE_SAMPLING, hooks.prepare_sampling),
+        (WrappersMP.OUTER_SAMPLE, hooks.outer_sample),
+        (WrappersMP.CALC_COND_BATCH, hooks.calc_cond_batch),
+        (WrappersMP.DIFFUSION_MODEL, hooks.diffusion_model),
+    ):
+        model.remove_wrappers_with_key(kind, KEY)
+        model.add_wrapper_with_key(kind, KEY, hook)
+    model.add_object_patch("scale_latent_inpaint", at_noise)
+    return model
+
+
+def at_noise(sigma: Tensor, noise: Tensor, latent_image: Tensor, **kwargs: Any) -> Tensor:
+    """The kept part of a picture at a step's noise, as for every image model; Wan2.2 keeps it clean, as for video."""
+    return comfy.model_sampling.CONST().noise_scaling(sigma, noise, latent_image)

@@ -1,0 +1,109 @@
+"""What is computed once a run, and covers over Wan's own methods so that Wan, too, computes it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RunCache:
+    """What stays constant over the run in progress; empty between runs.
+
+    kept: by name. still: by id, tensors that are the same for all rows and steps, and one row of each.
+    """
+
+    def __init__(self) -> None:
+        self.running = False
+        self.kept: dict[Any, Any] = {}
+        self.still: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @contextmanager
+    def run(self, constant: bool) -> Iterator[None]:
+        """Inside is one run. `constant`: whether the weights stay as they are over it."""
+        self.kept, self.still = {}, {}  # a sampler that goes past this leaves what it kept
+        self.running = constant
+        try:
+            yield
+        finally:
+            self.running, self.kept, self.still = False, {}, {}
+
+    def once(self, at: Any, make: Callable[[], Any]) -> Any:
+        """What `make` made when it was first asked for in this run under this name."""
+        if at not in self.kept:
+            self.kept[at] = make()
+        return self.kept[at]
+
+    def rows(self, row: Tensor, count: int) -> Tensor:
+        """A tensor [1, ...] that is constant over the run as [count, ...]: the same object whenever it is asked for."""
+        if not self.running:
+            return row.expand(count, *row.shape[1:])
+        made: Tensor = self.once(("rows", id(row), count), lambda: row.expand(count, *row.shape[1:]))
+        self.still[id(made)] = made, row
+        return made
+
+    @contextmanager
+    def covering(self, wan: Any) -> Iterator[None]:
+        """Inside, Wan computes once a run what is constant: all it makes of the learned context, its rotary tables.
+
+        Its own methods are covered for the time of one forward, not by a MODEL's patches: a MODEL may be cloned onto
+        another Wan, whose layers have other weights.
+        """
+        if not self.running or torch.compiler.is_compiling():
+            yield
+            return
+        covers = self.once(("covers", wan), lambda: self._covers(wan))
+        for own, name, _, cover in covers:
+            own[name] = cover
+        try:
+            yield
+        finally:
+            for own, name, before, _ in covers:
+                if before is None:
+                    del own[name]
+                else:
+                    own[name] = before
+
+    def _covers(self, wan: Any) -> list[tuple[dict[str, Any], str, Any, Callable[..., Tensor]]]:
+        """(attributes of an object, name of a method, what of this name is among them, what covers it)."""
+        methods: list[tuple[Any, str, Any]] = [(wan, "rope_encode", self._tables)]
+        methods += [(layer, "forward", self._constant) for layer in layers_of_context(wan)]
+        return [(vars(at), name, vars(at).get(name), cover(getattr(at, name))) for at, name, cover in methods]
+
+    def _constant(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """A layer's `forward`, computed once a run for the learned context, which is the same for all rows and steps.
+
+        It must be given the very tensor that is the learned context, or that another such layer made of it. All else
+        that other nodes may send through the layer takes the ordinary way, as does all where blocks are compiled.
+        """
+
+        def run(x: Tensor) -> Tensor:
+            known = None if torch.compiler.is_compiling() else self.still.get(id(x))
+            if known is None:
+                return forward(x)
+            _, row = known
+            return self.rows(self.once((forward, id(row)), lambda: forward(row)), x.shape[0])
+
+        return run
+
+    def _tables(self, rope_encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Wan's own rotary tables, made once a run for each size; not where another node moves them."""
+
+        def run(*args: Any, **kwargs: Any) -> Tensor:
+            sizes = (*args, *(value for name, value in kwargs.items() if name != "transformer_options"))
+            moved = "rope_options" in kwargs.get("transformer_options", {})
+            if moved or torch.compiler.is_compiling() or any(isinstance(value, Tensor) for value in sizes):
+                return rope_encode(*args, **kwargs)
+            made: Tensor = self.once((rope_encode, tuple(kwargs), sizes), lambda: rope_encode(*args, **kwargs))
+            return made
+
+        return run
+
+
+def layers_of_context(wan: Any) -> list[Any]:
+    """The layers that Wan sends its context through, and nothing else."""
+    inside = (getattr(block.cross_attn, name) for block in wan.blocks for name in ("k", "norm_k", "v"))
+    return [wan.text_embedding, *inside]

@@ -1,0 +1,95 @@
+"""ComfyUI's own Wan as the one callable that the core asks for (`forward.Dit`), and ComfyUI's attention.
+
+The fusion layers hang on the replacement hook of each block ("double_block", which ComfyUI had for Wan before it had
+the hook after a block), together with whatever other nodes hang there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from torch import Tensor
+
+from ...lightbagel_core.model.attention import Attention
+from ...lightbagel_core.model.forward import AfterBlock
+
+PATCHES = "patches_replace"
+
+
+class Wan:
+    """Wan within one forward of a run."""
+
+    def __init__(self, executor: Any, options: dict[str, Any], compute: torch.dtype) -> None:
+        """`options`: the forward's transformer_options. `compute`: what the fusion stack computes in."""
+        self.executor, self.options, self.compute = executor, options, compute
+        self.model = executor.class_obj
+
+    def drawing(self, clip_fea: Any, time_dim_concat: Any, **others: Any) -> Any:
+        """The run's own pass, with all wrappers and patches."""
+
+        def dit(latents: Tensor, t: Tensor, learned: Callable[[Tensor], Tensor], after_block: AfterBlock) -> Tensor:
+            options = self._followed(after_block, self.options.get(PATCHES, {}), self.options)
+            own = latents.clone()  # EasyCache adds to what it is given; in float32 that would be the sampler's latents
+            out: Tensor = self.executor(own, t, learned(own), clip_fea, time_dim_concat, options, **others)
+            return out
+
+        return dit
+
+    def reading(self, like: Tensor) -> Any:
+        """A pass for source images, in the dtype of `like`: past all wrappers, without the run's other patches."""
+        kept = {k: v for k, v in self.options.items() if k not in ("patches", "wrappers", "callbacks")}
+
+        def dit(latents: Tensor, t: Tensor, learned: Callable[[Tensor], Tensor], after_block: AfterBlock) -> Tensor:
+            x = latents[:, :, None].to(like)
+            options = self._followed(after_block, {}, kept)
+            out: Tensor = self.executor.original(x, t.expand(len(x)), learned(x), None, None, options)
+            return out
+
+        return dit
+
+    def _followed(self, after_block: AfterBlock, others: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+        """Options with `after_block` after each block, and Wan's block replacements `others`; the blocks after the one
+        where it stops are left out.
+        """
+        blocks = others.get("dit", {})
+        stopped: list[int] = []
+
+        def followed(i: int) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
+            other = blocks.get(("double_block", i))
+
+            def run(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+                if stopped:
+                    return {"img": args["img"]}
+                out = extra["original_block"](args) if other is None else other(args, extra)
+                tokens = out["img"].to(self.compute)
+                heard = after_block(tokens, i)
+                if heard is None:
+                    stopped.append(i)
+                return out if heard is None or heard is tokens else {**out, "img": heard.to(out["img"].dtype)}
+
+            return run
+
+        every = {("double_block", i): followed(i) for i in range(len(self.model.blocks))}
+        return {**options, PATCHES: {**others, "dit": {**blocks, **every}}}
+
+
+def attention(options: dict[str, Any]) -> Attention:
+    """ComfyUI's attention, whichever the person chose."""
+    return Attention(partial(_attend, options=options))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+    """q [B, N, H, D], k and v [B, W, H, D]."""
+    heads_first = (x.transpose(1, 2) for x in (q, k, v))
+    out = optimized_attention(
+        *heads_first,
+        heads=q.shape[2],
+        skip_reshape=True,
+        skip_output_reshape=True,
+        transformer_options=options,
+    )
+    return out.transpose(1, 2)

@@ -1,0 +1,58 @@
+"""The command line on consoles that cannot show every character."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CODE = r"""
+import sys, warnings
+warnings.filterwarnings("error", category=EncodingWarning, module="lightbagel_core")
+from lightbagel_core.cli import commands
+if len(sys.argv) == 1:
+    commands.COMMANDS["info"] = lambda args: print("a cat, \u732b \u2026")  # as an answer may be
+    sys.argv.append("info")
+sys.exit(commands.main(sys.argv[1:]))
+"""
+
+
+def run(encoding: str, *words: str | Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-X", "warn_default_encoding", "-c", CODE, *map(str, words)]
+    return subprocess.run(command, capture_output=True, env=environment)
+
+
+def test_an_answer_in_any_language_is_printed():
+    assert run("utf-8").stdout.decode("utf-8").split() == ["a", "cat,", "猫", "…"]
+    assert run("cp1252").stdout.decode("cp1252").split() == ["a", "cat,", "?", "…"]
+    assert run("ascii").stdout.split() == [b"a", b"cat,", b"?", b"?"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
+def test_help_comes_everywhere(encoding):
+    for words in ([], ["generate"], ["edit"], ["describe"], ["info"], ["convert"], ["download"]):
+        done = run(encoding, *words, "--help")
+        assert done.returncode == 0
+        assert done.stdout.startswith(b"usage: lightbagel")
+
+
+@pytest.mark.slow
+def test_commands_with_bars_and_names_of_any_script(tmp_path):
+    encoding = "cp1252"
+    folder = tmp_path / "模型 Käse"
+    done = run(encoding, "convert", folder)
+    assert (done.returncode, b"Traceback" in done.stderr, folder.is_dir()) == (0, False, True)
+    assert b"100%" in done.stderr
+    assert run(encoding, "info", "--model", folder).returncode == 0
+    picture = folder / "Käse 猫.png"
+    drawn = run(encoding, "generate", "a red circle", "-o", picture, "--size", "64", "--steps", "1")
+    assert (drawn.returncode, b"Traceback" in drawn.stderr, picture.is_file()) == (0, False, True)
+    assert run(encoding, "describe", picture, "--max-new-tokens", "4").returncode == 0
+    missing = run(encoding, "describe", folder / "犬.png")
+    assert missing.returncode == 2
+    assert b"there is no image file" in missing.stderr

@@ -1,0 +1,31 @@
+"""States computed before a target's size is known equal those of each size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scenes import noise_picture
+
+from lightbagel_core.model.forward import CleanImage, known_states, pack_samples, segment_of, und_states
+from lightbagel_core.model.packing import pack
+from lightbagel_core.model.sequence import ImageSegment, lay_out
+from lightbagel_core.model.unsized import SIDES, at_size, und_states_for_any_size
+
+
+@pytest.mark.parametrize("target", [(2, 3), (1, 1), (5, 2), (SIDES, 1)])
+def test_states_for_any_size_are_those_of_each_size(tiny, target):
+    sample = [tiny.clean(noise_picture(1)), tiny.vit(noise_picture(1)), tiny.text("make the circle blue")]
+    segments = [segment_of(content, 2) for content in sample]
+    keys = [tuple(content) if isinstance(content, list) else content for content in sample]
+    states = torch.stack([state[0] for state in und_states_for_any_size(tiny.und, sample, 2)], dim=1)
+    encoded = at_size(states, segments, keys, target)
+    assert [e.latents is None for e in encoded] == [not isinstance(content, CleanImage) for content in [*sample, None]]
+    tokens = pack([lay_out([*segments, ImageSegment("noised", *target)])], [encoded])
+    expected = und_states(tiny.und, pack_samples([sample], 2, target))
+    for ours, theirs in zip(known_states(tokens), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_larger_targets_are_refused(tiny):
+    with pytest.raises(ValueError, match="at most 64 tokens on its longer side, not 65; make it smaller"):
+        at_size(torch.zeros(2 * SIDES, 2, 64), [], [], (65, 1))
