@@ -5,20 +5,16 @@ without something, that is left out too, so these are floors:
 
 - a plain Wan step embeds its context and projects it to cross-attention keys and values, per row and at every step;
 - a fused step need not: its context is the learned one, a constant of the loaded model;
-- an encode does what samples begin with in common once (see lightbagel_core/pack.py).
+- an encode does what samples begin with in common once (see lightbagel_core/model/packing.py).
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
-import torch
-
 from lightbagel_core.config import LightBagelConfig
-from lightbagel_core.model.packing import Pack
 
-from .timing import interleaved
+from .core import Constants
 
 
 def matrix(rows: int, inputs: int, outputs: int) -> int:
@@ -38,16 +34,21 @@ def block(config: LightBagelConfig, tokens: int) -> int:
     return projections + feed_forward + attention(tokens, tokens + config.fusion.context_len, dim)
 
 
-def time(config: LightBagelConfig) -> int:
-    """The time embedding and modulation of one row."""
-    dim = config.fusion.gen_dim
-    return matrix(1, config.generation["freq_dim"], dim) + matrix(1, dim, dim) + matrix(1, dim, 6 * dim)
-
-
 def patches(config: LightBagelConfig, tokens: int) -> int:
     """Latents to tokens, or tokens to latents."""
     side = config.generation["patch_size"][-1]
     return matrix(tokens, config.generation["in_channels"] * side * side, config.fusion.gen_dim)
+
+
+def time(config: LightBagelConfig) -> int:
+    """The time embedding and modulation of one row."""
+    dim = config.fusion.gen_dim
+    return matrix(1, config.generation["freq_dim"], dim) + matrix(1, dim, 7 * dim)
+
+
+def dit(config: LightBagelConfig, tokens: int) -> int:
+    """The whole DiT over one image's tokens, the context's keys and values given."""
+    return 2 * patches(config, tokens) + time(config) + config.generation["num_layers"] * block(config, tokens)
 
 
 def context(config: LightBagelConfig) -> int:
@@ -57,13 +58,9 @@ def context(config: LightBagelConfig) -> int:
     return embedding + config.generation["num_layers"] * 2 * matrix(fusion.context_len, dim, dim)
 
 
-def _dit(config: LightBagelConfig, tokens: int) -> int:
-    return 2 * patches(config, tokens) + time(config) + config.generation["num_layers"] * block(config, tokens)
-
-
 def wan_step(config: LightBagelConfig, rows: int, tokens: int) -> int:
     """diffusers' Wan transformer over `rows` images of `tokens` tokens."""
-    return rows * (_dit(config, tokens) + context(config))
+    return rows * (dit(config, tokens) + context(config))
 
 
 def fusion_layer(config: LightBagelConfig, tokens: int, keys: int) -> int:
@@ -75,7 +72,7 @@ def fusion_layer(config: LightBagelConfig, tokens: int, keys: int) -> int:
 def fused_step(config: LightBagelConfig, tokens: int, prefixes: Sequence[int]) -> int:
     """A step over one row per prefix, each of `tokens` noised tokens that see so many tokens before them."""
     fused = sum(fusion_layer(config, tokens, prefix + tokens) for prefix in prefixes)
-    return len(prefixes) * _dit(config, tokens) + config.fusion.layers * fused
+    return len(prefixes) * dit(config, tokens) + config.fusion.layers * fused
 
 
 def und_layer(config: LightBagelConfig, tokens: int) -> int:
@@ -87,29 +84,17 @@ def und_layer(config: LightBagelConfig, tokens: int) -> int:
     return projections + 3 * matrix(tokens, hidden, inner) + attention(tokens, tokens, hidden)
 
 
-def encode(config: LightBagelConfig, tokens: Pack) -> int:
+def encode(config: LightBagelConfig, constants: Constants) -> int:
     """The constant tokens of samples: und tokens through the VLM, source images through the DiT at t = 0.
 
     Nobody reads what the last fusion layer, or a DiT block after it, would make of the source images.
     """
-    fusion = config.fusion
+    fusion, und = config.fusion, constants.und
     inner = fusion.heads * fusion.head_dim
-    count = fusion.und_layers * und_layer(config, tokens.und)
-    count += fusion.layers * 2 * matrix(tokens.und, fusion.und_dim, inner)
-    for image in tokens.clean:
-        n = len(image.own)
-        count += patches(config, n) + fusion.layers * block(config, n)
-        count += (fusion.layers - 1) * fusion_layer(config, n, len(image.seen)) + 3 * matrix(n, fusion.gen_dim, inner)
-    return count + (time(config) if tokens.clean else 0)
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second in products of large random matrices, measured now, on as many threads as are set."""
-    side, times = (8192, 10) if device.type == "cuda" else (1024, 2)
-    a, b, out = (torch.randn(side, side, device=device).to(dtype) for _ in range(3))
-
-    def products() -> None:
-        for _ in range(times):
-            torch.mm(a, b, out=out)
-
-    return times * matrix(side, side, side) / statistics.median(interleaved({"": products}, 10, device)[""])
+    count = fusion.und_layers * und_layer(config, und) + fusion.layers * 2 * matrix(und, fusion.und_dim, inner)
+    for tokens, attended in constants.sources:
+        count += patches(config, tokens) + fusion.layers * block(config, tokens)
+        count += (fusion.layers - 1) * fusion_layer(config, tokens, attended) + 3 * matrix(
+            tokens, fusion.gen_dim, inner
+        )
+    return count + (time(config) if constants.sources else 0)

@@ -8,11 +8,10 @@ uses it.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,20 +19,24 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from lightbagel_core.config import PUBLISHED, LightBagelConfig
+from lightbagel_core.config import COMPONENTS, PUBLISHED, LightBagelConfig
 from lightbagel_core.files.components import empty_components
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.precision import MODES, Precision
 from lightbagel_core.images import size_by_rule
 from lightbagel_core.memory import plan
-from lightbagel_core.model import forward as fused
-from lightbagel_core.model import vae as vae_module
-from lightbagel_core.model.attention import SDPA
+from lightbagel_core.model import vae
 from lightbagel_core.model.forward import CleanImage
-from lightbagel_core.model.generation import Generation
-from lightbagel_core.model.understanding import Understanding, VitImage
+from lightbagel_core.model.understanding import VitImage
+from lightbagel_core.pipeline import LightBagel
 
-from .models import modules_of, on_meta
+from . import core
+from .measure import options, parsed, report
+from .models import modules_of, on_meta, with_random_weights
+
+META = torch.device("meta")
+PLANNED = {"encode the source": 0, "read the prompt": 1, "prefix": 2, "one step": 2, "decode": 3}  # the plan's stages
+Stage = tuple[str, tuple[str, ...], Callable[[], Any]]  # name, components on the device, what is to be run
 
 
 class PeakBytes(TorchDispatchMode):
@@ -70,138 +73,86 @@ class PeakBytes(TorchDispatchMode):
         self.known[key] = weakref.ref(storage, gone)
 
 
-class Run:
-    """One edit of a picture of the target's size, stage by stage; three branches of guidance."""
+def stages(model: LightBagel, work: plan.Work, device: torch.device) -> Iterator[Stage]:
+    """One edit of pictures of the target's size, in order."""
+    config, gen = model.config, model.gen
+    stride, latents_of = config.vae_image.stride, config.vae["scale_factor_spatial"]
+    grid = (work.height // stride, work.width // stride)
+    width, height = size_by_rule(work.width, work.height, config.vit_image)
+    rows, cols = height // config.vit_image.stride, width // config.vit_image.stride
 
-    def __init__(self, config: LightBagelConfig, mode: str, work: plan.Work, device: torch.device) -> None:
-        self.config, self.work, self.device = config, work, device
-        self.modules = modules_of(config, mode, device)
-        self.gen = Generation(self.modules["generation"])
-        self.und = Understanding(self.modules["understanding"], None, None, device)  # type: ignore[arg-type]
-        vae_module.use_single_frames(self.modules["vae"])
-        stride = config.vae_image.stride
-        self.grid = (work.height // stride, work.width // stride)
-        vit = size_by_rule(work.width, work.height, config.vit_image)
-        self.vit = (vit[1] // config.vit_image.stride, vit[0] // config.vit_image.stride)
+    def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, device=device, dtype=dtype).normal_()
 
-    def place(self, *parts: str) -> None:
-        """Has only these parts on the device (meta weighs nothing anyway)."""
-        if self.device.type != "meta":
-            for part, module in self.modules.items():
-                module.to(self.device if part in parts else "cpu")
-
-    def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty(shape, device=self.device, dtype=dtype).normal_()
-
-    @torch.no_grad()
-    def stages(self) -> Iterator[tuple[str, tuple[str, ...], Callable[[], Any]]]:
-        """(name, parts on the device, what is to be run) in order."""
-        work, gen, dtype = self.work, self.gen, self.gen.dtype
-        pixels = self.new(1, 3, work.height, work.width)
-        yield "encode the source", ("vae",), lambda: vae_module.encode(self.modules["vae"], pixels)
-        latents = self.new(48, self.grid[0] * gen.patch, self.grid[1] * gen.patch)
-        features = self.new(self.vit[0] * self.vit[1], self.config.fusion.und_dim, dtype=dtype)
-        pictures = [CleanImage(latents), VitImage(features, *self.vit)] * work.sources
-        samples = [[*pictures, [0] * plan.TEXT], [*pictures, [0, 0]], [[0] * plan.TEXT]][: work.branches]
-        tokens = fused.packed(samples, [fused.layout_of(parts, gen.patch, self.grid) for parts in samples])
-        embeddings = self.new(1, tokens.und, self.config.fusion.und_dim, dtype=dtype)
-        positions, visible = tokens.positions[:, None, : tokens.und], tokens.und_visible[None]
-        states: list[Tensor] = []
-
-        def read() -> None:
-            found = self.und.und_states(embeddings, positions.to(self.device), visible.to(self.device))
-            states.extend(state[0] for state in found)
-
-        yield "read the prompt", ("understanding",), read
-        contexts: list[Any] = []
-        fusion = self.modules["fusion"]
-
-        def prepare() -> None:
-            learned = gen.learned_context(fusion.context.to(dtype))
-            clean = [latents] * len(tokens.clean)
-            contexts.append(fused.prefix(gen, fusion, tokens, self.grid, states, clean, learned, SDPA))
-
-        yield "prefix", ("generation", "fusion"), prepare
-        noised, times = self.new(len(samples), *latents.shape), torch.zeros(len(samples), device=self.device)
-        yield (
-            "one step",
-            ("generation", "fusion"),
-            lambda: fused.velocity(gen, fusion, noised, times, contexts[0], SDPA),
-        )
-        states.clear()
-        contexts.clear()
-        yield "decode", ("vae",), lambda: vae_module.decode(self.modules["vae"], latents[None])
+    pixels = new(1, 3, work.height, work.width)
+    yield "encode the source", ("vae",), lambda: vae.encode(model.vae, pixels)
+    latents = new(config.vae["z_dim"], work.height // latents_of, work.width // latents_of)
+    features = new(rows * cols, config.fusion.und_dim, dtype=gen.dtype)
+    pictures = [CleanImage(latents), VitImage(features, rows, cols)] * work.sources
+    samples = [[*pictures, [0] * plan.TEXT], [*pictures, [0, 0]], [[0] * plan.TEXT]][: work.branches]
+    packed, kept = core.pack(model, samples, grid), {}
+    yield (
+        "read the prompt",
+        ("understanding",),
+        lambda: kept.update(states=core.und_states(model, packed)),
+    )
+    yield (
+        "prefix",
+        ("generation", "fusion"),
+        lambda: kept.update(context=core.context(model, packed, kept["states"])),
+    )
+    noised, times = new(len(samples), *latents.shape), torch.zeros(len(samples), device=device)
+    yield (
+        "one step",
+        ("generation", "fusion"),
+        lambda: core.velocity(model, noised, times, kept["context"]),
+    )
+    kept.clear()
+    yield "decode", ("vae",), lambda: vae.decode(model.vae, latents[None])
 
 
-def computed(config: LightBagelConfig, mode: str, work: plan.Work) -> dict[str, tuple[int, int]]:
-    """{stage: (bytes of weights, most bytes of all else)}, counted on the meta device."""
-    found = {}
-    with on_meta():
-        run = Run(config, mode, work, torch.device("meta"))
-        counter = PeakBytes(*run.modules.values())
-        with counter:
-            for name, parts, act in run.stages():
-                counter.peak = counter.live
+@torch.no_grad()
+def computed(
+    config: LightBagelConfig, mode: str, work: plan.Work, device: torch.device = META
+) -> dict[str, tuple[int, int]]:
+    """{stage: (bytes of weights, most bytes of all else)}, counted on meta, or by a CUDA device's allocator."""
+    found, meta = {}, device == META
+    with on_meta() if meta else nullcontext():
+        model = with_random_weights(config, mode, device, COMPONENTS)
+        modules = modules_of(model)
+        with PeakBytes(*modules.values()) if meta else nullcontext() as counter:
+            for name, components, act in stages(model, work, device):
+                if counter:
+                    counter.peak = counter.live
+                else:
+                    for each, module in modules.items():
+                        module.to(device if each in components else "cpu")
+                    gc.collect()
+                    torch.cuda.empty_cache()
+                    torch.cuda.reset_peak_memory_stats(device)
                 act()
-                found[name] = (sum(size_of(run.modules[part]) for part in parts), counter.peak)
+                weights = sum(p.nbytes for each in components for p in modules[each].parameters())
+                peak = counter.peak if counter else torch.cuda.max_memory_allocated(device) - weights
+                found[name] = (weights, peak)
     return found
-
-
-def measured(config: LightBagelConfig, mode: str, work: plan.Work, device: torch.device) -> dict[str, tuple[int, int]]:
-    """The same with random weights on a CUDA device, by its allocator."""
-    found = {}
-    run = Run(config, mode, work, device)
-    for name, parts, act in run.stages():
-        run.place(*parts)
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        act()
-        weights = sum(size_of(run.modules[part]) for part in parts)
-        found[name] = (weights, torch.cuda.max_memory_allocated(device) - weights)
-    return found
-
-
-def size_of(module: nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
-
-
-PLANNED = {  # the stages of the plan
-    "encode the source": 0,
-    "read the prompt": 1,
-    "prefix": 2,
-    "one step": 2,
-    "decode": 3,
-}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--size", type=int, default=1024, help="pixels of a side")
     parser.add_argument("--modes", nargs="+", default=["bfloat16", "float8"], choices=list(MODES))
-    parser.add_argument("--device", help="a CUDA device to measure on; default: only compute")
-    parser.add_argument("--json", help="a file for the same figures")
-    args = parser.parse_args()
+    args = parsed(parser)
     config, work = read_config(PUBLISHED), plan.Work(args.size, args.size)
     rows = []
     for mode in args.modes:
-        tensors = {part: plan.tensors_of(module, part) for part, module in empty_components(config, PUBLISHED).items()}
+        tensors = {name: plan.tensors_of(module, name) for name, module in empty_components(config, PUBLISHED).items()}
         planned = plan.stages(config, tensors, Precision.of(MODES[mode], torch.device("cpu")), work)
-        real = measured(config, mode, work, torch.device(args.device)) if args.device else {}
+        real = computed(config, mode, work, args.device) if args.device.type == "cuda" else {}
         for name, (weights, peak) in computed(config, mode, work).items():
-            stage = planned[PLANNED[name]]
-            row = {"mode": mode, "stage": name, "weights": weights, "computed": peak, "planned": stage.work}
-            rows.append(row | {"measured": real[name][1] if real else None})
-    print(f"an edit at {args.size} x {args.size}, three branches; GB")
-    print(f"{'mode':<10}{'stage':<20}{'weights':>9}  beside them:")
-    print(f"{'':<39}{'computed':>9}{'planned':>9}{'measured':>9}")
-    for row in rows:
-        figures = [row["weights"], row["computed"], row["planned"], row["measured"]]
-        said = "".join(f"{'-' if f is None else format(f / 1e9, '.2f'):>9}" for f in figures)
-        print(f"{row['mode']:<10}{row['stage']:<20}{said}")
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+            figures = {"weights": weights, "computed": peak, "planned": planned[PLANNED[name]].work}
+            figures |= {"measured": real[name][1]} if real else {}
+            rows.append({"mode": mode, "stage": name, **{f"{what}_gb": n / 1e9 for what, n in figures.items()}})
+    report(args, f"an edit at {args.size} x {args.size}, three branches", rows)
 
 
 if __name__ == "__main__":

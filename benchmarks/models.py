@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
 from lightbagel_core.pipeline import LightBagel
 
-RUNNING = ("understanding", "generation", "fusion")  # the parts that a run from prompt to latents needs
+RUNNING = ("understanding", "generation", "fusion")  # what a run from prompt to latents needs
 
 
 def flash(query: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -44,29 +45,6 @@ def on_meta(attention: Callable[..., Tensor] = flash) -> Iterator[None]:
         assumptions.meta_nonzero_assume_all_nonzero = before[2]
 
 
-def modules_of(
-    config: LightBagelConfig, mode: str, device: torch.device, parts: Sequence[str] = COMPONENTS
-) -> dict[str, Any]:
-    """The real modules in the dtypes that `mode` gives their weights: without memory on meta, random elsewhere.
-
-    Those that are not among `parts` stay on meta.
-    """
-    modules = empty_components(config, PUBLISHED)
-    precision = Precision.of(MODES[mode], device)
-    for part in parts:
-        module = modules[part]
-        kinds = dtypes(part, plan.tensors_of(module, part), precision)
-        use_float8(module, kinds)
-        state = {}
-        for name, like in module.state_dict().items():
-            dtype = kinds.get(name, torch.float32)
-            drawn = torch.empty(like.shape, device=device, dtype=torch.bfloat16 if dtype in FLOAT8_KINDS else dtype)
-            state[name] = drawn.normal_(0, 0.02).to(dtype)
-        module.load_state_dict(state, assign=True)
-        module.to(device).eval().requires_grad_(False)
-    return modules
-
-
 class WithoutVae(LightBagel):
     """Draws latents: the VAE is the same for every way to them, and no part of what is compared."""
 
@@ -74,17 +52,47 @@ class WithoutVae(LightBagel):
         return latents
 
 
+def with_random_weights(
+    config: LightBagelConfig, mode: str, device: torch.device, components: Sequence[str] = RUNNING
+) -> LightBagel:
+    """A model of a config in the dtypes that `mode` gives its weights: without memory on meta, random elsewhere.
+
+    Components that are not named stay on meta. Tokenizer and markers are the nano's, so that no file is needed.
+    """
+    nano, und = read_config(NANO / "config.json").understanding, config.understanding
+    ids = {name: nano["text_config"][name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    markers = {name: value for name, value in nano.items() if name.endswith("_token_id")}
+    config = replace(config, understanding=und | markers | {"text_config": und["text_config"] | ids})
+    modules = empty_components(config, PUBLISHED)
+    precision = Precision.of(MODES[mode], device)
+    for name in components:
+        module = modules[name]
+        kinds = dtypes(name, plan.tensors_of(module, name), precision)
+        use_float8(module, kinds)
+        state = {}
+        for key, like in module.state_dict().items():
+            dtype = kinds.get(key, torch.float32)
+            drawn = torch.empty(like.shape, device=device, dtype=torch.bfloat16 if dtype in FLOAT8_KINDS else dtype)
+            state[key] = drawn.normal_(0, 0.02).to(dtype)
+        module.load_state_dict(state, assign=True)
+        module.to(device).eval().requires_grad_(False)
+    processor = ImageProcessor(**config.processor)
+    understanding = Understanding(modules["understanding"], open_tokenizer(NANO), processor, device)
+    return WithoutVae(config, understanding, Generation(modules["generation"]), modules["fusion"], modules["vae"])
+
+
 def model_for(device: torch.device) -> LightBagel:
-    """What is measured on a device; without the VAE. The real size borrows the nano's tokenizer, for its markers."""
-    if device.type != "cuda":
-        nano = WithoutVae.from_pretrained(NANO, device, torch.float32)
-        nano.need(*RUNNING)
-        return nano
-    config = read_config(PUBLISHED)
-    torch.manual_seed(0)
-    modules = modules_of(config, "bfloat16", device, RUNNING)
-    und = Understanding(modules["understanding"], open_tokenizer(NANO), ImageProcessor(**config.processor), device)
-    return WithoutVae(config, und, Generation(modules["generation"]), modules["fusion"], modules["vae"])
+    """What is measured on a device; without the VAE."""
+    if device.type == "cuda":
+        torch.manual_seed(0)
+        return with_random_weights(read_config(PUBLISHED), "bfloat16", device)
+    nano = WithoutVae.from_pretrained(NANO, device, torch.float32)
+    nano.need(*RUNNING)
+    return nano
+
+
+def modules_of(model: LightBagel) -> dict[str, Any]:
+    return dict(zip(COMPONENTS, (model.und.vlm, model.gen.dit, model.fusion, model.vae), strict=True))
 
 
 def plain_wan(model: LightBagel) -> WanTransformer3DModel:
@@ -97,10 +105,3 @@ def plain_wan(model: LightBagel) -> WanTransformer3DModel:
 
     wan.load_state_dict({name: cast(name, t) for name, t in model.gen.dit.state_dict().items()}, assign=True)
     return wan.to(model.device).eval().requires_grad_(False)
-
-
-def compile_both(model: LightBagel, wan: WanTransformer3DModel, graphs: bool = False) -> None:
-    """Has both sides of a comparison compiled."""
-    model.compile(graphs=graphs)
-    if wan is not model.gen.dit:
-        wan.compile_repeated_blocks(fullgraph=True)

@@ -1,42 +1,87 @@
-"""What fewer and cheaper steps cost on the nano: python -m benchmarks.quality [--scenes 100] [--rows ROW ...]
+"""What cheaper drawing costs on the nano: python -m benchmarks.quality steps|easycache|precision [--scenes 100]
 
-Every row draws the same fresh scenes from the same noise: text to image, and edits with text and image guidance. The
-rules that read a picture off its pixels say whether it is right; what a row lost and won is counted against the first
-row, as is PSNR. Forwards: one guidance branch of one picture through the DiT's blocks. Work: the self-attentions,
-cross-attentions and feed-forwards computed in them, relative to the first row's.
+All rows draw the same fresh scenes, text to image and edits with text and image guidance, from the same noise.
+
+steps, and easycache --comfyui PATH (ComfyUI's caching nodes on our MODEL; needs what tests/comfy needs and accelerate):
+the rules that read a picture off its pixels say whether it is right; what a row lost and won is counted against the
+first row, as is PSNR. Work: the self-attentions, cross-attentions and feed-forwards computed in the DiT's blocks, or in
+ComfyUI the rows that go through them, relative to the first row's. `error` is the standard error of `right`.
+
+precision: every mode goes along float32's own path: at each of its noised latents the guided velocity is computed anew
+and compared, so that errors do not add up. Then each mode draws its own pictures. Rows that name a component have
+float8 in it alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from diffusers.hooks import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from PIL import Image
-from torch import Tensor, cat, float32, nn
+from torch import Tensor, cat, nn
 
-from benchmarks.precision import SIDE, parts, psnr
-from lightbagel_core.config import SolverName
+from lightbagel_core.config import COMPONENTS, NANO, SolverName
 from lightbagel_core.evaluation.nano import BATCH, agrees, edited, fresh, picture, read
-from lightbagel_core.files.components import COMPONENTS
-from lightbagel_core.model.forward import Context, Part
+from lightbagel_core.files.precision import MODES
+from lightbagel_core.model.forward import Content, Context
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.sampling.guidance import Guidance
+from lightbagel_core.sampling.guidance import Guidance, combine
 from lightbagel_core.training.nano.world import Scene, random_edit, random_prompt
 
+from .measure import options, parsed, report
+from .worker import in_comfyui
+
+SIDE = 128
+GUIDANCE = {"text to image": Guidance(2.0), "edits": Guidance(1.25, 1.5)}
 Task = tuple[Scene | None, str, Scene]  # source of an edit, words, what is wanted
+Drawn = tuple[list[Image.Image], float]  # pictures, work
 Timestep = Callable[[], float]
 
 
-def broadcast(lowest: int, highest: int) -> Callable[[Timestep], Any]:
-    """Every other attention is the one before it, at timesteps between these two of 0 .. 1000."""
-    at = (lowest, highest)
-    return lambda timestep: PyramidAttentionBroadcastConfig(
+def tasks(kind: str, count: int, seed: int = 78) -> list[Task]:
+    """Tasks that nothing was chosen on."""
+    rng = fresh(seed)
+    return [random_edit(rng) if kind == "edits" else (None, *random_prompt(rng)) for _ in range(count)]
+
+
+def psnr(a: object, b: object) -> float:
+    error = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def scored(count: int, rows: Mapping[str, Callable[[str, list[Task]], Drawn]]) -> list[dict[str, Any]]:
+    """The figures of what each row draws; the first is what the others are compared with."""
+    found: list[dict[str, Any]] = []
+    for kind in GUIDANCE:
+        wanted = tasks(kind, count)
+        reference: tuple[list[bool], Drawn] | None = None
+        for name, draw in rows.items():
+            drawn, work = draw(kind, wanted)
+            right = [
+                (agrees if source is None else edited)(words, scene, read(image))
+                for (source, words, scene), image in zip(wanted, drawn, strict=True)
+            ]
+            reference = reference or (right, (drawn, work))
+            pairs, share = list(zip(reference[0], right, strict=True)), statistics.mean(right)
+            row = {"kind": kind, "row": name, "right": share, "error": (share * (1 - share) / count) ** 0.5}
+            row |= {"lost": pairs.count((True, False)), "won": pairs.count((False, True))}
+            row |= {"psnr": statistics.median(map(psnr, drawn, reference[1][0])), "work": work / reference[1][1]}
+            found.append(row)
+    return found
+
+
+def broadcast(timestep: Timestep) -> Any:
+    """Every other attention is the one before it."""
+    at = (0, 1000)
+    return PyramidAttentionBroadcastConfig(
         spatial_attention_block_skip_range=2,
         cross_attention_block_skip_range=2,
         spatial_attention_timestep_skip_range=at,
@@ -45,10 +90,10 @@ def broadcast(lowest: int, highest: int) -> Callable[[Timestep], Any]:
     )
 
 
-def taylor(interval: int, **changed: Any) -> Callable[[Timestep], Any]:
-    """From the fourth step on, `interval - 1` of `interval` steps have their attentions and feed-forwards foretold."""
-    layers = {} if changed else {"cache_identifiers": [r"blocks\.\d+\.(attn[12]|ffn)"]}
-    return lambda _: TaylorSeerCacheConfig(cache_interval=interval, taylor_factors_dtype=float32, **layers, **changed)
+def taylor(_: Timestep) -> Any:
+    """From the fourth step on, every other step has its attentions and feed-forwards foretold."""
+    layers = [r"blocks\.\d+\.(attn[12]|ffn)"]
+    return TaylorSeerCacheConfig(cache_interval=2, taylor_factors_dtype=torch.float32, cache_identifiers=layers)
 
 
 @dataclass(frozen=True)
@@ -61,172 +106,167 @@ class Row:
     cache: Callable[[Timestep], Any] | None = None
 
 
-INTERVALS = ((0.3, 1.0), (0.7, 1.0), (0.9, 1.0), (0.0, 0.9))
 ROWS = {
-    "unipc 50": Row(50),
-    **{f"unipc {steps}": Row(steps) for steps in (30, 25, 20, 12, 8, 4)},
-    **{f"{solver} {steps}": Row(steps, solver) for solver in ("euler", "dpm++") for steps in (50, 20)},
-    **{f"unipc 20, guidance in {lo:g} .. {hi:g}": Row(20, interval=(lo, hi)) for lo, hi in INTERVALS},
-    "unipc 20, attention broadcast, 100 .. 800": Row(20, cache=broadcast(100, 800)),
-    "unipc 20, attention broadcast": Row(20, cache=broadcast(0, 1000)),
-    "unipc 20, TaylorSeer 2": Row(20, cache=taylor(2)),
-    "unipc 20, TaylorSeer 3": Row(20, cache=taylor(3)),
-    "unipc 20, TaylorSeer 2, whole blocks": Row(20, cache=taylor(2, use_lite_mode=True)),
+    **{f"unipc {steps}": Row(steps) for steps in (50, 30, 25, 20, 12, 8)},
+    "euler 20": Row(20, "euler"),
+    **{f"unipc 20, guidance in {low:g} .. 1": Row(20, interval=(low, 1.0)) for low in (0.3, 0.7)},
+    "unipc 20, attention broadcast": Row(20, cache=broadcast),
+    "unipc 20, TaylorSeer": Row(20, cache=taylor),
 }
-GUIDANCE = {"text to image": Guidance(2.0), "edits": Guidance(1.25, 1.5)}
 
 
 class Watched(LightBagel):
-    """Counts what the steps compute, and has a cache of diffusers on during one run's steps alone.
+    """Counts what the steps compute, keeps their velocities, has a cache of diffusers on during one run's steps alone.
 
     The source images go through the DiT's blocks too, and before the first step: a cache that was on then would hand
     what it saw of them to the steps, and one left on that of a run to the next.
     """
 
     cache: Callable[[Timestep], Any] | None = None
-    timestep = 0.0
-    forwards = layers = 0
+    timestep, layers = 0.0, 0
 
     def watch(self) -> None:
-        def count(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-            return lambda _, inputs: setattr(self, name, getattr(self, name) + len(inputs[0]))
+        def count(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.layers += len(inputs[0])
 
-        self.gen.blocks[0].norm1.register_forward_pre_hook(count("forwards"))
         for block in self.gen.blocks:
             for layer in (block.attn1.to_q, block.attn2.to_q, block.ffn.net[0]):
-                layer.register_forward_pre_hook(count("layers"))
+                layer.register_forward_pre_hook(count)
 
-    def encode(self, samples: Sequence[Sequence[Part]], width: int, height: int) -> Context:
-        before, dit = (self.forwards, self.layers), self.gen.dit
+    def encode(self, samples: Sequence[Sequence[Content]], width: int, height: int) -> Context:
+        before, dit = self.layers, self.gen.dit
         if dit.is_cache_enabled:
             dit.disable_cache()
         context = super().encode(samples, width, height)
         if self.cache is not None:
             dit.enable_cache(self.cache(lambda: self.timestep))
-        self.forwards, self.layers = before
+        self.layers, self.path = before, []
         return context
 
     def velocity(self, latents: Tensor, t: float | Tensor, context: Context) -> Tensor:
         self.timestep = float(t) * 1000
         with self.gen.dit.cache_context("steps"):
-            return super().velocity(latents, t, context)
+            self.path.append((latents, t, super().velocity(latents, t, context)))
+        return self.path[-1][2]
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a row drew of each task, how much was right, and what it took per picture."""
-
-    pictures: list[Image.Image]
-    right: list[bool]
-    forwards: float
-    work: float
-    seconds: float  # of CPU time, all threads together
+def opened(dtype: torch.dtype) -> Watched:
+    model = Watched.from_pretrained(NANO, "cpu", dtype)
+    model.need(*COMPONENTS)
+    return model
 
 
-@dataclass(frozen=True)
-class Figures:
-    """A row of the table."""
-
-    right: float
-    error: float  # standard error of `right`
-    lost: int
-    won: int
-    psnr_median: float
-    forwards: float
-    work: float
-    seconds: float
+def branches_of(model: LightBagel, wanted: Sequence[Task], guidance: Guidance) -> dict[str, list[list[Content]]]:
+    """The parts of each guidance branch of the tasks."""
+    branches: dict[str, list[list[Content]]] = {name: [] for name in guidance.branches}
+    for source, words, _ in wanted:
+        seen: list[Content] = [] if source is None else [model.clean(picture(source)), model.vit(picture(source))]
+        said: dict[str, list[Content]] = {"full": [*seen, model.text(words)], "no_image": [model.text(words)]}
+        said["negative"] = [*seen, model.text("")]
+        for name in branches:
+            branches[name].append(said[name])
+    return branches
 
 
-def tasks(kind: str, count: int) -> list[Task]:
-    """Tasks that nothing was chosen on."""
-    rng = fresh(78)
-    if kind == "edits":
-        return [random_edit(rng) for _ in range(count)]
-    return [(None, *random_prompt(rng)) for _ in range(count)]
-
-
-def is_right(task: Task, image: Image.Image) -> bool:
-    source, words, wanted = task
-    return (agrees if source is None else edited)(words, wanted, read(image))
-
-
-def draw(model: Watched, said: Sequence[Mapping[str, list[Part]]], row: Row, guidance: Guidance) -> list[Image.Image]:
-    model.cache = row.cache
-    guidance = replace(guidance, interval=row.interval)
-    pictures = []
-    for start in range(0, len(said), BATCH):
-        batch = said[start : start + BATCH]
-        branches = {name: [sample[name] for sample in batch] for name in guidance.branches}
+def draw(model: Watched, row: Row, kind: str, wanted: list[Task]) -> Drawn:
+    model.cache, model.layers = row.cache, 0
+    guidance, pictures = replace(GUIDANCE[kind], interval=row.interval), []
+    for start in range(0, len(wanted), BATCH):
+        batch = wanted[start : start + BATCH]
         noise = cat([model.noise(1, SIDE, SIDE, start + i) for i in range(len(batch))])
+        branches = branches_of(model, batch, guidance)
         pictures += model.draw(branches, noise, guidance, steps=row.steps, solver=row.solver, progress=False)
-    return pictures
+    return pictures, model.layers
 
 
-def result(model: Watched, wanted: Sequence[Task], said: Sequence[Any], row: Row, guidance: Guidance) -> Result:
-    model.forwards = model.layers = 0
-    start = time.process_time()
-    pictures = draw(model, said, row, guidance)
-    seconds, count = time.process_time() - start, len(wanted)
-    right = [is_right(task, image) for task, image in zip(wanted, pictures, strict=True)]
-    return Result(pictures, right, model.forwards / count, model.layers / count, seconds / count)
+def steps(args: argparse.Namespace) -> list[dict[str, Any]]:
+    model = opened(torch.float32)
+    model.watch()
+    return scored(args.scenes or 100, {name: partial(draw, model, row) for name, row in ROWS.items()})
 
 
-def figures(row: Result, reference: Result) -> Figures:
-    share = statistics.mean(row.right)
-    pairs = list(zip(reference.right, row.right, strict=True))
-    return Figures(
-        share,
-        (share * (1 - share) / len(row.right)) ** 0.5,
-        pairs.count((True, False)),
-        pairs.count((False, True)),
-        statistics.median(psnr(a, b) for a, b in zip(row.pictures, reference.pictures, strict=True)),
-        row.forwards,
-        row.work / reference.work,
-        row.seconds,
-    )
+def easycache(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One picture at a time: these nodes decide by what a batch does as a whole."""
+    host, helpers = in_comfyui(Path(__file__).resolve().parents[1], args.comfyui.resolve())
+    model, clip, vae = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
+    wan, rows = type(model.model.diffusion_model), [0]
+    forward = wan.forward_orig
+
+    def counted(module: Any, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
+        rows[0] += len(x) if t.any() else 0  # at 0 it is a source image
+        return forward(module, x, t, *args, **kwargs)
+
+    wan.forward_orig = counted
+
+    def draw(count: int, node: str, kind: str, wanted: list[Task]) -> Drawn:
+        rows[0], pictures = 0, []
+        cache = {"reuse_threshold": 0.1, "start_percent": 0.15, "end_percent": 0.95, "verbose": False}
+        for seed, (source, words, _) in enumerate(wanted):
+            used = host(node, model=model, **cache) if node else model
+            inputs = {"model": used, "clip": clip, "vae": vae, **helpers.SETTINGS, "seed": seed, "steps": count}
+            inputs["text_guidance"] = GUIDANCE[kind].text
+            if source is None:
+                image, _ = host("LightBagelGenerate", prompt=words, width=SIDE, height=SIDE, batch_size=1, **inputs)
+            else:
+                inputs |= {"images": {"image": helpers.tensor(picture(source))}, "instruction": words}
+                image, _ = host("LightBagelEdit", image_guidance=GUIDANCE[kind].image, **inputs)
+            pictures.append(Image.fromarray(helpers.pixels(image)))
+        return pictures, rows[0]
+
+    ways = {f"euler {count}": partial(draw, count, "") for count in (50, 20, 8)}
+    ways |= {f"euler 20, {node} 0.1": partial(draw, 20, node) for node in ("EasyCache", "LazyCache")}
+    return scored(args.scenes or 60, ways)
 
 
-def table(kind: str, rows: Mapping[str, Figures]) -> str:
-    """The rows in Markdown; the first is what the others are compared with."""
-    lines = [f"| {kind} | right | lost, won | PSNR | forwards | work | seconds |", "| --- " + "| ---: " * 6 + "|"]
-    for name, row in rows.items():
-        lines.append(
-            f"| {name} | {row.right:.1%} ± {row.error:.1%} | {row.lost}, {row.won} | {row.psnr_median:.1f} "
-            f"| {row.forwards:.1f} | {row.work:.0%} | {row.seconds:.2f} |"
-        )
-    return "\n".join(lines)
+def precision(args: argparse.Namespace) -> list[dict[str, Any]]:
+    exact, models = opened(torch.float32), {name: opened(dtype) for name, dtype in MODES.items() if name != "float32"}
+    half, small = models["bfloat16"], models["float8"]
+    for name, one in (("VLM", "und"), ("DiT", "gen"), ("fusion", "fusion")):
+        each = {part: getattr(small if part == one else half, part) for part in ("und", "gen", "fusion", "vae")}
+        models[f"float8 in the {name}"] = Watched(half.config, *each.values())
+    errors: dict[str, list[float]] = {name: [] for name in models}
+    likeness: dict[str, list[float]] = {name: [] for name in models}
+    count = args.scenes or 12
+    wanted = [(kind, task) for kind in GUIDANCE for task in tasks(kind, count // 2, 77)]
+    for seed, (kind, task) in enumerate(wanted):
+        guidance, noise = GUIDANCE[kind], exact.noise(1, SIDE, SIDE, seed)
 
+        def guided(velocity: Tensor, guidance: Guidance = guidance) -> Tensor:
+            return combine(list(velocity.chunk(len(guidance.branches))), guidance, exact.gen.patch)
 
-def report(count: int, results: Callable[[str, list[Task]], Mapping[str, Result]], file: str | None) -> None:
-    """Prints the tables of what `results` finds for each kind of task; the first row is the reference."""
-    print(f"{count} scenes of each kind; PSNR in dB, the median; forwards and CPU seconds per picture", flush=True)
-    found = {}
-    for kind in GUIDANCE:
-        rows = results(kind, tasks(kind, count))
-        reference = next(iter(rows.values()))
-        found[kind] = {name: figures(row, reference) for name, row in rows.items()}
-        print(f"\n{table(kind, found[kind])}", flush=True)
-    if file:
-        data = {kind: {name: asdict(row) for name, row in rows.items()} for kind, rows in found.items()}
-        with open(file, "w", encoding="utf-8") as out:
-            json.dump({"scenes": count, **data}, out, indent=1)
+        def drawn(model: Watched, branches: Any, noise: Any = noise, guidance: Guidance = guidance) -> Image.Image:
+            return model.draw(branches, noise, guidance, steps=20, progress=False)[0]
+
+        reference = drawn(exact, branches_of(exact, [task], guidance))
+        for name, model in models.items():
+            branches = branches_of(model, [task], guidance)
+            context = model.encode([parts for each in branches.values() for parts in each], SIDE, SIDE)
+            for x, t, velocity in exact.path:
+                right = guided(velocity)
+                errors[name].append(float((guided(model.velocity(x, t, context)) - right).norm() / right.norm()))
+            likeness[name].append(psnr(drawn(model, branches), reference))
+    return [
+        {
+            "mode": name,
+            "velocity_median": statistics.median(errors[name]),
+            "velocity_most": max(errors[name]),
+            "psnr_median": statistics.median(likeness[name]),
+            "psnr_least": min(likeness[name]),
+        }
+        for name in models
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=100, help="of each kind")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="; ".join(ROWS))
-    parser.add_argument("--json", help="a file for the same figures")
-    args = parser.parse_args()
-    model = Watched.from_pretrained("nano", "cpu")
-    model.need(*COMPONENTS)
-    model.watch()
-
-    def results(kind: str, wanted: list[Task]) -> dict[str, Result]:
-        said = [parts(model, words, source and picture(source)) for source, words, _ in wanted]
-        return {name: result(model, wanted, said, ROWS[name], GUIDANCE[kind]) for name in args.rows}
-
-    report(args.scenes, results, args.json)
+    kinds = {"steps": steps, "easycache": easycache, "precision": precision}
+    parser = options(__doc__)
+    parser.add_argument("what", choices=kinds)
+    parser.add_argument(
+        "--scenes", type=int, help="of each kind: 100, of easycache 60; of precision 12 of both together"
+    )
+    parser.add_argument("--comfyui", type=Path, metavar="PATH", help="a ComfyUI")
+    args = parsed(parser)
+    report(args, f"{args.what}, the nano", kinds[args.what](args))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Pictures in and out: opening what people have, sizing it by the model's rules, pixels to tensors (section 6)."""
+"""Pictures in and out: opening what people have, sizing it by the model's rules, pixels to tensors.
+
+(docs/model.md, section 6)
+"""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ from .sampling.solvers import make_solver
 class LightBagel:
     """A whole model, ready to use.
 
-    High level: `generate`, `edit`, `describe`, `describe_each`. Low level, for samplers of one's own: make contents with
-    `text`, `vit` and `clean`, hand them to `encode`, then call `velocity` as often as wanted, and `decode` the result.
+    High level: `generate`, `edit`, `describe`, `describe_each`. Low level, for samplers of one's own: `text`, `vit` and
+    `clean` make what segments hold; hand them to `encode`, call `velocity` as often as wanted, `decode` the result.
     """
 
     def __init__(

@@ -6,13 +6,13 @@ import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tiny import make_tiny, whole
 
-from lightbagel_core.pipeline import LightBagel
+if TYPE_CHECKING:  # fixtures import it for themselves: the contracts must run where it cannot be imported
+    from lightbagel_core.pipeline import LightBagel
 
 collect_ignore = ["comfy"]  # needs a ComfyUI and its environment
 LEFT_OUT: list[pytest.Item] = []
@@ -20,6 +20,16 @@ LEFT_OUT: list[pytest.Item] = []
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # releasing weights collects garbage, which takes a third of a second with all that was imported in it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the contracts run also where other tests cannot be imported, as after a change of names in a library."""
+    config.option.continue_on_collection_errors = True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the contracts first: where a library has changed, they say what, before all else that fails for it."""
+    items.sort(key=lambda item: item.path.name != "test_contracts.py")
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -34,6 +44,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> LightBagel:
+    from tiny import make_tiny
+
     return make_tiny()
 
 
@@ -62,4 +74,8 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def nano() -> LightBagel:
+    from tiny import whole
+
+    from lightbagel_core.pipeline import LightBagel
+
     return whole(LightBagel.from_pretrained("nano", "cpu"))

@@ -1,6 +1,6 @@
 """A model's weights as other people's files have them: names, shapes, shards and float8, written out by hand.
 
-Names are those of model.md (section 8) and of the libraries' own writers, not of the code under test.
+Names are those of the authors (docs/model.md, section 8) and of the libraries' own writers, not of the code under test.
 """
 
 from __future__ import annotations

@@ -5,25 +5,25 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from PIL import Image
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
-from benchmarks import edit, flops, image, load, runs, step
-from benchmarks.models import RUNNING, WithoutVae, model_for, modules_of, on_meta, plain_wan
-from benchmarks.timing import interleaved, launches, ratio, table
+from benchmarks import core, flops, load, run, step, ways, worker
+from benchmarks.measure import interleaved, ratio, table
+from benchmarks.models import RUNNING, WithoutVae, model_for, on_meta, plain_wan, with_random_weights
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.files.formats import read_config
-from lightbagel_core.files.tokenizer import open_tokenizer
-from lightbagel_core.model.generation import Generation
-from lightbagel_core.model.understanding import Understanding
 from lightbagel_core.pipeline import LightBagel
 
 META = torch.device("meta")
@@ -38,11 +38,8 @@ def nano_without_vae() -> LightBagel:
 @pytest.fixture(scope="module")
 def real() -> LightBagel:
     """The real size on the meta device: shapes without numbers."""
-    config = read_config(PUBLISHED)
     with on_meta():
-        modules = modules_of(config, "bfloat16", META, RUNNING)
-    und = Understanding(modules["understanding"], open_tokenizer(NANO), None, META)
-    return WithoutVae(config, und, Generation(modules["generation"]), modules["fusion"], modules["vae"])
+        return with_random_weights(read_config(PUBLISHED), "bfloat16", META)
 
 
 def counted(call: Callable[[], object]) -> int:
@@ -75,13 +72,13 @@ def test_a_fused_step(real, rows):
     assert counted(lambda: real.velocity(x, 0.5, context)) == flops.fused_step(config, 512, [62] * rows)
 
 
-@pytest.mark.parametrize("make", [runs.drawing, lambda m, size: runs.edit(m, size, sources=2)])
+@pytest.mark.parametrize("make", [ways.generate, lambda model, size: ways.edit(model, size, sources=2)])
 def test_an_encode(real, make):
     """Of all branches; what they have in common counts once."""
     with on_meta():
         work = make(real, 512)
     found = counted(lambda: real.encode(work.samples, 512, 512))
-    assert found == flops.encode(real.config, runs.packed(real, work, work.samples))
+    assert found == flops.encode(real.config, core.constants(real, work.samples, (16, 16)))
 
 
 def test_the_published_size_is_what_the_issue_of_speed_counts(real):
@@ -100,19 +97,13 @@ def test_calls_take_turns():
     assert ratio({"a": [2.0, 9.0, 4.0], "b": [1.0, 3.0, 1.0]}, "a", "b") == 3
 
 
-def test_operators_are_counted():
-    x = torch.ones(2, 2)
-    assert launches(lambda: (x + x) @ x, CPU) == {"operators": 2}
-    doubled = torch.compile(lambda: x + x, backend="eager", fullgraph=True)
-    assert launches(doubled, CPU, compiled=True) == {}
-
-
 def test_a_table_names_every_figure():
     assert table([{"a": 1, "b": 0.12345}, {"a": 20, "c": None}]).splitlines() == [
         "a      1  20",
         "b  0.123   -",
         "c      -   -",
     ]
+    assert table([{"a": 1}, {"a": 2}]).splitlines() == ["a", "1", "2"]  # more rows than figures
 
 
 def dtypes_of(module: torch.nn.Module) -> dict[str, torch.dtype]:
@@ -136,58 +127,82 @@ def test_the_plain_wan_is_the_dit_called_itself(nano_without_vae, tmp_path):
     assert dtypes_of(plain_wan(half)) == dtypes_of(theirs)
 
 
-@pytest.mark.parametrize("make", [lambda m: runs.drawing(m, 96, prompts=2), lambda m: runs.edit(m, 96, sources=2)])
+@pytest.mark.parametrize("make", [lambda m: ways.generate(m, 96, prompts=2), lambda m: ways.edit(m, 96, sources=2)])
 def test_the_naive_way_draws_the_same(nano_without_vae, make):
     work = make(nano_without_vae)
-    drawn, slowly = (way(nano_without_vae, work, 3) for way in (runs.ours, runs.naive))
+    drawn, slowly = (way(nano_without_vae, work, 3) for way in (ways.ours, ways.naive))
     torch.testing.assert_close(drawn, slowly, rtol=1e-3, atol=1e-3)
 
 
-def test_a_plain_wan_draws_what_ours_does_when_the_fusion_adds_nothing():
+def test_a_plain_wans_step_is_ours_when_the_fusion_adds_nothing():
     unfused = model_for(CPU)
     for layer in unfused.fusion.layers:
         layer.gen_out.weight.zero_()
-    work = runs.drawing(unfused, 96, prompts=2)
-    drawn, plainly = runs.ours(unfused, work, 3), runs.plain(unfused, plain_wan(unfused), work, 3)
-    torch.testing.assert_close(drawn, plainly, rtol=1e-3, atol=1e-3)
+    work = ways.generate(unfused, 96, prompts=2)
+    found = unfused.velocity(work.noised, 0.7, unfused.encode(work.samples, 96, 96))
+    with torch.no_grad():
+        plain = ways.wan_velocity(unfused, plain_wan(unfused), work.noised, 0.7)
+    torch.testing.assert_close(found, plain, rtol=1e-3, atol=1e-3)
 
 
-def test_forwards_of_a_picture(nano_without_vae):
-    model, steps = nano_without_vae, 4
-    with runs.forwards(model) as drawn:
-        runs.ours(model, runs.drawing(model, 64), steps)
-    assert drawn == {"vlm_passes": 1, "dit_rows": 2 * steps, "fusion_updates": 5 * steps}
-    with runs.forwards(model) as slowly:
-        runs.naive(model, runs.edit(model, 64), steps)
-    # Two of the three branches see the source.
-    assert slowly["vlm_passes"] == 3 * steps
-    assert slowly["dit_rows"] == (3 + 2) * steps
-    with runs.forwards(model) as nothing:
-        pass
-    assert not any(nothing.values())
+def test_both_ways_of_describing_write_the_same():
+    """On a small model of the published kind with random weights; and as many tokens as asked for."""
+    config = read_config(PUBLISHED)
+    und = {**config.understanding}
+    und["text_config"] |= {"hidden_size": 128, "intermediate_size": 64, "num_hidden_layers": 2}
+    und["text_config"] |= {"num_attention_heads": 1, "num_key_value_heads": 1}
+    und["vision_config"] |= {"hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "depth": 2}
+    und["vision_config"] |= {"fullatt_block_indexes": [1], "out_hidden_size": 128}
+    config = replace(config, understanding=und, fusion=replace(config.fusion, und_layers=2, und_dim=128))
+    small = with_random_weights(config, "bfloat16", CPU, ("understanding",)).und
+    small.vlm.float()  # which a CPU computes sooner
+    written = []
+    small.vlm.register_forward_hook(lambda *_: written.append(1))
+    ours, stock = (call() for call in run.answering(small, run.turns_of(2, 56), 3).values())
+    assert ours == stock
+    assert len(written) == 6
 
 
 @pytest.mark.parametrize(
-    ("module", "options"),
+    ("module", "options", "names"),
     [
-        (step, ["--sizes", "64", "--threads", str(torch.get_num_threads())]),
-        (image, ["--size", "64", "--steps", "1"]),
-        (edit, ["--size", "64", "--steps", "1"]),
+        (step, ["--sizes", "64"], ["naive_over_ours", "ours_over_wan", "ours_over_wan_predicted"]),
+        (run, ["generate", "--sizes", "64", "--steps", "1"], ["naive_over_ours", "ours_s"]),
+        (run, ["edit", "--sizes", "64", "--steps", "1"], ["naive_over_ours_predicted", "ours_s_per_image"]),
+        (run, ["describe", "--counts", "2", "--tokens", "2"], ["ours_over_stock", "ours_over_alone"]),
     ],
 )
-def test_each_prints_its_figures_and_writes_them(module, options, tmp_path, monkeypatch, capsys):
+def test_each_prints_its_figures_and_writes_them(module, options, names, tmp_path, monkeypatch, capsys):
     file = tmp_path / "figures.json"
-    words = [module.__name__, "--device", "cpu", "--rounds", "1", "--json", str(file), *options]
+    threads = ["--threads", str(torch.get_num_threads())]
+    words = [module.__name__, "--device", "cpu", "--rounds", "1", "--json", str(file), *threads, *options]
     monkeypatch.setattr(sys, "argv", words)
     module.main()
-    printed, written = capsys.readouterr().out, json.loads(file.read_text("utf-8"))
-    figures = written["rows"][0] if module is step else written
-    for name in ("naive_over_ours", "ours_over_wan", "ours_over_wan_predicted", "ours_over_floor", "peak_gb"):
-        assert figures[name] > 0
+    printed, written = capsys.readouterr().out, json.loads(file.read_text(encoding="utf-8"))
+    for name in names:
+        assert written["rows"][0][name] > 0
         assert name in printed
 
 
-def test_loading_the_nano_is_measured(capsys):
-    load.one(NANO, torch.float32, list(RUNNING), CPU)
-    figures = json.loads(capsys.readouterr().out)
+def test_another_checkout_is_compared_round_by_round(monkeypatch):
+    figures = {"step": 1.0, "norm": 2.0}
+    rounds = [[{**figures, "step": a}, {**figures, "step": b, "norm": 3.0}] for a, b in ((1, 2), (8, 4), (2, 6))]
+    monkeypatch.setattr(step, "in_turns", lambda trees, *_: {str(len(trees)): rounds})
+    [row] = step.compared(Namespace(against=step.HERE), 64)
+    assert (row["case"], row["before_ms"], row["after_ms"], row["after_over_before"]) == ("2", 2000, 4000, 2)
+    assert row["norm_off"] == 0.5
+
+
+def test_a_worker_measures_steps_and_what_a_run_costs_beside_them(monkeypatch):
+    calls = []
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "clock", lambda: float(sum(calls)))
+        found = worker.a_run(lambda steps: calls.append(3 + 2 * steps) or [3.0, 4.0])()
+    assert found == {"step": 2, "overhead": 3, "norm": 5}
+    cases = worker.core_cases(64, Image.new("RGB", (64, 64)))
+    assert [case()["norm"] > 0 for case in cases.values()] == [True] * 4
+
+
+def test_loading_the_nano_is_measured():
+    figures = load.open_one(NANO, torch.float32, CPU, RUNNING)
     assert figures["made_gb"] == figures["weights_gb"] > figures["stored_gb"] > 0  # it is stored in half precision

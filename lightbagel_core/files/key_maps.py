@@ -1,7 +1,8 @@
 """The names that other files give to our tensors.
 
 Our own are those of the libraries: transformers' Qwen2.5-VL as it stands in memory, diffusers' Wan transformer and VAE.
-Wan's original names are ComfyUI's too. The authors' checkpoint wraps everything in one module (model.md, section 8).
+Wan's original names are ComfyUI's too. The authors' checkpoint wraps everything in one module (docs/model.md,
+section 8).
 """
 
 from __future__ import annotations

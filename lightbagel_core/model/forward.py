@@ -1,9 +1,10 @@
 """VLM, DiT and fusion stack as one model: context first, then velocity. The paper's figure 2, in its order.
 
-Nothing but the noised tokens depends on the denoising step. `encode` therefore takes the VLM's states of all und tokens,
-sends the clean source images through the DiT once (at t = 0), and keeps, for every fusion layer, their keys and values:
-what the noised tokens attend to. `velocity` is what a step costs: the DiT's blocks and, after each, one attention to
-prefix and self. Both work on batches of samples with different contents, so guidance branches run side by side.
+Nothing but the noised tokens depends on the denoising step. `encode` therefore takes the VLM's states of all und
+tokens, sends the clean source images through the DiT once (at t = 0), and keeps, for every fusion layer, their keys
+and values: what the noised tokens attend to. `velocity` is what a step costs: the DiT's blocks and, after each, one
+attention to prefix and self. Both work on batches of samples with different contents, so guidance branches run side
+by side.
 
 The DiT is one callable, whoever runs it: `generation.Generation` is diffusers' Wan, ComfyUI brings its own.
 """

@@ -5,7 +5,7 @@ What is special about it:
 - M-RoPE with Qwen's theta over the sample's one position stream;
 - no timestep, no gate: plain RMSNorm in, a zero-initialised linear out, so at the start the DiT is untouched;
 - with the VLM frozen, und tokens are only listened to: the und query and und output projections of the authors'
-  checkpoints are dead weight and do not exist here.
+  checkpoints are dead weight and do not exist here (docs/model.md, section 3).
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Generation(nn.Module):
 
         Args:
             latents: [B, C, h, w].
-            t: flow times in 0..1, [B], or [1] for all. The embedding of the very tensor that came last is not made anew.
+            t: flow times in 0..1, [B], or [1] for all. Of the very tensor that came last the embedding is kept.
             learned: from `learned_context`.
             after_block: of tokens [B, N, dim] and the block's number the tokens that go on; None stops there.
         """

@@ -3,6 +3,8 @@
 A sample is a list of segments: text, ViT image, clean VAE image, and last the noised VAE image that is being drawn. Two
 streams run through it. Text, ViT tokens and every marker (`<|vision_start|>`, `<|vision_end|>`, also those around VAE
 tokens) are *und* tokens and pass through the VLM; VAE tokens are *gen* tokens and pass through the DiT.
+
+(docs/model.md, sections 4 and 5; paper section 3.2)
 """
 
 from __future__ import annotations
@@ -111,7 +113,7 @@ def _lay_out(segments: Sequence[Segment]) -> TokenLayout:
 
 
 def lay_out(segments: Sequence[Segment]) -> TokenLayout:
-    """The token layout of a list of segments (paper section 3.2; positions as Qwen2.5-VL counts them).
+    """The token layout of a list of segments (docs/model.md, sections 4 and 5).
 
     Raises:
         ValueError: no segment, an empty image, or a noised segment that is not the last.

@@ -14,7 +14,7 @@ from ..config import Renorm
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance in velocity space (section 7).
+    """Classifier-free guidance in velocity space (docs/model.md, section 7).
 
     text, image: scales; text <= 1 turns all guidance off, image > 1 adds the image step.
     interval: acts where lo < t <= hi, t after the shift.

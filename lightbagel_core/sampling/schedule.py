@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def shift_time(t: Tensor, shift: float) -> Tensor:
-    """t <- shift t / (1 + (shift - 1) t): spends more of the run near noise (section 7; 4 in training and sampling)."""
+    """t <- shift t / (1 + (shift - 1) t): spends more of the run near noise; 4 in training and sampling.
+
+    (docs/model.md, section 7)
+    """
     return shift * t / (1 + (shift - 1) * t)
 
 

@@ -119,7 +119,7 @@ class Fused:
 
     @torch.compiler.disable  # computed once a run: compiling it would cost more than it saves
     def context(self, wan: Wan, rows: tuple[Row, ...], x: Tensor) -> Context:
-        """The context of a forward's rows: of those that an earlier forward of the run had, their rows of its context."""
+        """The context of a forward's rows; where an earlier forward of the run had them, their rows of its context."""
         patch = wan.model.patch_size[-1]
         target = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
         made: dict[tuple[Row, ...], Context] = self.cache.once(("contexts", target, x.device), dict)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,8 +37,14 @@ def comfyui() -> Path:
     raise pytest.UsageError("these tests need a ComfyUI: set COMFYUI_PATH to its folder, or let .ci/comfy fetch one")
 
 
-def start() -> Any:
-    """ComfyUI's module of nodes, with its own nodes and the pack's registered."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the contracts first: where ComfyUI has changed, they say what, before all else that fails for it."""
+    items.sort(key=lambda item: item.path.name != "test_comfyui_contracts.py")
+
+
+@cache
+def use_comfyui() -> None:
+    """Makes ComfyUI's modules importable, for the CPU."""
     root = comfyui()
     os.chdir(root)
     sys.path.insert(0, str(root))
@@ -45,6 +52,11 @@ def start() -> Any:
 
     args.cpu, args.base_directory, args.disable_api_nodes = True, tempfile.mkdtemp(), True
     import_module("utils.extra_config")  # first, as in main.py: importing nodes puts comfy/ and its utils.py in front
+
+
+def start() -> Any:
+    """ComfyUI's module of nodes, with its own nodes and the pack's registered."""
+    use_comfyui()
     import server
 
     import nodes

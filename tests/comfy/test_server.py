@@ -75,6 +75,17 @@ def test_there_are_workflows_with_pictures_and_notes():
         assert "MarkdownNote" in kinds
 
 
+def test_every_template_and_its_picture_are_served(server: Server):
+    """As ComfyUI's page lists and fetches them. ComfyUI serves one folder of templates a pack, the first of
+    `example_workflows`, `example`, `examples`, `workflow` and `workflows` that is there: another one would hide ours.
+    """
+    assert sorted(server.request("/workflow_templates")["lightbagel"]) == sorted(path.stem for path in WORKFLOWS)
+    for path in (file for workflow in WORKFLOWS for file in (workflow, workflow.with_suffix(".jpg"))):
+        address = f"{server.url}/api/workflow_templates/lightbagel/{urllib.parse.quote(path.name)}"
+        with urllib.request.urlopen(address) as response:
+            assert response.read() == path.read_bytes(), path.name
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_through_post_prompt(server: Server, prompt: Any, workflow: Path):
     entry = server.run(prompt(workflow.stem))

@@ -383,7 +383,8 @@ def test_the_real_model_in_every_layout(real, tmp_path, dtype):
         }
         assert count["understanding"] == 8_292_166_656
         assert count["generation"] == 4_999_787_712
-        und, gen = 3584, 3072  # section 3: norms, und k and v, gen q, k, v and out; 29 layers, and the context
+        # docs/model.md, section 3: norms, und k and v, gen q, k, v and out; 29 layers, and the context
+        und, gen = 3584, 3072
         layer = und + gen + 2 * 128 + 2 * (und + 1) * gen + 3 * (gen + 1) * gen + gen * gen
         assert count["fusion"] == 29 * layer + 512 * 4096
         assert count["vae"] == pytest.approx(0.7e9, rel=0.02)

@@ -59,12 +59,12 @@ def test_a_tensor_is_its_place_in_the_file_but_never_writes_to_it(tmp_path):
     before = file.read_bytes()
     tensor = read(read_header(file)["a"])
     maps = Path("/proc/self/maps")
-    assert str(file) in maps.read_text("utf-8")
+    assert str(file) in maps.read_text(encoding="utf-8")
     tensor.mul_(2)
     assert tensor.flatten().tolist() == [2 * x for x in NUMBERS]
     assert file.read_bytes() == before
     del tensor
-    assert str(file) not in maps.read_text("utf-8")
+    assert str(file) not in maps.read_text(encoding="utf-8")
 
 
 def test_a_file_that_changed_after_it_was_listed_is_not_read(tmp_path):

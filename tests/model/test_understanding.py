@@ -14,7 +14,7 @@ from scenes import noise_picture, one_thing
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
-from benchmarks.describe import StockProcessor
+from benchmarks.run import StockProcessor
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]
 

@@ -2,8 +2,9 @@
 
 Besides the answers in chat form it learns from throw-away linear heads. Two read the merged ViT tokens: the scene from
 all of them, and from each alone the thing it shows. One reads the scene to be drawn from the drawing path's states
-(section 4's sequences, bidirectional images) at the target's start marker, one reads at the end of an instruction
-what is to stand where. They stand in for what a 7 B model knows: its states hold the scene a sentence speaks of.
+(the sequences of docs/model.md, section 4; images are bidirectional there) at the target's start marker, one reads at
+the end of an instruction what is to stand where. They stand in for what a 7 B model knows: its states hold the scene a
+sentence speaks of.
 """
 
 from __future__ import annotations
