@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         args.images, args.instruction = [*args.images, args.instruction, *rest[:-1]], rest[-1]
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    # What the libraries' modules make while they are imported stays: looking for garbage there takes a fifth of the time.
+    # What libraries make while they are imported stays; to look for garbage there takes a fifth of the time.
     gc.set_threshold(100_000)
     try:
         with warnings.catch_warnings():
