@@ -1,11 +1,11 @@
-"""LightBagel as a library: generate, edit, describe, and what they refuse."""
+"""LightBagel as a library: generate and edit."""
 
 from __future__ import annotations
 
 import oracle
 import pytest
 import torch
-from scenes import PICTURE, assert_alike, noise_picture, one_thing
+from scenes import PICTURE, assert_alike, noise_picture
 
 from lightbagel_core.sampling.schedule import schedule
 
@@ -28,24 +28,6 @@ def test_an_edit_takes_the_sources_size_and_several_sources(nano):
     assert [p.size for p in out] == [(128, 64)]
     with pytest.raises(ValueError, match="at least one source"):
         nano.edit([], "make the circle blue")
-
-
-def test_describe_each(nano):
-    pictures = [one_thing("circle", "red"), one_thing("star", "blue"), one_thing("square", "green")]
-    answers = nano.describe_each(pictures, "what is in the centre?")
-    assert answers == [nano.describe(each, "what is in the centre?") for each in pictures]
-    assert len(set(answers)) == 3
-
-
-def test_what_describing_refuses(nano):
-    with pytest.raises(ValueError, match="needs at least one image"):
-        nano.describe_each([])
-    with pytest.raises(ValueError, match="needs at least one image"):
-        nano.describe([])
-    with pytest.raises(ValueError, match="needs a question"):
-        nano.describe_each([PICTURE], " ")
-    with pytest.raises(ValueError, match="does not know: president"):
-        nano.und.answers([([PICTURE], "what is on the left?"), ([], "the president")])
 
 
 def test_a_guided_edit_is_the_oracles_step_by_step(tiny):
