@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import torch
 if TYPE_CHECKING:  # fixtures import it for themselves: the contracts must run where it cannot be imported
     from lightbagel_core.pipeline import LightBagel
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # last, for benchmarks/, which are not installed
 collect_ignore = ["comfy"]  # needs a ComfyUI and its environment
 LEFT_OUT: list[pytest.Item] = []
 

@@ -8,7 +8,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +15,6 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
 from benchmarks import core, flops, load, run, step, ways, worker
 from benchmarks.measure import interleaved, ratio, table

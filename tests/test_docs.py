@@ -129,9 +129,9 @@ def test_files_and_names_in_documents_exist(file):
 
 
 def test_a_wrong_name_is_seen():
-    text = "`model/fusion.py: FusionStack`, `model/fusion.py: MultimodalSelfAttention.listen`, `workflows/*.json`"
+    text = "`model/fusion.py: FusionStack`, `model/fusion.py: MultimodalSelfAttention`, `workflows/*.json`"
     assert not wrong_places(text, strict=True)
-    for text in ("`model/fushion.py`", "`model/fusion.py: FusionStuck`", "`model/fusion.py: FusionStack.listen`"):
+    for text in ("`model/fushion.py`", "`model/fusion.py: FusionStuck`", "`model/fusion.py: FusionStack.attend`"):
         assert wrong_places(text, strict=False), text
     assert wrong_places("`modell/fusion.py`", strict=True)
     assert not wrong_places("`comfy/ldm/wan/model.py`", strict=False)

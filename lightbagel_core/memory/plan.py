@@ -87,7 +87,7 @@ def stages(
     vit = size_by_rule(work.width, work.height, config.vit_image)
     seen = work.sources * (vit[0] * vit[1] // config.vit_image.stride**2 + 4)
     und = seen + TEXT + 2  # of the branch that sees most
-    every = seen + (TEXT + 2) * (work.branches - 1) + 4  # of all branches, what they share once; one hears no words
+    every = seen + (TEXT + 2) * (work.branches - 1) + 4  # of all branches, what they share once; one has no words
     widened = {  # a float8 matrix is widened while it is used
         "und": text["hidden_size"] * text["intermediate_size"] * size if float8 else 0,
         "gen": fusion.gen_dim * gen["ffn_dim"] * size if float8 else 0,

@@ -147,8 +147,8 @@ def encode(
     keys: list[Tensor] = []
     values: list[Tensor] = []
     for i in range(config.layers):
-        heard = states[config.und_layer(i)][None].to(device)
-        for buffers, x in zip((keys, values), fusion[i].und_key_value(heard, und_rotary, dtype), strict=True):
+        read = states[config.und_layer(i)][None].to(device)
+        for buffers, x in zip((keys, values), fusion[i].und_key_value(read, und_rotary, dtype), strict=True):
             buffer = x.new_empty(len(tokens.und), tokens.width + n, *x.shape[2:])
             buffer[:, :-n] = x[0][index]
             buffers.append(buffer)
@@ -159,7 +159,7 @@ def encode(
             for i, (k, v) in enumerate(known[image.key]):
                 places.write(keys[i], k[None])
                 places.write(values[i], v[None])
-    if config.layers:  # else nobody hears the sources
+    if config.layers:  # else nothing attends to the sources
         new = [image for image in tokens.images if image.key not in known]
         encode_sources(dit, fusion, new, keys, values, learned, attention)
     for image in tokens.images:
@@ -182,8 +182,8 @@ def encode_sources(
 ) -> None:
     """Sends clean source images through the DiT at t = 0 and writes their keys and values, layer by layer.
 
-    An image that another one hears attends to strictly fewer tokens than that one. So images of one size that attend
-    to equally many go through together, and those that attend to fewer before the others.
+    An image sees strictly fewer tokens than an image that attends to it. So images of one size that attend to equally
+    many tokens go through together, and those that attend to fewer go first.
 
     Args:
         keys, values: per fusion layer [B, P + N, H, D], the und tokens' already there.
@@ -203,7 +203,7 @@ def encode_sources(
             q, k, v = fusion[i].gen_query_key_value(tokens, rotary)
             places.write(keys[i], k)
             places.write(values[i], v)
-            if i == last:  # nobody hears what it would become
+            if i == last:  # nothing attends to what it would become
                 return None
             attended = attention.dense(q.type_as(keys[i]), keys[i][places.attended], values[i][places.attended])
             return tokens + fusion[i].update(attended).type_as(tokens)
@@ -243,7 +243,7 @@ def velocity(
     def after_block(tokens: Tensor, i: int) -> Tensor:
         if i >= fusion.config.layers:
             return tokens
-        return fusion[i].listen(tokens, context.rotary, context.keys[i], context.values[i], attend)
+        return fusion[i](tokens, context.rotary, context.keys[i], context.values[i], attend)
 
     drawn = dit(latents, t, context.learned, after_block)
     assert drawn is not None  # it was not stopped

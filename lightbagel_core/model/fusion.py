@@ -4,7 +4,7 @@ What is special about it:
 - und and gen tokens have projections of their own but share one attention, one query norm and one key norm;
 - M-RoPE with Qwen's theta over the sample's one position stream;
 - no timestep, no gate: plain RMSNorm in, a zero-initialised linear out, so at the start the DiT is untouched;
-- with the VLM frozen, und tokens are only listened to: the und query and und output projections of the authors'
+- with the VLM frozen, und tokens are only attended to: the und query and und output projections of the authors'
   checkpoints are dead weight and do not exist here (docs/model.md, section 3).
 """
 
@@ -93,7 +93,7 @@ class MultimodalSelfAttention(nn.Module):
         """What the gen stream is given, [B, N, gen_dim], of what its tokens attended to, [B, N, H, D]."""
         return self.gen_out(attended.flatten(2))
 
-    def listen(self, g: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, attend: Attend) -> Tensor:
+    def forward(self, g: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, attend: Attend) -> Tensor:
         """The gen states [B, N, gen_dim] after this layer.
 
         Args:

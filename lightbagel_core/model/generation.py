@@ -73,10 +73,10 @@ class Generation(nn.Module):
         temb, modulation = self._timed[1]
         rotary = self.rotary(grid, latents.device)
         for i, block in enumerate(self.blocks):
-            heard = after_block(block(tokens, learned[i], modulation, rotary), i)
-            if heard is None:
+            goes_on = after_block(block(tokens, learned[i], modulation, rotary), i)
+            if goes_on is None:
                 return None
-            tokens = heard
+            tokens = goes_on
         return self.head(tokens, temb, grid)
 
     @property

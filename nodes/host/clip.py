@@ -23,7 +23,7 @@ from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
-from .conditioning import KEY, Sources, Unheard, clean_image
+from .conditioning import KEY, Sources, Unread, clean_image
 from .image import pictures as image_pictures
 from .recent import Recent
 from .weights import move_buffers
@@ -121,7 +121,7 @@ class TextEncoder(nn.Module):
         contents = (next(latents) if isinstance(content, CleanImage) else content for content in sample)
         sources = Sources(tuple(segment_of(content, patch) for content in sample), tuple(contents))
         kept = torch.cat(states, dim=-1).to(comfy.model_management.intermediate_device())
-        return kept, None, {"model_conds": {KEY: Unheard(sources)}}
+        return kept, None, {"model_conds": {KEY: Unread(sources)}}
 
     def generate(
         self,

@@ -62,8 +62,8 @@ class Rows(comfy.conds.CONDRegular):
         return [len(self.cond), *max((row.states for row in self.cond), key=len).shape]
 
 
-class Unheard(comfy.conds.CONDRegular):
-    """`Sources` in a CONDITIONING, until `Rows` take its place; a model that leaves it there hears something else."""
+class Unread(comfy.conds.CONDRegular):
+    """`Sources` in a CONDITIONING, until `Rows` take its place; a model that leaves it there does not read it."""
 
     def __init__(self, sources: Sources) -> None:
         super().__init__(sources)
@@ -79,7 +79,7 @@ def checked(conds: dict[str, Any], config: FusionConfig) -> tuple[Sources, Tenso
     """The sources and und states [B, 2 * SIDES + U, depth * und_dim] of a condition's `model_conds`.
 
     Raises:
-        ValueError: it is another encoder's, another checkpoint's, or was changed into what LightBagel cannot hear.
+        ValueError: it is another encoder's, another checkpoint's, or was changed into what LightBagel cannot read.
     """
     if KEY not in conds:
         raise ValueError(

@@ -66,10 +66,10 @@ class Wan:
                     return {"img": args["img"]}
                 out = extra["original_block"](args) if other is None else other(args, extra)
                 tokens = out["img"].to(self.compute)
-                heard = after_block(tokens, i)
-                if heard is None:
+                goes_on = after_block(tokens, i)
+                if goes_on is None:
                     stopped.append(i)
-                return out if heard is None or heard is tokens else {**out, "img": heard.to(out["img"].dtype)}
+                return out if goes_on is None or goes_on is tokens else {**out, "img": goes_on.to(out["img"].dtype)}
 
             return run
 

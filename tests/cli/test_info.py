@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import torch
 from format_files import authors, save_hollow
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 from lightbagel_core.cli.commands import main
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.components import build_components

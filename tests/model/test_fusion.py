@@ -67,7 +67,7 @@ def test_a_rotation_is_a_complex_product():
     assert rotate(x.bfloat16(), tables(angle)).dtype == torch.bfloat16
 
 
-def test_listening_is_one_dense_softmax_over_prefix_and_self(layer):
+def test_a_layer_is_one_dense_softmax_over_prefix_and_self(layer):
     g, angle = noise(B, N, CONFIG.gen_dim, seed=1), angles(2)
     keys, values = noise(B, P + N, H, D, seed=3), noise(B, P + N, H, D, seed=4)
     prefix = keys[:, :P].clone(), values[:, :P].clone()
@@ -85,7 +85,7 @@ def test_listening_is_one_dense_softmax_over_prefix_and_self(layer):
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
 
-    got = layer.listen(g, tables(angle), keys, values, attend)
+    got = layer(g, tables(angle), keys, values, attend)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(keys, k, rtol=1e-5, atol=1e-5)  # its own stand in the buffers' last places now
     torch.testing.assert_close(values, v, rtol=1e-5, atol=1e-5)
@@ -106,4 +106,4 @@ def test_a_new_stack_leaves_the_dit_alone():
     g = noise(B, N, CONFIG.gen_dim)
     keys, values = noise(B, P + N, H, D, seed=3), noise(B, P + N, H, D, seed=4)
     for i in range(CONFIG.layers):
-        assert torch.equal(stack[i].listen(g, tables(angles(2)), keys, values, lambda q, k, v: v[:, :N]), g)
+        assert torch.equal(stack[i](g, tables(angles(2)), keys, values, lambda q, k, v: v[:, :N]), g)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scenes import noise_picture, one_thing
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # for benchmarks/, which are not installed
 
 from benchmarks.run import StockProcessor
 
