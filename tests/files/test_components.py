@@ -17,7 +17,7 @@ from lightbagel_core.files.formats import read_config
 
 
 def test_the_real_model_has_its_published_size():
-    """The table of docs/model.md, section 1: 8.3 B und, 5.0 B gen, 1.73 B fusion used of 2.37 B stored, 2.1 M context, 0.7 B VAE."""
+    """The table of docs/model.md, section 1."""
     config = read_config(PUBLISHED)
     with torch.device("meta"):
         parts = build_components(config)
