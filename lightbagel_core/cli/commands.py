@@ -209,9 +209,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:
-        from torch._dynamo.exc import BackendCompilerFailed
+        from torch._dynamo.exc import TorchDynamoException
 
-        if isinstance(error, BackendCompilerFailed):
+        if isinstance(error, TorchDynamoException):
             reason = str(error).split("\n\n")[0]  # what follows is for programmers
             message = f"compiling does not work here ({reason}); leave out --compile"
         elif isinstance(error, MemoryError) or "memory" in str(error):

@@ -77,7 +77,7 @@ def test_wans_own_rotary_tables_are_made_once_a_run_and_size(host, loaded, promp
 def test_what_is_kept_is_what_would_be_computed(host, loaded, prompts, monkeypatch):
     fused = loaded[0].get_wrappers("diffusion_model", "lightbagel")[0].__self__
     kept = ksampler(host, loaded[0], prompts)
-    monkeypatch.setattr(fused, "learned", lambda like, count: fused.fusion.context.to(like).expand(count, -1, -1))
+    monkeypatch.setattr(fused, "learned", lambda like: fused.fusion.context.to(like).expand(len(like), -1, -1))
     assert close(ksampler(host, loaded[0], prompts), kept)
 
 
