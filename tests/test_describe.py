@@ -40,6 +40,12 @@ def test_the_vlm_alone_is_opened(nano):
     assert describer.describe(picture) == nano.describe(picture)
 
 
+def test_an_answer_ends_at_its_length(nano):
+    words = nano.describe(PICTURE)
+    assert len(words.split()) > 3
+    assert nano.describe(PICTURE, max_new_tokens=3) == " ".join(words.split()[:3])
+
+
 def test_describing_needs_no_diffusers():
     code = "import sys, lightbagel_core.describe; sys.exit('diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scenes import PAIR
@@ -41,3 +43,10 @@ def test_the_reader_refuses_what_is_no_clear_scene():
     smear = render(PAIR)
     smear[60:70, 20:110] = (222, 40, 40)
     assert read_scene(smear) is None
+
+
+def test_the_same_spot_ends_two_pixels_away():
+    scene = Scene("white", (Thing("circle", "red", "large", "centre"),))
+    moved = {dx: replace(scene, things=(replace(scene.things[0], dx=dx),)) for dx in (2, 3)}
+    assert same_spot(scene, moved[2])
+    assert not same_spot(scene, moved[3])
