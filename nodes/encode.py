@@ -47,7 +47,7 @@ class LightBagelTextEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip: Any, prompt: str, vae: Any = None, images: Any = None) -> io.NodeOutput:
-        from .host.pictures import encode
+        from .host.encoding import encode
 
         batches = [image for image in (images or {}).values() if image is not None]
         return io.NodeOutput(encode(clip, prompt, vae, batches))
@@ -141,8 +141,8 @@ class LightBagelDescribe(io.ComfyNode):
     def execute(
         cls, clip: Any, image: torch.Tensor, question: str, max_length: int, sampling_mode: Any
     ) -> io.NodeOutput:
-        from .host.image import pictures
-        from .host.pictures import encoder_of
+        from .host.encoding import encoder_of
+        from .host.images import pictures
 
         encoder_of(clip)
         if not question.strip():

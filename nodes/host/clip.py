@@ -24,7 +24,7 @@ from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
 from .conditioning import KEY, Sources, Unread, clean_image
-from .image import pictures as image_pictures
+from .images import pictures as image_pictures
 from .recent import Recent
 from .weights import move_buffers
 

@@ -16,9 +16,9 @@ from ...lightbagel_core.config import SolverName
 from ...lightbagel_core.sampling.guidance import Guidance
 from .clip import Pictures
 from .conditioning import KEY
-from .image import pictures, sized
-from .pictures import check_vae, condition, encoder_of, latents
-from .sampling import Guider, sampler
+from .encoding import check_vae, condition, encoder_of, latents
+from .guider import Guider, sampler
+from .images import pictures, sized
 
 Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ...lightbagel_core.config import LightBagelConfig
 from .clip import TextEncoder
-from .image import pictures, sized
+from .images import pictures, sized
 
 
 def encoder_of(clip: Any) -> TextEncoder:
