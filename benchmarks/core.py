@@ -49,7 +49,8 @@ def context(model: LightBagel, packed: Pack, states: Sequence[Tensor]) -> Contex
     """The second half: keys and values of all constant tokens."""
     gen, fusion = model.gen, model.fusion
     learned = gen.learned_context(fusion.context.to(gen.dtype))
-    return forward.encode(gen, fusion, packed, states, learned, model.attention, gen.dtype, states[0].device)
+    device = states[0].device
+    return forward.encode(gen, fusion, packed, states.__getitem__, learned, model.attention, gen.dtype, device)
 
 
 def velocity(model: LightBagel, latents: Tensor, t: Tensor, context: Context) -> Tensor:

@@ -215,7 +215,7 @@ class LightBagel:
         self.need("generation", "fusion")
         learned = self._learned.get(self._streamed)
         return forward.encode(
-            self.gen, self.fusion, tokens, states, learned, self.attention, self.gen.dtype, states[0].device
+            self.gen, self.fusion, tokens, states.__getitem__, learned, self.attention, self.gen.dtype, self.device
         )
 
     @torch.no_grad()
@@ -315,8 +315,8 @@ class LightBagel:
     ) -> Tensor:
         """The latents that `draw` decodes."""
         height, width = (side * self.pixels_per_token // self.gen.patch for side in noise.shape[-2:])
-        each = len(noise) // len(branches["full"])
-        samples = [sample for name in guidance.branches for sample in branches[name] for _ in range(each)]
+        pictures = len(noise) // len(branches["full"])
+        samples = [sample for name in guidance.branches for sample in branches[name] for _ in range(pictures)]
         context = self.encode(samples, width, height)
         plain = context.rows(list(range(len(noise))))
         one, together = (partial(self.velocity, context=each) for each in (plain, context))

@@ -66,16 +66,18 @@ class Attention:
     """softmax(q k^T / sqrt(D)) v by one kernel, which need not know that rows reach unequally far.
 
     dense: the kernel. backend: what diffusers calls it, for the DiT's own attention.
+    few: runs of rows that reach equally far, up to which each is a call of its own; None: always.
     """
 
     dense: Dense
     backend: AttentionBackendName = AttentionBackendName.NATIVE
+    few: int | None = FEW
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
         """q [B, N, H, D] over what each row reaches of k and v [B, W, H, D]: one call for each run of rows that reach
         equally far, or, where these are many, one with a mask.
         """
-        if len(reach.runs) > FEW:
+        if self.few is not None and len(reach.runs) > self.few:
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
             return F.scaled_dot_product_attention(q, k, v, attn_mask=reach.mask).transpose(1, 2)
         done = [self.dense(q[rows], k[rows, -length:], v[rows, -length:]) for rows, length in reach.runs]

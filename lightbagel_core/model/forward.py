@@ -12,7 +12,7 @@ The DiT is one callable, whoever runs it: `generation.Generation` is diffusers' 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,9 +27,11 @@ from .sequence import ImageSegment, Rotary, Segment, TextSegment, lay_out, mrope
 from .understanding import Understanding, VitImage
 
 AfterBlock = Callable[[Tensor, int], Tensor | None]  # of tokens [B, N, dim] and the block's number; None: stop there
-# dit(latents [B, C, h, w], t [B] or [1], learned context, after_block): the velocity; None where it was stopped.
+# dit(latents [B, C, h, w], t [B] or [1], the learned context in the host's own form, after_block): the velocity; None
+# where it was stopped.
 Dit = Callable[[Tensor, Tensor, Any, AfterBlock], Tensor | None]
-Known = dict[Hashable, list[tuple[Tensor, Tensor]]]  # by image: its keys and values in each layer, [N, H, D] each
+Known = dict[Hashable, list[tuple[Tensor, Tensor]]]  # by `CleanTokens.key`: keys and values of each layer, [N, H, D]
+States = Callable[[int], Tensor]  # of a layer of the VLM: the states [U, und_dim] of a pack's und tokens after it
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +44,15 @@ class CleanImage:
 Content = Sequence[int] | VitImage | CleanImage  # what a segment holds; a text's token ids
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedSegment:
-    """A segment that the VLM has read. Two are the same where their keys are equal.
+    """A segment that the VLM has read.
 
     states: of its und tokens after each layer, [depth, n, und_dim]. latents: of a clean image, [C, h, w].
     """
 
-    key: Hashable
-    states: Tensor = field(compare=False)
-    latents: Tensor | None = field(default=None, compare=False)
+    states: Tensor
+    latents: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,24 +110,28 @@ def hashable(content: Content) -> Hashable:
     return content if isinstance(content, VitImage | CleanImage) else tuple(content)
 
 
+def as_read(content: Content | None) -> Sequence[int] | VitImage | None:
+    """What the VLM reads of a content; None: two markers, as of any VAE image."""
+    return None if isinstance(content, CleanImage) else content
+
+
 def und_states(und: Understanding, tokens: Pack) -> list[Tensor]:
     """The VLM's states of all und tokens after each layer, depth x [U, und_dim]."""
-    read = (content if isinstance(content, tuple | VitImage) else None for content in tokens.contents)
-    embeddings = und.und_embeddings(list(read))
+    embeddings = und.und_embeddings([as_read(content) for content in tokens.contents])
     positions, visible = tokens.positions[:, None].to(und.device), tokens.visible[None].to(und.device)
     return [state[0] for state in und.und_states(embeddings[None], positions, visible)]
 
 
-def known_states(tokens: Pack) -> list[Tensor]:
-    """The same where the pack holds `EncodedSegment`s."""
-    return list(torch.cat([content.states for content in tokens.contents], dim=1))
+def known_states(tokens: Pack, device: torch.device) -> States:
+    """The same where the pack holds `EncodedSegment`s; a layer's are brought to the device when they are asked for."""
+    return lambda layer: torch.cat([content.states[layer].to(device) for content in tokens.contents])
 
 
 def encode(
     dit: Dit,
     fusion: FusionStack,
     tokens: Pack,
-    states: Sequence[Tensor],
+    states: States,
     learned: Any,
     attention: Attention,
     dtype: torch.dtype,
@@ -136,18 +141,17 @@ def encode(
     """The context of a pack's samples.
 
     Args:
-        states: depth x [U, und_dim] of the pack's und tokens.
         learned: the learned context as `dit` takes it.
         dtype: of keys and values. device: where they lie.
-        known: keys and values of source images from earlier calls with the same weights: those are not computed again,
-            and what is computed is added.
+        known: keys and values of source images, after equal segments, from earlier calls with the same weights: those
+            are not computed again, and what is computed is added.
     """
     config, n = fusion.config, tokens.noised_positions[0].shape[1]
     und_rotary, index = _rotary(config, tokens.positions[:, None].to(device)), tokens.und_index.to(device)
     keys: list[Tensor] = []
     values: list[Tensor] = []
     for i in range(config.layers):
-        read = states[config.und_layer(i)][None].to(device)
+        read = states(config.und_layer(i))[None].to(device)
         for buffers, x in zip((keys, values), fusion[i].und_key_value(read, und_rotary, dtype), strict=True):
             buffer = x.new_empty(len(tokens.und), tokens.width + n, *x.shape[2:])
             buffer[:, :-n] = x[0][index]

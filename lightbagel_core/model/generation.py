@@ -40,13 +40,12 @@ class KeyValueProcessor(WanAttnProcessor):
 
 
 class Generation(nn.Module):
-    """A Wan DiT with its forward pass laid open, so that the fusion can speak after every block (see `forward.Dit`)."""
+    """A Wan DiT with its forward pass laid open, so that a fusion layer can follow each block (see `forward.Dit`)."""
 
     def __init__(self, dit: WanTransformer3DModel) -> None:
         super().__init__()
         self.dit = dit
         self._rotary: dict[Any, Rotary] = {}
-        self._timed: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
         for block in self.blocks:
             attn: Any = block.attn2
             attn.set_processor(KeyValueProcessor())
@@ -62,15 +61,13 @@ class Generation(nn.Module):
 
         Args:
             latents: [B, C, h, w].
-            t: flow times in 0..1, [B], or [1] for all. Of the very tensor that came last the embedding is kept.
+            t: flow times in 0..1, [B], or [1] for all.
             learned: from `learned_context`.
             after_block: of tokens [B, N, dim] and the block's number the tokens that go on; None stops there.
         """
         grid = self.grid(*latents.shape[-2:])
         tokens = self.embed(latents)
-        if self._timed is None or self._timed[0] is not t:
-            self._timed = t, self.time(t)
-        temb, modulation = self._timed[1]
+        temb, modulation = self.time(t)
         rotary = self.rotary(grid, latents.device)
         for i, block in enumerate(self.blocks):
             goes_on = after_block(block(tokens, learned[i], modulation, rotary), i)

@@ -25,7 +25,7 @@ from .sequence import TokenLayout
 class CleanTokens:
     """The N tokens of one clean source image, which several samples may have.
 
-    content: what its segment holds. key: the contents of all segments up to it; where keys are equal, so are tokens.
+    content: what its segment holds. key: those of all segments up to it; where keys are equal, so are tokens.
     positions: int64 [3, N].
     places: (row, first column) of its tokens in the buffers, for each sample that has it.
     attended: int64 [S], the columns, in the first of these rows, that its tokens attend to, themselves included.
@@ -72,12 +72,16 @@ class Pack:
         return torch.stack(rows)
 
 
-def pack(layouts: Sequence[TokenLayout], contents: Sequence[Sequence[Hashable]]) -> Pack:
+def pack(
+    layouts: Sequence[TokenLayout], contents: Sequence[Sequence[Any]], keys: Sequence[Sequence[Hashable]] | None = None
+) -> Pack:
     """Packs samples whose last segment is the noised target.
 
     Args:
         layouts: one per sample.
-        contents: per sample, what its segments hold, the target's last; equal only where the tokens are equal.
+        contents: per sample, what its segments hold, the target's last.
+        keys: per sample, one for each segment; equal only where what the segments hold is equal. Default: the contents
+            themselves.
     """
     distinct: dict[Hashable, Tensor] = {}  # by all segments up to one: the numbers of its und tokens
     images: dict[Hashable, CleanTokens] = {}
@@ -87,14 +91,15 @@ def pack(layouts: Sequence[TokenLayout], contents: Sequence[Sequence[Hashable]])
     count = 0
     lengths = tuple(int((layout.und | (layout.segment != layout.segment[-1])).sum()) for layout in layouts)
     width = max(lengths)
+    keys = contents if keys is None else keys
     for b, (layout, content) in enumerate(zip(layouts, contents, strict=True)):
         target = layout.segment == layout.segment[-1]
         clean = ~layout.und & ~target
         constant = torch.cat([layout.und.nonzero()[:, 0], clean.nonzero()[:, 0]])  # the prefix, in its order
         key: Hashable = None
         own = []
-        for s, what in enumerate(content):
-            key = (key, what)
+        for s, (what, own_key) in enumerate(zip(content, keys[b], strict=True)):
+            key = (key, own_key)
             inside = layout.segment == s
             if key not in distinct:
                 tokens = (inside & layout.und).nonzero()[:, 0]

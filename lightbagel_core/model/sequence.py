@@ -85,7 +85,20 @@ def image_positions(start: int, rows: int, cols: int) -> Tensor:
     return torch.cat([torch.full((3, 1), start), grid, torch.full((3, 1), end)], dim=1)
 
 
-def _lay_out(segments: Sequence[Segment]) -> TokenLayout:
+def lay_out(segments: Sequence[Segment]) -> TokenLayout:
+    """The token layout of a list of segments (docs/model.md, sections 4 and 5).
+
+    Raises:
+        ValueError: no segment, an empty image, or a noised segment that is not the last.
+    """
+    if not segments:
+        raise ValueError("a sample needs at least one segment")
+    for number, segment in enumerate(segments):
+        if isinstance(segment, ImageSegment):
+            if segment.rows < 1 or segment.cols < 1:
+                raise ValueError(f"segment {number} is an image of {segment.rows}x{segment.cols} tokens")
+            if segment.kind == "noised" and number != len(segments) - 1:
+                raise ValueError("the noised image must be the last segment: no token may follow it")
     positions, und, index, causal, noised = [], [], [], [], []
     start = 0
     for number, segment in enumerate(segments):
@@ -111,23 +124,6 @@ def _lay_out(segments: Sequence[Segment]) -> TokenLayout:
     inside = same & (in_order | ~torch.tensor(causal)[segment_of][:, None])
     visible = inside | (earlier & ~torch.tensor(noised)[segment_of][None, :])
     return TokenLayout(torch.cat(positions, dim=1), torch.cat(und), segment_of, visible)
-
-
-def lay_out(segments: Sequence[Segment]) -> TokenLayout:
-    """The token layout of a list of segments (docs/model.md, sections 4 and 5).
-
-    Raises:
-        ValueError: no segment, an empty image, or a noised segment that is not the last.
-    """
-    if not segments:
-        raise ValueError("a sample needs at least one segment")
-    for number, segment in enumerate(segments):
-        if isinstance(segment, ImageSegment):
-            if segment.rows < 1 or segment.cols < 1:
-                raise ValueError(f"segment {number} is an image of {segment.rows}x{segment.cols} tokens")
-            if segment.kind == "noised" and number != len(segments) - 1:
-                raise ValueError("the noised image must be the last segment: no token may follow it")
-    return _lay_out(segments)
 
 
 def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> Rotary:

@@ -6,12 +6,13 @@ position of the end marker). They are computed once for each longer side of 1 ..
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .forward import CleanImage, Content, EncodedSegment, hashable, segment_of, und_states
+from .forward import Content, EncodedSegment, as_read, segment_of
 from .packing import pack
 from .sequence import SIDES, ImageSegment, Segment, lay_out
 from .understanding import Understanding
@@ -23,22 +24,26 @@ def und_states_for_any_size(und: Understanding, sample: Sequence[Content], patch
     First the target's two markers for each longer side, then the U und tokens of the sample's own segments.
     """
     segments = [segment_of(content, patch) for content in sample]
-    sides = range(1, SIDES + 1)
-    layouts = [lay_out([*segments, ImageSegment("noised", 1, side)]) for side in sides]
-    held = [hashable(content) for content in sample]
-    tokens = pack(layouts, [[*held, side] for side in sides])
-    own = sum(segment.und_tokens for segment in segments)
-    return [torch.cat([state[own:], state[:own]])[None] for state in und_states(und, tokens)]
+    tokens = pack([lay_out([*segments, ImageSegment("noised", 1, 1)])], [[*sample, None]], [range(len(sample) + 1)])
+    u = tokens.positions.shape[1] - 2
+    markers = tokens.positions[:, u:].repeat(1, SIDES)
+    markers[:, 1::2] += torch.arange(SIDES)  # the end marker moves with the side, by one for each token
+    pairs = torch.block_diag(*[torch.ones(2, 2)] * SIDES).bool()
+    visible = torch.cat([F.pad(tokens.visible[:u, :u], (0, 2 * SIDES)), F.pad(pairs, (u, 0), value=True)])
+    embeddings = und.und_embeddings([*map(as_read, sample), *[None] * SIDES])
+    positions = torch.cat([tokens.positions[:, :u], markers], dim=1)
+    states = und.und_states(embeddings[None], positions[:, None].to(und.device), visible[None].to(und.device))
+    return [torch.cat([state[:, u:], state[:, :u]], dim=1) for state in states]
 
 
 def at_size(
-    states: Tensor, segments: Sequence[Segment], contents: Sequence[Hashable], target: tuple[int, int]
+    states: Tensor, segments: Sequence[Segment], latents: Sequence[Tensor | None], target: tuple[int, int]
 ) -> list[EncodedSegment]:
     """A sample's segments and its target of (rows, cols) tokens, as the VLM has read them.
 
     Args:
         states: [2 * SIDES + U, depth, und_dim], from `und_states_for_any_size`.
-        contents: what its segments hold; equal only where the tokens are equal.
+        latents: of each segment, [C, h, w] of a clean image.
 
     Raises:
         ValueError: the target is larger than SIDES tokens.
@@ -48,8 +53,5 @@ def at_size(
         raise ValueError(f"a picture may have at most {SIDES} tokens on its longer side, not {side}; make it smaller")
     states = states.movedim(1, 0)
     own = states[:, 2 * SIDES :].split([segment.und_tokens for segment in segments], dim=1)
-    found = [
-        EncodedSegment(content, each, content.latents if isinstance(content, CleanImage) else None)
-        for content, each in zip(contents, own, strict=True)
-    ]
-    return [*found, EncodedSegment("target", states[:, 2 * side - 2 : 2 * side])]
+    found = [EncodedSegment(each, clean) for each, clean in zip(own, latents, strict=True)]
+    return [*found, EncodedSegment(states[:, 2 * side - 2 : 2 * side])]

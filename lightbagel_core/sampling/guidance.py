@@ -54,9 +54,9 @@ class Guidance:
         return len(self.branches) > 1 and self.interval[0] < t <= self.interval[1]
 
 
-def _renormed(guided: Tensor, target: Tensor, dims: tuple[int, ...], minimum: float) -> Tensor:
+def _renormed(guided: Tensor, full: Tensor, dims: tuple[int, ...], minimum: float) -> Tensor:
     norm = torch.linalg.vector_norm
-    ratio = norm(target, dim=dims, keepdim=True) / (norm(guided, dim=dims, keepdim=True) + 1e-8)
+    ratio = norm(full, dim=dims, keepdim=True) / (norm(guided, dim=dims, keepdim=True) + 1e-8)
     return guided * ratio.clamp(minimum, 1.0)
 
 

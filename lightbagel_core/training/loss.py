@@ -33,9 +33,8 @@ def flow_matching_errors(
     """
     device = fusion.context.device
     tokens = pack(layouts, segments)
-    states = [state.float() for state in known_states(tokens)]
     learned = gen.learned_context(fusion.context)
-    context = encode(gen, fusion, tokens, states, learned, SDPA, gen.dtype, device)
+    context = encode(gen, fusion, tokens, known_states(tokens, device), learned, SDPA, gen.dtype, device)
     noise = torch.randn(targets.shape, generator=generator, device=device)
     t = training_time(torch.randn(len(targets), generator=generator, device=device))
     predicted = velocity(gen, fusion, add_noise(targets, noise, t), t, context, SDPA)

@@ -6,7 +6,8 @@ It serves the stock CLIPTextEncode (text alone), our encode node (text and sourc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
-from .conditioning import KEY, Sources, Unread, clean_image
+from .conditioning import KEY, Sources, Unread
 from .images import pictures as image_pictures
 from .recent import Recent
 from .weights import move_buffers
@@ -35,6 +36,12 @@ class Pictures(tuple[Image.Image, ...]):
     """
 
     vit: list[VitImage] | None = None
+    mark: object  # tells these pictures from others that look the same
+
+    def __new__(cls, pictures: Iterable[Image.Image] = ()) -> Pictures:
+        made = super().__new__(cls, pictures)
+        made.mark = object()
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,14 +120,23 @@ class TextEncoder(nn.Module):
         if pictures.vit is None:
             pictures.vit = self.und.vit_images([images.resized(p, self.config.vit_image) for p in pictures])
         sample: list[Content] = []
+        latents: list[torch.Tensor | None] = []
+        keys: list[Hashable] = []
         for i, image in enumerate(pictures.vit):
-            sample += [clean_image(request.latents[i]), image] if request.latents else [image]
-        sample.append(tuple(self.und.text_ids(request.text)))
+            if request.latents:
+                sample.append(CleanImage(request.latents[i][0, :, 0]))  # only its size counts here
+                latents.append(request.latents[i])
+                keys.append(request.latents[i])
+            sample.append(image)
+            latents.append(None)
+            keys.append((pictures.mark, i))
+        sample.append(self.und.text_ids(request.text))
+        latents.append(None)
+        keys.append(object())
         states = und_states_for_any_size(self.und, sample, patch)
-        latents = iter(request.latents)
-        contents = (next(latents) if isinstance(content, CleanImage) else content for content in sample)
-        sources = Sources(tuple(segment_of(content, patch) for content in sample), tuple(contents))
         kept = torch.cat(states, dim=-1).to(comfy.model_management.intermediate_device())
+        segments = tuple(segment_of(content, patch) for content in sample)
+        sources = Sources(segments, tuple(latents), tuple(keys), weakref.ref(kept))
         return kept, None, {"model_conds": {KEY: Unread(sources)}}
 
     def generate(

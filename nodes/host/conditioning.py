@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ import comfy.conds
 from torch import Tensor
 
 from ...lightbagel_core.config import FusionConfig
-from ...lightbagel_core.model.forward import CleanImage
 from ...lightbagel_core.model.sequence import SIDES, Segment
 
 KEY = "lightbagel"  # in `model_conds`, and of our wrappers and additional models
@@ -21,29 +21,33 @@ class Sources:
     """What stands beside the und states in a CONDITIONING, among its `model_conds` under `KEY`.
 
     segments: all segments before the target, in sequence order.
-    contents: what each holds, equal only where the tokens are equal; of a clean image its latents [1, C, 1, h, w], as a
-        VAE gives them.
+    latents: of each, [1, C, 1, h, w] of a clean image, as a VAE gives them, else None.
+    keys: of each; equal where two prompts were encoded after the same pictures, while nobody has changed the states.
+    given: the und states as the text encoder gave them.
     """
 
     segments: tuple[Segment, ...]
-    contents: tuple[Hashable, ...]
+    latents: tuple[Tensor | None, ...]
+    keys: tuple[Hashable, ...]
+    given: weakref.ref[Tensor]
 
     @property
-    def latents(self) -> list[Tensor]:
-        """The clean source images' latents [1, C, 1, h, w]."""
-        return [content for content in self.contents if isinstance(content, Tensor)]
+    def images(self) -> list[Tensor]:
+        """The clean source images' latents."""
+        return [latents for latents in self.latents if latents is not None]
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
     """One sample of a batch: und states for any size [2 * SIDES + U, depth * und_dim], and what they stand for.
 
-    contents: as those of `Sources`, but with clean images as the model takes them.
+    latents: of each segment, [C, h, w] of a clean image, normalised. keys: equal only where the tokens are equal.
     """
 
     states: Tensor
     segments: tuple[Segment, ...]
-    contents: tuple[Hashable, ...]
+    latents: tuple[Tensor | None, ...]
+    keys: tuple[Hashable, ...]
 
 
 class Rows(comfy.conds.CONDRegular):
@@ -104,6 +108,12 @@ def checked(conds: dict[str, Any], config: FusionConfig) -> tuple[Sources, Tenso
     return sources, states
 
 
-def clean_image(latents: Tensor) -> CleanImage:
-    """A source image of latents [1, C, 1, h, w] that are normalised as the model takes them."""
-    return CleanImage(latents[0, :, 0])
+def rows_of(sources: Sources, states: Tensor, latents: tuple[Tensor | None, ...]) -> tuple[Row, ...]:
+    """The samples of a condition, one for each of the states [B, 2 * SIDES + U, depth * und_dim].
+
+    ComfyUI's nodes may replace the states and keep what stands beside them: zero them (ConditioningZeroOut), mix them
+    (ConditioningAverage), stack them. Such samples have nothing in common with others any more.
+    """
+    if len(states) == 1 and sources.given() is states:
+        return (Row(states[0], sources.segments, latents, sources.keys),)
+    return tuple(Row(row, sources.segments, latents, tuple(object() for _ in sources.keys)) for row in states)

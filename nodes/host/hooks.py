@@ -24,7 +24,7 @@ from ...lightbagel_core.model.fusion import FusionStack
 from ...lightbagel_core.model.packing import pack
 from ...lightbagel_core.model.sequence import SIDES, ImageSegment, lay_out
 from ...lightbagel_core.model.unsized import at_size
-from .conditioning import KEY, Row, Rows, checked, clean_image
+from .conditioning import KEY, Row, Rows, checked, rows_of
 from .run_cache import RunCache, layers_of_context
 from .wan_adapter import Wan, attention
 
@@ -66,7 +66,7 @@ class Fused:
             beside = cond.get("model_conds", {}).get(KEY)
             if beside is None or cond.get("cross_attn") is None:
                 continue
-            sources = sum(x.shape[-2] * x.shape[-1] // patch**2 for x in beside.cond.latents)
+            sources = sum(x.shape[-2] * x.shape[-1] // patch**2 for x in beside.cond.images)
             longest = max(longest, cond["cross_attn"].shape[1] - 2 * SIDES + 2 + sources)
             samples += noise_shape[0]
         target = -(-noise_shape[-2] // patch) * -(-noise_shape[-1] // patch)
@@ -87,11 +87,11 @@ class Fused:
             return cond
         sources, states = checked(conds, self.fusion.config)
 
-        def normalised(latents: Tensor) -> Any:
-            return self.cache.once(("latents", latents), lambda: clean_image(model.process_latent_in(latents)))
+        def normalised(latents: Tensor) -> Tensor:
+            made: Tensor = self.cache.once(("latents", latents), lambda: model.process_latent_in(latents)[0, :, 0])
+            return made
 
-        contents = tuple(normalised(x) if isinstance(x, Tensor) else x for x in sources.contents)
-        rows = tuple(Row(row, sources.segments, contents) for row in states)
+        rows = rows_of(sources, states, tuple(x if x is None else normalised(x) for x in sources.latents))
         # A mask is for the sampler. Wan2.2 would scale time by it frame by frame: right for video, not for a picture.
         kept = {k: v for k, v in conds.items() if k not in ("c_crossattn", "denoise_mask")}
         cond["model_conds"] = {**kept, KEY: Rows(rows)}  # once a run: ComfyUI made this dictionary for it
@@ -112,14 +112,21 @@ class Fused:
         if x.shape[2] != 1:
             raise ValueError(f"LightBagel draws single images; this latent has {x.shape[2]} frames")
         wan = Wan(executor, dict(transformer_options or {}), self.compute)
+
+        def step() -> Tensor:
+            dit = wan.for_target(clip_fea, time_dim_concat, **kwargs)
+            return velocity(dit, self.fusion, x, timestep, self.context_of(wan, rows, x), attention(wan.options))
+
+        if not self.cache.running or torch.compiler.is_compiling():
+            return step()
         with self.cache.covering(wan.model):
-            constant = self.context(wan, rows, x)
-            dit = wan.drawing(clip_fea, time_dim_concat, **kwargs)
-            return velocity(dit, self.fusion, x, timestep, constant, attention(wan.options))
+            return step()
 
     @torch.compiler.disable  # computed once a run: compiling it would cost more than it saves
-    def context(self, wan: Wan, rows: tuple[Row, ...], x: Tensor) -> Context:
-        """The context of a forward's rows; where an earlier forward of the run had them, their rows of its context."""
+    def context_of(self, wan: Wan, rows: tuple[Row, ...], x: Tensor) -> Context:
+        """The context of a forward's rows; where an earlier forward of the run had them, their rows of its context (a
+        view where they are neighbours there, else a copy).
+        """
         patch = wan.model.patch_size[-1]
         target = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
         made: dict[tuple[Row, ...], Context] = self.cache.once(("contexts", target, x.device), dict)
@@ -129,7 +136,7 @@ class Fused:
                     made[rows] = whole.rows(places)
                     return made[rows]
             for others in [each for each in made if places_among(each, rows) is not None]:
-                del made[others]  # held by the new one
+                del made[others]  # the new one replaces it
             made[rows] = self.encode(wan, rows, target, x)
         return made[rows]
 
@@ -138,10 +145,11 @@ class Fused:
         config, noised = self.fusion.config, ImageSegment("noised", *target)
         layouts = [lay_out([*row.segments, noised]) for row in rows]
         split = (config.und_layers, config.und_dim)
-        tokens = pack(layouts, [at_size(r.states.unflatten(-1, split), r.segments, r.contents, target) for r in rows])
+        samples = [at_size(row.states.unflatten(-1, split), row.segments, row.latents, target) for row in rows]
+        tokens = pack(layouts, samples, [[*row.keys, None] for row in rows])
         known = self.cache.once(("sources", x.device), dict)  # conditions that do not share a forward share these
-        dit, attend = wan.reading(x), attention(wan.options)
-        states = known_states(tokens)
+        dit, attend = wan.for_sources(x), attention(wan.options)
+        states = known_states(tokens, x.device)
         return encode(dit, self.fusion, tokens, states, self.learned, attend, self.compute, x.device, known)
 
     @torch.compiler.disable

@@ -13,23 +13,23 @@ from torch import Tensor
 class RunCache:
     """What stays constant over the run in progress; empty between runs.
 
-    kept: by name. still: by id, tensors that are the same for all rows and steps, and one row of each.
+    kept: by name. unchanging: by id, tensors that are the same for all rows and steps, and one row of each.
     """
 
     def __init__(self) -> None:
         self.running = False
         self.kept: dict[Any, Any] = {}
-        self.still: dict[int, tuple[Tensor, Tensor]] = {}
+        self.unchanging: dict[int, tuple[Tensor, Tensor]] = {}
 
     @contextmanager
     def run(self, constant: bool) -> Iterator[None]:
         """Inside is one run. `constant`: whether the weights stay as they are over it."""
-        self.kept, self.still = {}, {}  # a sampler that goes past this leaves what it kept
+        self.kept, self.unchanging = {}, {}  # a sampler that goes past this leaves what it kept
         self.running = constant
         try:
             yield
         finally:
-            self.running, self.kept, self.still = False, {}, {}
+            self.running, self.kept, self.unchanging = False, {}, {}
 
     def once(self, at: Any, make: Callable[[], Any]) -> Any:
         """What `make` made when it was first asked for in this run under this name."""
@@ -42,19 +42,16 @@ class RunCache:
         if not self.running:
             return row.expand(count, *row.shape[1:])
         made: Tensor = self.once(("rows", id(row), count), lambda: row.expand(count, *row.shape[1:]))
-        self.still[id(made)] = made, row
+        self.unchanging[id(made)] = made, row
         return made
 
     @contextmanager
     def covering(self, wan: Any) -> Iterator[None]:
-        """Inside, Wan computes once a run what is constant: all it makes of the learned context, its rotary tables.
+        """Inside a run Wan then computes once what is constant: all it makes of the learned context, its rotary tables.
 
         Its own methods are covered for the time of one forward, not by a MODEL's patches: a MODEL may be cloned onto
         another Wan, whose layers have other weights.
         """
-        if not self.running or torch.compiler.is_compiling():
-            yield
-            return
         covers = self.once(("covers", wan), lambda: self._covers(wan))
         for own, name, _, cover in covers:
             own[name] = cover
@@ -81,7 +78,7 @@ class RunCache:
         """
 
         def run(x: Tensor) -> Tensor:
-            known = None if torch.compiler.is_compiling() else self.still.get(id(x))
+            known = None if torch.compiler.is_compiling() else self.unchanging.get(id(x))
             if known is None:
                 return forward(x)
             _, row = known

@@ -24,36 +24,38 @@ class Wan:
     """Wan within one forward of a run."""
 
     def __init__(self, executor: Any, options: dict[str, Any], compute: torch.dtype) -> None:
-        """`options`: the forward's transformer_options. `compute`: what the fusion stack computes in."""
+        """`options`: the forward's transformer_options, its own dictionary, in which Wan says which block it is at.
+        `compute`: what the fusion stack computes in.
+        """
         self.executor, self.options, self.compute = executor, options, compute
         self.model = executor.class_obj
 
-    def drawing(self, clip_fea: Any, time_dim_concat: Any, **others: Any) -> Any:
+    def for_target(self, clip_fea: Any, time_dim_concat: Any, **others: Any) -> Any:
         """The run's own pass, with all wrappers and patches."""
 
         def dit(latents: Tensor, t: Tensor, learned: Callable[[Tensor], Tensor], after_block: AfterBlock) -> Tensor:
-            options = self._followed(after_block, self.options.get(PATCHES, {}), self.options)
+            self.options[PATCHES] = self._followed(after_block, self.options.get(PATCHES, {}))
             own = latents.clone()  # EasyCache adds to what it is given; in float32 that would be the sampler's latents
-            out: Tensor = self.executor(own, t, learned(own), clip_fea, time_dim_concat, options, **others)
+            out: Tensor = self.executor(own, t, learned(own), clip_fea, time_dim_concat, self.options, **others)
             return out
 
         return dit
 
-    def reading(self, like: Tensor) -> Any:
+    def for_sources(self, like: Tensor) -> Any:
         """A pass for source images, in the dtype of `like`: past all wrappers, without the run's other patches."""
         kept = {k: v for k, v in self.options.items() if k not in ("patches", "wrappers", "callbacks")}
 
         def dit(latents: Tensor, t: Tensor, learned: Callable[[Tensor], Tensor], after_block: AfterBlock) -> Tensor:
             x = latents[:, :, None].to(like)
-            options = self._followed(after_block, {}, kept)
+            options = {**kept, PATCHES: self._followed(after_block, {})}
             out: Tensor = self.executor.original(x, t.expand(len(x)), learned(x), None, None, options)
             return out
 
         return dit
 
-    def _followed(self, after_block: AfterBlock, others: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-        """Options with `after_block` after each block, and Wan's block replacements `others`; the blocks after the one
-        where it stops are left out.
+    def _followed(self, after_block: AfterBlock, others: dict[str, Any]) -> dict[str, Any]:
+        """Block replacements `others` with `after_block` after each block; the blocks after the one where it stops are
+        left out.
         """
         blocks = others.get("dit", {})
         stopped: list[int] = []
@@ -74,12 +76,12 @@ class Wan:
             return run
 
         every = {("double_block", i): followed(i) for i in range(len(self.model.blocks))}
-        return {**options, PATCHES: {**others, "dit": {**blocks, **every}}}
+        return {**others, "dit": {**blocks, **every}}
 
 
 def attention(options: dict[str, Any]) -> Attention:
-    """ComfyUI's attention, whichever the person chose."""
-    return Attention(partial(_attend, options=options))
+    """ComfyUI's attention, whichever the person chose, and no other."""
+    return Attention(partial(_attend, options=options), few=None)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:

@@ -83,7 +83,8 @@ def test_comfyui_leaves_room_for_what_a_run_keeps(host, loaded, monkeypatch, ima
         held = model.get_wrappers("diffusion_model", "lightbagel")[0].__self__.cache.kept
         contexts = [c for at, made in held.items() if at[0] == "contexts" for c in made.values()]
         prefixes = [t for c in contexts for t in (*c.keys, *c.values)]
-        context = [t for t in held.values() if isinstance(t, torch.Tensor) and t.ndim == 3]  # what it became, too
+        learned = (t for at, t in held.items() if at[0] != "latents")  # and what it became
+        context = [t for t in learned if isinstance(t, torch.Tensor) and t.ndim == 3]
         storages = [t.untyped_storage() for t in (*prefixes, *context)]
         kept.append(sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
 
@@ -107,7 +108,7 @@ def test_nothing_of_a_run_is_kept(host, loaded, prompts):
     ksampler(host, model, prompts)
     hooks = [w for per_key in model.wrappers.values() for w in per_key.get("lightbagel", [])]
     assert len(hooks) == 4
-    assert all(not hook.__self__.cache.kept and not hook.__self__.cache.still for hook in hooks)
+    assert all(not hook.__self__.cache.kept and not hook.__self__.cache.unchanging for hook in hooks)
 
 
 def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):

@@ -221,9 +221,30 @@ def test_a_batch_through_the_vae_is_several_pictures(host, loaded):
         assert psnr(pixels(image), pixels(picture[None])) > 20
 
 
-def test_zeroed_conditioning_still_runs(host, loaded, prompts):
-    zeroed = host("ConditioningZeroOut", prompts[0])
-    assert torch.isfinite(ksampler(host, loaded[0], (prompts[0], zeroed))).all()
+@pytest.mark.parametrize("change", ["zeroed", "averaged"])
+def test_a_changed_conditioning_is_another_one(host, loaded, prompts, monkeypatch, change):
+    """Nodes change the tensor and keep what stands beside it; a shared forward must see the change as well."""
+    positive = prompts[0]
+    if change == "zeroed":
+        negative = host("ConditioningZeroOut", positive)
+    else:
+        other = host("CLIPTextEncode", loaded[1], "a blue star right of a red circle")
+        negative = host("ConditioningAverage", other, positive, 0.5)
+    together = ksampler(host, loaded[0], (positive, negative))
+    assert not close(together, ksampler(host, loaded[0], (positive, positive)))
+    conditioning = import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.conditioning")
+    monkeypatch.setattr(conditioning.Rows, "can_concat", lambda *_: False)
+    assert close(ksampler(host, loaded[0], (positive, negative)), together)
+
+
+def test_stacked_conditionings_are_several(host, loaded, prompts):
+    """Packs for batches of prompts stack the tensors of several and keep what stands beside the first."""
+    other = host("CLIPTextEncode", loaded[1], "a blue star right of a red circle")
+    (first, beside), (second, _) = prompts[0][0], other[0]
+    twice, both = ([[torch.cat(pair), beside]] for pair in ((first, first), (first, second)))
+    same, mixed = (ksampler(host, loaded[0], (stack, prompts[1]), empty(2)) for stack in (twice, both))
+    assert close(same[0], mixed[0])
+    assert not close(same[1], mixed[1])
 
 
 def test_what_changes_cfg_acts_in_ksampler_alone(host, loaded, prompts):

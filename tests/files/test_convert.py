@@ -229,7 +229,7 @@ def process():
         yield lambda after, words: parent.run(KILLED, [str(after), *words], environment)
 
 
-@pytest.mark.parametrize("every", [40, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [40, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fresh", [True, False])
 def test_killed_at_any_moment_there_is_the_whole_folder_or_none(places, tmp_path, process, fresh, every):
     """Every run dies a little later than the one before; `fresh` ones begin anew, the others go on."""

@@ -14,7 +14,7 @@ def test_an_error_is_that_of_the_velocity_at_a_random_time(monkeypatch):
     """x_t = (1 - t) x + t n, the velocity n - x; t a sigmoid of normal draws, shifted by 4."""
     model, asked, count = make_tiny(), [], 5
     layout = lay_out([ImageSegment("noised", 2, 3)])
-    markers = [[EncodedSegment(object(), torch.randn(model.und.depth, 2, 64), None)] for _ in range(count)]
+    markers = [[EncodedSegment(torch.randn(model.und.depth, 2, 64))] for _ in range(count)]
     x = torch.randn(count, 48, 4, 6, generator=torch.Generator().manual_seed(0))
     answer = torch.randn(count, 48, 4, 6, generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(loss, "velocity", lambda gen, fusion, x, t, *_: asked.append((x, t)) or answer)

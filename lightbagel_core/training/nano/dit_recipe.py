@@ -133,7 +133,7 @@ def make_chunk(und: Understanding, vae: AutoencoderKLWan, seed: int, number: int
             segments = [*(segment_of(content, PATCH) for content in parts), ImageSegment("noised", GRID, GRID)]
             read = states[:, own].split([segment.und_tokens for segment in segments], dim=1)
             held = [content.latents if isinstance(content, CleanImage) else None for content in [*parts, None]]
-            encoded = [EncodedSegment(object(), *pair) for pair in zip(read, held, strict=True)]
+            encoded = [EncodedSegment(*pair) for pair in zip(read, held, strict=True)]
             samples.append(Sample(lay_out(segments), encoded, target, source is not None))
     return samples
 
