@@ -229,7 +229,7 @@ def test_a_changed_conditioning_is_another_one(host, loaded, prompts, monkeypatc
         negative = host("ConditioningZeroOut", positive)
     else:
         other = host("CLIPTextEncode", loaded[1], "a blue star right of a red circle")
-        negative = host("ConditioningAverage", other, positive, 0.5)
+        negative = host("ConditioningAverage", positive, other, 0.5)
     together = ksampler(host, loaded[0], (positive, negative))
     assert not close(together, ksampler(host, loaded[0], (positive, positive)))
     conditioning = import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.conditioning")
