@@ -97,4 +97,4 @@ def encode(config: LightBagelConfig, constants: Constants) -> int:
         count += (fusion.layers - 1) * fusion_layer(config, tokens, attended) + 3 * matrix(
             tokens, fusion.gen_dim, inner
         )
-    return count + len(set(constants.sources)) * time(config)  # for each pass of pictures that go through together
+    return count + (time(config) if constants.sources else 0)

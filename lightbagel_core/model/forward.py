@@ -22,14 +22,15 @@ from torch import Tensor
 from ..config import FusionConfig
 from .attention import Attention, Reach
 from .fusion import FusionStack
+from .generation import SharedTime
 from .packing import CleanTokens, Pack, pack
 from .sequence import ImageSegment, Rotary, Segment, TextSegment, lay_out, mrope
 from .understanding import Understanding, VitImage
 
 AfterBlock = Callable[[Tensor, int], Tensor | None]  # of tokens [B, N, dim] and the block's number; None: stop there
-# dit(latents [B, C, h, w], t [B] or [1], the learned context in the host's own form, after_block): the velocity; None
-# where it was stopped.
-Dit = Callable[[Tensor, Tensor, Any, AfterBlock], Tensor | None]
+# dit(latents [B, C, h, w], t [B] or shared, the learned context in the host's own form, after_block): the velocity, or
+# None where it was stopped.
+Dit = Callable[[Tensor, Tensor | SharedTime, Any, AfterBlock], Tensor | None]
 Known = dict[Hashable, list[tuple[Tensor, Tensor]]]  # by `CleanTokens.key`: keys and values of each layer, [N, H, D]
 States = Callable[[int], Tensor]  # of a layer of the VLM: the states [U, und_dim] of a pack's und tokens after it
 
@@ -195,7 +196,7 @@ def encode_sources(
     if not images:
         return
     device, last = keys[0].device, fusion.config.layers - 1
-    still = torch.zeros(1, device=device)
+    still = SharedTime(torch.zeros(1, device=device))
     groups: dict[tuple[int, ...], list[CleanTokens]] = {}
     for image in images:
         groups.setdefault((len(image.attended), *image.content.latents.shape), []).append(image)

@@ -6,6 +6,7 @@ Single frames only. A latent is [C, h, w], normalised; patches of p x p latents 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,19 @@ from .attention import Attention
 from .sequence import Rotary
 
 TABLES = 16  # sizes whose rotary tables are kept
+
+
+@dataclass(eq=False)
+class SharedTime:
+    """A flow time [1] of several passes; what the DiT makes of it is kept with it, and lives no longer."""
+
+    value: Tensor
+    made: tuple[Tensor, Tensor] | None = None
+
+    def embedded(self, time: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        if self.made is None:
+            self.made = time(self.value)
+        return self.made
 
 
 class KeyValueProcessor(WanAttnProcessor):
@@ -53,7 +67,7 @@ class Generation(nn.Module):
     def forward(
         self,
         latents: Tensor,
-        t: Tensor,
+        t: Tensor | SharedTime,
         learned: list[Tensor],
         after_block: Callable[[Tensor, int], Tensor | None],
     ) -> Tensor | None:
@@ -61,13 +75,13 @@ class Generation(nn.Module):
 
         Args:
             latents: [B, C, h, w].
-            t: flow times in 0..1, [B], or [1] for all.
+            t: flow times in 0..1, [B], or one that several passes share.
             learned: from `learned_context`.
             after_block: of tokens [B, N, dim] and the block's number the tokens that go on; None stops there.
         """
         grid = self.grid(*latents.shape[-2:])
         tokens = self.embed(latents)
-        temb, modulation = self.time(t)
+        temb, modulation = t.embedded(self.time) if isinstance(t, SharedTime) else self.time(t)
         rotary = self.rotary(grid, latents.device)
         for i, block in enumerate(self.blocks):
             goes_on = after_block(block(tokens, learned[i], modulation, rotary), i)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...lightbagel_core.model.attention import Attention
 from ...lightbagel_core.model.forward import AfterBlock
+from ...lightbagel_core.model.generation import SharedTime
 
 PATCHES = "patches_replace"
 
@@ -45,10 +46,10 @@ class Wan:
         """A pass for source images, in the dtype of `like`: past all wrappers, without the run's other patches."""
         kept = {k: v for k, v in self.options.items() if k not in ("patches", "wrappers", "callbacks")}
 
-        def dit(latents: Tensor, t: Tensor, learned: Callable[[Tensor], Tensor], after_block: AfterBlock) -> Tensor:
+        def dit(latents: Tensor, t: SharedTime, learned: Callable[[Tensor], Tensor], after_block: AfterBlock) -> Tensor:
             x = latents[:, :, None].to(like)
             options = {**kept, PATCHES: self._followed(after_block, {})}
-            out: Tensor = self.executor.original(x, t.expand(len(x)), learned(x), None, None, options)
+            out: Tensor = self.executor.original(x, t.value.expand(len(x)), learned(x), None, None, options)
             return out
 
         return dit

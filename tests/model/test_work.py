@@ -166,7 +166,7 @@ def test_an_edit_of_two_pictures_in_two_versions(model, work):
     model.edit([picture("red"), picture("blue")], "make the circle blue", num_images=2, **RUN)
     twice = {"ViT": 2, "ViT size": 72, "VAE": 2}
     wanted = expected(2 * (2 + 9 + 2) + words + 2 + negative + 2, (2, 18), rows=4, **twice)
-    for name in ("DiT", "time", "time size", "fusion listens", "fusion listens end", "fusion answers"):
+    for name in ("DiT", "fusion listens", "fusion listens end", "fusion answers"):
         wanted[name] += 1
     assert dict(work) == wanted
 
