@@ -18,8 +18,22 @@ class Stopped(Exception):
     """A run was stopped by its callback."""
 
 
+def check_noise(count: int, seed: int | torch.Generator) -> None:
+    """Raises ValueError for fewer than one picture, or a seed outside what torch takes."""
+    if count < 1:
+        raise ValueError(f"the number of images must be at least 1, not {count}")
+    if isinstance(seed, int) and not -(2**63) <= seed < 2**64:
+        raise ValueError(f"the seed must lie between -2^63 and 2^64 - 1, not {seed}")
+
+
 def draw_noise(shape: tuple[int, ...], seed: int | torch.Generator) -> Tensor:
-    """Float32 noise, drawn on the generator's device, by default the CPU, so that a seed means the same everywhere."""
+    """Float32 noise of shape[0] pictures, drawn on the generator's device, by default the CPU, so that a seed means the
+    same everywhere.
+
+    Raises:
+        ValueError: as `check_noise`.
+    """
+    check_noise(shape[0], seed)
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, device=generator.device)
 

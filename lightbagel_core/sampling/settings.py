@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 import torch
 
 from ..config import Defaults, Renorm, SolverName
+from .denoise import check_noise
 from .guidance import Guidance
 
 
@@ -59,10 +60,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
-        if self.num_images < 1:
-            raise ValueError(f"the number of images must be at least 1, not {self.num_images}")
-        if isinstance(self.seed, int) and not -(2**63) <= self.seed < 2**64:
-            raise ValueError(f"the seed must lie between -2^63 and 2^64 - 1, not {self.seed}")
+        check_noise(self.num_images, self.seed)
         _ = self.guidance  # which refuses what it cannot be
 
     @property
@@ -71,8 +69,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings for a file; a generator has no name there."""
-        seed = self.seed if isinstance(self.seed, int) else None
-        return {**asdict(self), "seed": seed} if seed is None else asdict(self)
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return named if isinstance(self.seed, int) else {**named, "seed": None}
 
 
 def resolve(
