@@ -46,7 +46,7 @@ class Pictures(tuple[Image.Image, ...]):
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What to encode: a text, the source pictures, and their latents [1, C, 1, h, w].
+    """What to encode: a text, the source pictures, and their latents [1, C, h, w].
 
     `latents` is empty, or holds one per picture; pictures then stand in the sequence as VAE and as ViT tokens.
     """
@@ -124,7 +124,7 @@ class TextEncoder(nn.Module):
         keys: list[Hashable] = []
         for i, image in enumerate(pictures.vit):
             if request.latents:
-                sample.append(CleanImage(request.latents[i][0, :, 0]))  # only its size counts here
+                sample.append(CleanImage(request.latents[i][0]))  # only its size counts here
                 latents.append(request.latents[i])
                 keys.append(request.latents[i])
             sample.append(image)

@@ -21,7 +21,7 @@ class Sources:
     """What stands beside the und states in a CONDITIONING, among its `model_conds` under `KEY`.
 
     segments: all segments before the target, in sequence order.
-    latents: of each, [1, C, 1, h, w] of a clean image, as a VAE gives them, else None.
+    latents: of each, [1, C, h, w] of a clean image, as a VAE gives them, else None.
     keys: of each; equal where two prompts were encoded after the same pictures, while nobody has changed the states.
     given: the und states as the text encoder gave them.
     """

@@ -11,6 +11,7 @@ from PIL import Image
 from ...lightbagel_core.config import LightBagelConfig
 from .clip import TextEncoder
 from .images import pictures, sized
+from .latents import as_pictures
 
 
 def encoder_of(clip: Any) -> TextEncoder:
@@ -36,14 +37,13 @@ def check_vae(vae: Any, config: LightBagelConfig) -> None:
 
 
 def latents(vae: Any, found: Sequence[Image.Image], config: LightBagelConfig) -> list[torch.Tensor]:
-    """Latents [1, C, 1, h, w] of pictures sized by the model's rule, as the VAE gives them.
+    """Latents [1, C, h, w] of pictures sized by the model's rule, as the VAE gives them.
 
     Raises:
         ValueError: the VAE is not of the kind the model draws with.
     """
     check_vae(vae, config)
-    made = [vae.encode(sized(picture, config.vae_image)) for picture in found]
-    return [latent.reshape(1, latent.shape[1], 1, *latent.shape[-2:]) for latent in made]
+    return [as_pictures(vae.encode(sized(picture, config.vae_image))) for picture in found]
 
 
 def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tensor] = ()) -> Any:

@@ -30,9 +30,9 @@ class Guider(comfy.samplers.CFGGuider):
         branches = comfy.samplers.calc_cond_batch(
             self.inner_model, [self.conds[name] for name in names], x, timestep, model_options or {}
         )
-        velocities = [((x - denoised) / t)[:, :, 0] for denoised in branches]
+        velocities = [(x - denoised) / t for denoised in branches]
         patch = self.inner_model.diffusion_model.patch_size[-1]
-        return x - t * combine(velocities, self.guidance, patch)[:, :, None]
+        return x - t * combine(velocities, self.guidance, patch)
 
 
 def sampler(name: SolverName, steps: int, shift: float) -> tuple[Any, Tensor]:

@@ -4,7 +4,8 @@ Nothing of Wan is subclassed or forked, and nothing of the model is computed her
 that, with ComfyUI's Wan as their DiT. Four hooks lead there:
 
 - PREPARE_SAMPLING has ComfyUI leave room for what a run keeps;
-- OUTER_SAMPLE opens a run: what stays constant over it is kept until it ends (see `RunCache`);
+- OUTER_SAMPLE opens a run: pictures in the one form that a run knows (see `latents`), areas on the latents' own cells;
+  what stays constant over it is kept until it ends (see `RunCache`);
 - CALC_COND_BATCH makes the conditions batchable: prompts of different lengths may share one forward;
 - DIFFUSION_MODEL computes a step: the core's `velocity`, and when a run first needs it the core's `encode`.
 """
@@ -25,6 +26,7 @@ from ...lightbagel_core.model.packing import pack
 from ...lightbagel_core.model.sequence import SIDES, ImageSegment, lay_out
 from ...lightbagel_core.model.unsized import at_size
 from .conditioning import KEY, Row, Rows, checked, rows_of
+from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells, is_native, with_frame
 from .run_cache import RunCache, layers_of_context
 from .wan_adapter import Wan, attention
 
@@ -32,15 +34,42 @@ from .wan_adapter import Wan, attention
 class Fused:
     """The hooks of one attached fusion stack."""
 
-    def __init__(self, fusion: FusionStack, compute: torch.dtype) -> None:
-        """`compute`: what the stack computes in; Wan's own dtype, unless somebody changes that later."""
-        self.fusion, self.compute, self.cache = fusion, compute, RunCache()
+    def __init__(self, fusion: FusionStack, compute: torch.dtype, native: bool) -> None:
+        """`compute`: what the stack computes in; Wan's own dtype, unless somebody changes that later.
+        `native`: the MODEL's latents were a video model's. With it comes a video model's VAE, to which what is drawn
+        from an empty latent of any model must be one frame.
+        """
+        self.fusion, self.compute, self.native, self.cache = fusion, compute, native, RunCache()
 
-    def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+    def outer_sample(
+        self,
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """A run, whatever the form of its latents; see `latents`."""
+        guider = executor.class_obj
+        found = guider.model_patcher.get_model_object("latent_format")
+        pictures = checked_channels(as_pictures(latent_image), found.latent_channels)
+        if "latent_shapes" in kwargs:
+            kwargs["latent_shapes"] = [pictures.shape]
+        if denoise_mask is not None:
+            denoise_mask = as_pictures(denoise_mask)
+        framed = latent_image.ndim == 5 or (self.native and not latent_image.any())
+        if callback is not None and (framed or self.native):  # native previews know videos only
+            callback = with_frame(callback)
+        guider.conds = conds_in_cells(guider.conds, found.spacial_downscale_ratio)
         # LoRAs that hooks switch on and off during the run change what Wan makes of the learned context.
-        constant = not getattr(executor.class_obj.model_patcher, "hook_patches", None)
+        constant = not getattr(guider.model_patcher, "hook_patches", None)
         with self.cache.run(constant):
-            return executor(*args, **kwargs)
+            drawn = executor(as_pictures(noise), pictures, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        return drawn[:, :, None] if framed else drawn
 
     def prepare_sampling(
         self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any
@@ -88,7 +117,7 @@ class Fused:
         sources, states = checked(conds, self.fusion.config)
 
         def normalised(latents: Tensor) -> Tensor:
-            made: Tensor = self.cache.once(("latents", latents), lambda: model.process_latent_in(latents)[0, :, 0])
+            made: Tensor = self.cache.once(("latents", latents), lambda: model.process_latent_in(latents)[0])
             return made
 
         rows = rows_of(sources, states, tuple(x if x is None else normalised(x) for x in sources.latents))
@@ -109,13 +138,14 @@ class Fused:
         **kwargs: Any,
     ) -> Tensor:
         rows: tuple[Row, ...] = kwargs.pop(KEY)
-        if x.shape[2] != 1:
-            raise ValueError(f"LightBagel draws single images; this latent has {x.shape[2]} frames")
+        pictures = as_pictures(x)
         wan = Wan(executor, dict(transformer_options or {}), self.compute)
 
         def step() -> Tensor:
             dit = wan.for_target(clip_fea, time_dim_concat, **kwargs)
-            return velocity(dit, self.fusion, x, timestep, self.context_of(wan, rows, x), attention(wan.options))
+            context = self.context_of(wan, rows, pictures)
+            drawn = velocity(dit, self.fusion, pictures, timestep, context, attention(wan.options))
+            return drawn.reshape(x.shape)
 
         if not self.cache.running or torch.compiler.is_compiling():
             return step()
@@ -176,7 +206,8 @@ def places_among(rows: tuple[Row, ...], others: tuple[Row, ...]) -> list[int] | 
 def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
     """A MODEL that listens: the same Wan weights, with the fusion stack loaded and freed beside them."""
     model = model.clone()
-    hooks = Fused(fusion.model, model.model.get_dtype_inference())
+    native = is_native(model)
+    hooks = Fused(fusion.model, model.model.get_dtype_inference(), native)
     model.set_additional_models(KEY, [fusion])
     for kind, hook in (
         (WrappersMP.PREPARE_SAMPLING, hooks.prepare_sampling),
@@ -187,6 +218,9 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, hook)
     model.add_object_patch("scale_latent_inpaint", at_noise)
+    if native:
+        own = model.get_model_object("latent_format")
+        model.add_object_patch("latent_format", ImageFormat(own.latents_mean, own.latents_std))
     return model
 
 

@@ -19,6 +19,7 @@ from .conditioning import KEY
 from .encoding import check_vae, condition, encoder_of, latents
 from .guider import Guider, sampler
 from .images import pictures, sized
+from .latents import one_frame
 
 Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
 
@@ -42,7 +43,7 @@ def generate(
     check_vae(vae, encoder.config)
     conds = encoder.recent.get(asked, (clip,), lambda: {name: condition(clip, words) for name, words in asked})
     ratio = vae.spacial_compression_encode()
-    return draw(model, vae, conds, torch.zeros(batch, vae.latent_channels, 1, size[1] // ratio, size[0] // ratio),
+    return draw(model, vae, conds, torch.zeros(batch, vae.latent_channels, size[1] // ratio, size[0] // ratio),
                 None, guidance, **settings)  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def draw(
 
     Args:
         conds: CONDITIONING for each of the guidance's branches.
-        latent: [B, C, 1, h, w], zeros where nothing is to be kept.
+        latent: [B, C, h, w], zeros where nothing is to be kept.
         mask: [1, H, W]; where it is 0 the latent stays.
 
     Raises:
@@ -132,5 +133,7 @@ def draw(
             "the latents hold values that are no numbers: half precision was too narrow, or a LoRA or another patch on "
             "the MODEL went wrong. Try weight_dtype bfloat16 or float32 in Load LightBagel."
         )
+    if vae.latent_dim == 3:  # a video model's VAE, for which a picture is one frame
+        samples = samples.reshape(one_frame(latent.shape))
     image = vae.decode(samples)
     return image.reshape(-1, *image.shape[-3:]), {"samples": samples}

@@ -7,11 +7,11 @@ arguments of its classes, so a model of other sizes (the nano) is built by the s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import comfy.latent_formats
 import comfy.ldm.wan.model
 import comfy.ldm.wan.vae2_2
 import comfy.model_base
@@ -20,26 +20,15 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import torch
+from torch import Tensor
 
-from ...lightbagel_core.config import Preview
 from ...lightbagel_core.files.checkpoint import weights
 from ...lightbagel_core.files.formats import Opened
 from ...lightbagel_core.files.key_maps import original_transformer_names, original_vae_name
 from ...lightbagel_core.files.precision import FLOAT8, FLOAT8_KINDS, is_scale
 from ...lightbagel_core.model.fusion import FusionStack
+from .latents import ImageFormat, as_pictures, one_frame
 from .weights import asked_float8, birthplace, is_float8, operations, renamed, state_of, uncast
-
-
-class LatentFormat(comfy.latent_formats.Wan22):
-    """Wan2.2's latent format with a VAE's own statistics and preview colours."""
-
-    def __init__(self, vae: dict[str, Any], preview: Preview | None) -> None:
-        super().__init__()
-        if preview is not None:
-            self.latent_rgb_factors, self.latent_rgb_factors_bias = preview.factors, preview.bias
-        shape = (1, vae["z_dim"], 1, 1, 1)
-        self.latents_mean = torch.tensor(vae["latents_mean"]).view(shape)
-        self.latents_std = torch.tensor(vae["latents_std"]).view(shape)
 
 
 def unet_config(gen: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +64,8 @@ def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -
     """A MODEL of ComfyUI's own Wan, with the weights of a generation component."""
     config, tensors = opened.config, opened.components["generation"]
     described = comfy.supported_models.WAN22_T2V(unet_config(config.generation))
-    described.latent_format = LatentFormat(config.vae, config.preview)
+    statistics = (torch.tensor(config.vae[name]) for name in ("latents_mean", "latents_std"))
+    described.latent_format = ImageFormat(*statistics, config.preview)
     described.sampling_settings = {"shift": config.defaults.shift}
     device = comfy.model_management.get_torch_device()
     supported = described.supported_inference_dtypes
@@ -117,12 +107,46 @@ def fusion_model(opened: Opened, dtype: torch.dtype | None, compute: torch.dtype
     return managed(stack.eval().requires_grad_(False), static)
 
 
+class SingleFrames(comfy.ldm.wan.vae2_2.WanVAE):
+    """ComfyUI's Wan2.2 VAE for pictures: [B, 3, H, W] to [B, C, h, w] and back."""
+
+    def encode(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().encode(x[:, :, None], *args, **kwargs)[:, :, 0]
+
+    def decode(self, z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().decode(z[:, :, None], *args, **kwargs)[:, :, 0]
+
+
+class ImageVAE(comfy.sd.VAE):
+    """ComfyUI's VAE object as an image model's: IMAGE [B, H, W, 3] to LATENT [B, C, h, w] and back.
+
+    A batch is several pictures. Latents of one frame, [B, C, 1, h, w], are decoded too.
+    """
+
+    def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().decode(as_pictures(samples_in), *args, **kwargs)
+
+    def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().decode_tiled(as_pictures(samples), *args, **kwargs)
+
+    def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().encode(_batch(pixel_samples), *args, **kwargs)
+
+    def encode_tiled(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().encode_tiled(_batch(pixel_samples), *args, **kwargs)
+
+
+def _batch(pixels: Tensor) -> Tensor:
+    """IMAGE [B, H, W, C], of one that may hold frames, [B, T, H, W, C]."""
+    return pixels.reshape(-1, *pixels.shape[-3:])
+
+
 @contextmanager
-def _sizes(**sizes: Any) -> Iterator[None]:
-    """Inside, ComfyUI's VAE class builds its Wan2.2 VAE in these sizes; it takes the real ones for granted."""
+def _building(**sizes: Any) -> Iterator[None]:
+    """Inside, ComfyUI's VAE class builds `SingleFrames` in these sizes; it takes the real ones for granted."""
     module = comfy.ldm.wan.vae2_2
     stock = module.WanVAE
-    module.WanVAE = lambda **fixed: stock(**{**fixed, **sizes})
+    module.WanVAE = lambda **fixed: SingleFrames(**{**fixed, **sizes})
     try:
         yield
     finally:
@@ -130,7 +154,7 @@ def _sizes(**sizes: Any) -> Iterator[None]:
 
 
 def wan_vae(opened: Opened) -> comfy.sd.VAE:
-    """ComfyUI's VAE object around its own Wan2.2 VAE."""
+    """ComfyUI's VAE object around its own Wan2.2 VAE, for pictures."""
     vae = opened.config.vae
     sizes = {
         "dim": vae["base_dim"],
@@ -144,7 +168,17 @@ def wan_vae(opened: Opened) -> comfy.sd.VAE:
         n: torch.float32 if t.dtype in FLOAT8_KINDS else t.dtype for n, t in tensors.items() if not is_scale(n, tensors)
     }
     state = weights(tensors, kinds, torch.device("cpu"))
-    with _sizes(**sizes):
-        made = comfy.sd.VAE(sd={original_vae_name(name, vae["num_res_blocks"]): weight for name, weight in state})
-    made.not_video = True  # a batch is several pictures, not the frames of one film
+    with _building(**sizes):
+        made = ImageVAE(sd={original_vae_name(name, vae["num_res_blocks"]): weight for name, weight in state})
+    for estimate in ("memory_used_encode", "memory_used_decode"):
+        setattr(made, estimate, partial(_of_one_frame, getattr(made, estimate)))
+    # A picture's ratios and formulas, in place of those of a video's three axes.
+    made.latent_dim, made.latent_channels = 2, vae["z_dim"]
+    made.upscale_ratio, made.downscale_ratio = made.upscale_ratio[-1], made.downscale_ratio[-1]
+    made.upscale_index_formula = made.downscale_index_formula = None
     return made
+
+
+def _of_one_frame(estimate: Callable[..., float], shape: Any, dtype: torch.dtype) -> float:
+    """Bytes that a VAE needs for pictures of a shape [B, C, H, W], by its estimate for videos."""
+    return estimate(one_frame(shape), dtype)

@@ -36,9 +36,10 @@ class Wan:
 
         def dit(latents: Tensor, t: Tensor, learned: Callable[[Tensor], Tensor], after_block: AfterBlock) -> Tensor:
             self.options[PATCHES] = self._followed(after_block, self.options.get(PATCHES, {}))
-            own = latents.clone()  # EasyCache adds to what it is given; in float32 that would be the sampler's latents
-            out: Tensor = self.executor(own, t, learned(own), clip_fea, time_dim_concat, self.options, **others)
-            return out
+            # EasyCache adds to what it is given; in float32 that would be the sampler's latents.
+            x = latents[:, :, None].clone()
+            out: Tensor = self.executor(x, t, learned(x), clip_fea, time_dim_concat, self.options, **others)
+            return out[:, :, 0]
 
         return dit
 

@@ -49,11 +49,11 @@ def psnr(a: Any, b: Any) -> float:
 
 
 def empty(count: int = 1, side: int = 128) -> dict[str, torch.Tensor]:
-    return {"samples": torch.zeros(count, 48, 1, side // 16, side // 16)}
+    return {"samples": torch.zeros(count, 48, side // 16, side // 16)}
 
 
 def ksampler(host, model, prompts, latent=None, **changed: Any) -> torch.Tensor:
-    """Latents [B, 48, 1, h, w] of a stock KSampler."""
+    """Latents [B, 48, h, w] of a stock KSampler."""
     inputs = {
         "seed": SEED,
         "steps": STEPS,

@@ -120,11 +120,22 @@ def test_the_vaes_class_is_looked_up_when_a_vae_is_built(monkeypatch):
     hold("z_dim" in given[0], f"a Wan2.2 VAE is built from {sorted(given[0])}, without z_dim")
 
 
-@row("comfyui-02")
-def test_a_vae_may_say_that_it_draws_pictures():
-    """A VAE of three latent dimensions with not_video takes a batch as several pictures."""
-    source = inspect.getsource(module("comfy.sd").VAE)
-    hold("self.not_video" in source, "VAE no longer asks for not_video, and takes a batch for a film")
+@row("comfyui-40")
+def test_a_vae_is_told_how_many_axes_its_latents_have(monkeypatch):
+    """A VAE asks its latent_dim, ratios, index formulas and estimates of memory at every use, and its own class."""
+    kind = module("comfy.sd", "VAE").VAE
+    source = inspect.getsource(kind)
+    for name in ("latent_dim", "upscale_ratio", "downscale_ratio", "upscale_index_formula", "downscale_index_formula"):
+        hold(f"self.{name}" in source, f"VAE no longer asks for {name}")
+    for method in (kind.encode, kind.encode_tiled):
+        hold("self.memory_used_encode(" in inspect.getsource(method), f"{method.__name__} estimates memory otherwise")
+        order(method, "pixel_samples")
+    for method, name in ((kind.decode, "samples_in"), (kind.decode_tiled, "samples")):
+        hold("self.memory_used_decode(" in inspect.getsource(method), f"{method.__name__} estimates memory otherwise")
+        order(method, name)
+    inner = module("comfy.ldm.wan.vae2_2", "WanVAE").WanVAE
+    order(inner.encode, "x")
+    order(inner.decode, "z")
 
 
 @row("comfyui-03")
@@ -268,6 +279,7 @@ def test_what_the_hooks_are_given():
     def hook(name: str) -> Any:
         def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
             seen.setdefault(name, (executor.class_obj, args, kwargs))
+            seen.setdefault("conds", getattr(executor.class_obj, "conds", {}))
             return executor(*args, **kwargs)
 
         return wrapper
@@ -279,6 +291,11 @@ def test_what_the_hooks_are_given():
     silent = [name for name in names if name not in seen]
     hold(not silent, f"a run no longer asks the hooks {', '.join(silent)}")
     has(seen["OUTER_SAMPLE"][0], "model_patcher.hook_patches", name="what OUTER_SAMPLE runs in")
+    hold("positive" in seen["conds"], "what OUTER_SAMPLE runs in no longer holds the conditions by name")
+    order(module("comfy.samplers").CFGGuider.outer_sample, "noise", "latent_image", "sampler", "sigmas",
+          "denoise_mask", "callback")  # fmt: skip
+    shapes = seen["OUTER_SAMPLE"][2].get("latent_shapes")
+    hold(shapes is None or list(map(tuple, shapes)) == [(1, 48, 1, 4, 4)], f"latent_shapes is {shapes}")
     patched, shape, conds, *_ = seen["PREPARE_SAMPLING"][1]
     has(patched, "model.memory_required", name="what PREPARE_SAMPLING is given first")
     hold(tuple(shape) == (1, 48, 1, 4, 4), f"PREPARE_SAMPLING is given {shape}, not the shape of the noise")
@@ -531,6 +548,27 @@ def test_the_latent_format():
     found.latents_mean, found.latents_std = torch.full(shape, 2.0), torch.full(shape, 4.0)
     made = found.process_in(torch.full((1, 48, 1, 1, 1), 6.0))
     hold(torch.allclose(made, torch.ones(shape)), "process_in no longer uses latents_mean and latents_std")
+    hold((found.latent_dimensions, found.spacial_downscale_ratio) == (3, 16), "Wan2.2's latents have other axes")
+    has(found, "latent_channels", "taesd_decoder_name", "scale_factor", "process_out")
+    asked = inspect.getsource(module("comfy.sample", "fix_empty_latent_channels").fix_empty_latent_channels)
+    hold('get_model_object("latent_format")' in asked, "an empty latent is shaped without asking the latent_format")
+    hold("latent_dimensions" in asked, "an empty latent is shaped whatever the latent_format's axes")
+
+
+@row("comfyui-41")
+def test_the_area_of_a_condition():
+    """Stock nodes give an area as (height, width, y, x), 8 pixels a cell, or as shares; a run's guider holds it."""
+    nodes, found = module("nodes"), [[torch.zeros(1), {}]]
+    for node, given, expected in (
+        ("ConditioningSetArea", (64, 128, 32, 16, 1.0), (16, 8, 2, 4)),
+        ("ConditioningSetAreaPercentage", (0.5, 1.0, 0.25, 0.0, 1.0), ("percentage", 1.0, 0.5, 0.0, 0.25)),
+    ):
+        has(nodes, node, name="ComfyUI's nodes")
+        ((_, made),) = getattr(nodes, node)().append(found, *given)[0]
+        hold(made["area"] == expected, f"{node} gives {made['area']}, not {expected}")
+    source = inspect.getsource(module("comfy.samplers").process_conds)
+    resolved, run = source.index("resolve_areas"), inspect.getsource(module("comfy.samplers").CFGGuider)
+    hold(resolved >= 0 and "process_conds" in run[run.index("def inner_sample") :], "areas are resolved elsewhere")
 
 
 @row("comfyui-25")

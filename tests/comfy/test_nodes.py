@@ -176,7 +176,7 @@ def test_strangers_on_our_sockets_are_named(host, loaded):
     states, rest = host("CLIPTextEncode", clip, PROMPT)[0]
     with pytest.raises(ValueError, match="another LightBagel checkpoint"):
         sample(host, model, [[states[..., :256], rest]])
-    referring = host("ReferenceLatent", conditioning=[[states, rest]], latent={"samples": torch.zeros(1, 48, 1, 8, 8)})
+    referring = host("ReferenceLatent", conditioning=[[states, rest]], latent={"samples": torch.zeros(1, 48, 8, 8)})
     with pytest.raises(ValueError, match="does not hear a ReferenceLatent"):
         sample(host, model, referring)
     with pytest.raises(ValueError, match="takes no pictures from this node"):

@@ -87,7 +87,7 @@ def test_a_batch_is_its_pictures(host, loaded, prompts):
     """Of a batch the first picture has the noise that a single one has."""
     model = loaded[0]
     batch = ksampler(host, model, prompts, empty(3))
-    assert batch.shape == (3, 48, 1, 8, 8)
+    assert batch.shape == (3, 48, 8, 8)
     assert close(batch[:1], ksampler(host, model, prompts))
     assert not close(batch[:1], batch[1:2])
 
@@ -96,11 +96,10 @@ def test_img2img_starts_from_the_picture(host, loaded, prompts, core):
     """denoise 0.5, by hand: noise the latents to the first sigma, then Euler with the core's velocity."""
     model, _, vae = loaded
     latent = host("VAEEncode", pixels=tensor(source()), vae=vae)
-    latent = {"samples": latent["samples"].reshape(1, 48, 1, 8, 8)}
     samples = ksampler(host, model, prompts, latent, denoise=0.5, cfg=1.0)
     sigmas = host("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=0.5)
     context = core.encode([[core.text(PROMPT)]], 128, 128)
-    noise = torch.randn(1, 48, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))[:, :, 0]
+    noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(SEED))
     x = sigmas[0] * noise + (1 - sigmas[0]) * core.clean(source()).latents[None]
     for here, after in pairwise(sigmas):
         x = x + (after - here) * core.velocity(x, float(here), context)
@@ -135,14 +134,14 @@ def test_an_inpainting_mask(host, loaded, prompts, core, applied):
     model, _, vae = loaded
     if applied:
         model = host("LightBagelApplyFusion", model=bare_wan(loaded), fusion="nano (built in)")
-    latent = host("VAEEncode", pixels=tensor(source()), vae=vae)["samples"].reshape(1, 48, 1, 8, 8)
+    latent = host("VAEEncode", pixels=tensor(source()), vae=vae)["samples"]
     mask = torch.zeros(1, 128, 128)
     mask[:, :, 64:] = 1
     masked = host("SetLatentNoiseMask", {"samples": latent}, mask)
     samples = ksampler(host, model, prompts, masked, cfg=1.0)
     assert torch.allclose(samples[..., :3], latent[..., :3], atol=1e-4)
     context = core.encode([[core.text(PROMPT)]], 128, 128)
-    noise = torch.randn(1, 48, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))[:, :, 0]
+    noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(SEED))
     clean, free = core.clean(source()).latents[None], torch.zeros(1, 1, 8, 8)
     free[..., 4:] = 1
     x = noise
@@ -159,7 +158,7 @@ def test_combined_conditionings_are_averaged(host, loaded, prompts, core):
     both = host("ConditioningCombine", prompts[0], host("CLIPTextEncode", clip, other))
     samples = ksampler(host, model, (both, prompts[1]), steps=1, cfg=1.0)
     context = core.encode([[core.text(PROMPT)], [core.text(other)]], 128, 128)
-    noise = torch.randn(1, 48, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))[:, :, 0]
+    noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(SEED))
     velocity = core.velocity(noise.repeat(2, 1, 1, 1), 1.0, context).mean(0, keepdim=True)
     assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(noise - velocity)[0]) > SAME
 
