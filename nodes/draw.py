@@ -14,9 +14,7 @@ from .loader import CATEGORY
 STRIDE = 32  # pixels a DiT token covers
 
 PARTS = [
-    io.Model.Input(
-        "model", tooltip="LightBagel's MODEL, with LoRAs and patches; what changes CFG acts only in KSampler."
-    ),
+    io.Model.Input("model", tooltip="LightBagel's MODEL, with the LoRAs and patches of other nodes."),
     io.Clip.Input("clip", tooltip="LightBagel's CLIP."),
     io.Vae.Input("vae", tooltip="LightBagel's VAE."),
 ]
@@ -75,7 +73,7 @@ def common(defaults: Defaults, text_guidance: float) -> list[Any]:
             max=100.0,
             step=0.1,
             advanced=True,
-            tooltip="Larger: more steps near the noise. The model was trained with 4.",
+            tooltip="Larger: more steps near the noise. At 4, as trained, a shift set on the MODEL counts.",
         ),
         io.Combo.Input(
             "renorm",

@@ -50,6 +50,11 @@ class Guidance:
             return ("full",)
         return ("full", "negative", "no_image") if self.image > 1 else ("full", "negative")
 
+    @property
+    def plain(self) -> bool:
+        """Whether a guided step is nothing but negative + text (full - negative)."""
+        return len(self.branches) < 3 and self.renorm == "none"
+
     def active(self, t: float) -> bool:
         return len(self.branches) > 1 and self.interval[0] < t <= self.interval[1]
 

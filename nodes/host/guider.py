@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.samplers
+import torch
 from torch import Tensor
 
 from ...lightbagel_core.config import SolverName
@@ -12,10 +13,15 @@ from ...lightbagel_core.sampling.denoise import sample
 from ...lightbagel_core.sampling.guidance import Guidance, combine
 from ...lightbagel_core.sampling.schedule import schedule
 from ...lightbagel_core.sampling.solvers import make_solver
+from .patched import tell_of_guiding
 
 
 class Guider(comfy.samplers.CFGGuider):
-    """Text and image guidance in velocity space (see the core's `Guidance`); all branches of a step in one batch."""
+    """Text and image guidance in velocity space (see the core's `Guidance`); all branches of a step in one batch.
+
+    Text guidance alone is ComfyUI's CFG, with all that other nodes have changed of it. With image guidance or renorm
+    only what sees the result (post-CFG functions) still acts; of the rest the person is told.
+    """
 
     def __init__(self, model: Any, guidance: Guidance, conds: dict[str, Any]) -> None:
         super().__init__(model)
@@ -25,14 +31,29 @@ class Guider(comfy.samplers.CFGGuider):
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
     ) -> Tensor:
-        t = float(timestep.flatten()[0])
-        names = self.guidance.branches if self.guidance.active(t) else self.guidance.branches[:1]
-        branches = comfy.samplers.calc_cond_batch(
-            self.inner_model, [self.conds[name] for name in names], x, timestep, model_options or {}
-        )
-        velocities = [(x - denoised) / t for denoised in branches]
+        t, options = float(timestep.flatten()[0]), model_options or {}
+        guidance, active = self.guidance, self.guidance.active(float(timestep.flatten()[0]))
+        if guidance.plain:
+            scale = guidance.text if active else 1.0
+            negative, full = self.conds.get("negative"), self.conds["full"]
+            return comfy.samplers.sampling_function(self.inner_model, x, timestep, negative, full, scale, options, seed)
+        tell_of_guiding(options)
+        names = guidance.branches if active else guidance.branches[:1]
+        conds = [self.conds[name] for name in names]
+        branches = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
         patch = self.inner_model.diffusion_model.patch_size[-1]
-        return x - t * combine(velocities, self.guidance, patch)
+        guided = x - t * combine([(x - denoised) / t for denoised in branches], guidance, patch)
+        return comfy.samplers.cfg_function(
+            self.inner_model,
+            branches[0],
+            branches[1] if active else torch.zeros_like(x),
+            guidance.text if active else 1.0,
+            x,
+            timestep,
+            {**options, "sampler_cfg_function": lambda _: x - guided},
+            cond=conds[0],
+            uncond=conds[1] if active else None,
+        )
 
 
 def sampler(name: SolverName, steps: int, shift: float) -> tuple[Any, Tensor]:

@@ -27,6 +27,7 @@ from ...lightbagel_core.model.sequence import SIDES, ImageSegment, lay_out
 from ...lightbagel_core.model.unsized import at_size
 from .conditioning import KEY, Row, Rows, checked, rows_of
 from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells, is_native, with_frame
+from .patched import check_flow
 from .run_cache import RunCache, layers_of_context
 from .wan_adapter import Wan, attention
 
@@ -55,6 +56,7 @@ class Fused:
     ) -> Any:
         """A run, whatever the form of its latents; see `latents`."""
         guider = executor.class_obj
+        check_flow(guider.model_patcher)
         found = guider.model_patcher.get_model_object("latent_format")
         pictures = checked_channels(as_pictures(latent_image), found.latent_channels)
         if "latent_shapes" in kwargs:

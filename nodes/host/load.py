@@ -19,10 +19,10 @@ from ...lightbagel_core.files.precision import FLOAT8
 from ...lightbagel_core.files.tokenizer import find_tokenizer
 from .clip import clip
 from .hooks import attach
+from .patched import MODEL_SAMPLING
 from .wan import fusion_model, wan_model, wan_vae
 from .weights import asked_float8, birthplace, operations, state_of, use_layers
 
-MODEL_SAMPLING = "model_sampling"  # ComfyUI's name for what shift is a part of
 TOKENIZER = Path(next(iter(comfy.text_encoders.__path__))) / "qwen25_tokenizer"  # the one that ComfyUI ships
 
 

@@ -20,6 +20,7 @@ from .encoding import check_vae, condition, encoder_of, latents
 from .guider import Guider, sampler
 from .images import pictures, sized
 from .latents import one_frame
+from .patched import shift_of
 
 Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
 
@@ -112,7 +113,7 @@ def draw(
             "the model input needs a MODEL with LightBagel's fusion stack: Load LightBagel, or Apply LightBagel Fusion "
             "behind another loader"
         )
-    run, sigmas = sampler(solver, steps, shift)
+    run, sigmas = sampler(solver, steps, shift_of(model, shift))
     latent = latent.to(comfy.model_management.intermediate_device())
     samples = (
         Guider(model, guidance, conds)

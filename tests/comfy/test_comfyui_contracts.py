@@ -386,7 +386,15 @@ def test_object_patches():
     hold(model.get_model_object("scale_latent_inpaint") is max, "get_model_object does not see object patches")
     (shifted,) = module("comfy_extras.nodes_model_advanced", "ModelSamplingSD3").ModelSamplingSD3().patch(model, 4.0)
     hold("model_sampling" in shifted.object_patches, "ModelSamplingSD3 no longer patches model_sampling")
-    hold(shifted.get_model_object("model_sampling").shift == 4.0, "ModelSamplingSD3 sets no shift")
+    flow = shifted.get_model_object("model_sampling")
+    hold(flow.shift == 4.0, "ModelSamplingSD3 sets no shift")
+    half, one = torch.tensor([0.5]), torch.ones(1, 1, 1, 1)
+    made = (
+        float(flow.timestep(half)),
+        float(flow.calculate_input(half, one)),
+        float(flow.calculate_denoised(half, one, one)),
+    )
+    hold(made == (500.0, 1.0, 0.5), f"a flow's timestep, input and result at half noise are {made}")
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------
@@ -477,6 +485,23 @@ def test_a_guider_of_ones_own():
     source = inspect.getsource(kind)
     for name in ("self.conds", "self.inner_model"):
         hold(name in source, f"CFGGuider no longer has {name}")
+
+
+@row("comfyui-42")
+def test_what_changes_cfg():
+    """sampling_function and cfg_function take a run's predictions, and ask these options of a MODEL's."""
+    found = module("comfy.samplers", "sampling_function", "cfg_function")
+    order(found.sampling_function, "model", "x", "timestep", "uncond", "cond", "cond_scale", "model_options", "seed")
+    order(found.cfg_function, "model", "cond_pred", "uncond_pred", "cond_scale", "x", "timestep", "model_options")
+    takes(found.cfg_function, "cond", "uncond")
+    source = inspect.getsource(found.sampling_function) + inspect.getsource(found.cfg_function)
+    for option in ("cfg_function", "pre_cfg_function", "post_cfg_function", "calc_cond_batch_function"):
+        hold(f'"sampler_{option}"' in source, f"a MODEL's sampler_{option} is no longer asked")
+    made = torch.ones(1)
+    told = found.cfg_function(
+        None, made, made, 2.0, made * 3, made, {"sampler_cfg_function": lambda args: args["input"]}
+    )
+    hold(bool(told == 0), "what sampler_cfg_function gives is no longer taken from the input")
 
 
 @row("comfyui-20")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, close, empty, ksampler, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, STEPS, close, empty, ksampler, pixels, psnr, source, tensor
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -244,15 +244,6 @@ def test_stacked_conditionings_are_several(host, loaded, prompts):
     same, mixed = (ksampler(host, loaded[0], (stack, prompts[1]), empty(2)) for stack in (twice, both))
     assert close(same[0], mixed[0])
     assert not close(same[1], mixed[1])
-
-
-def test_what_changes_cfg_acts_in_ksampler_alone(host, loaded, prompts):
-    """The one-box nodes' guidance is no CFG: there such a patch changes nothing."""
-    rescaled = host("RescaleCFG", model=loaded[0], multiplier=0.7)
-    assert not close(ksampler(host, rescaled, prompts), ksampler(host, loaded[0], prompts))
-    draw = {**SETTINGS, "prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1}
-    boxes = [host("LightBagelGenerate", model, *loaded[1:], **draw)[0] for model in (rescaled, loaded[0])]
-    assert torch.equal(*boxes)
 
 
 def test_easy_cache_skips_forwards(host, loaded, prompts, monkeypatch):
