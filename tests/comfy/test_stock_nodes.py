@@ -246,6 +246,17 @@ def test_stacked_conditionings_are_several(host, loaded, prompts):
     assert not close(same[1], mixed[1])
 
 
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "res_multistep", "gradient_estimation"])
+def test_a_cfg_pp_sampler_is_the_plain_one_where_nothing_guides(host, loaded, prompts, sampler):
+    """Where both prompts are one, what CFG++ takes from the negative is the positive's."""
+    alike = (prompts[0], prompts[0])
+    plain, other = (
+        ksampler(host, loaded[0], alike, sampler_name=name, cfg=1.0) for name in (sampler, f"{sampler}_cfg_pp")
+    )
+    assert close(plain, other)
+    assert not close(other, ksampler(host, loaded[0], prompts, sampler_name=f"{sampler}_cfg_pp", cfg=1.0))
+
+
 def test_easy_cache_skips_forwards(host, loaded, prompts, monkeypatch):
     """It sees our forwards as it sees a native model's: none skipped changes nothing, some skipped are not computed.
 
