@@ -7,10 +7,10 @@ It serves the stock CLIPTextEncode (text alone), our encode node (text and sourc
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from typing import Any
 
+import comfy.hooks
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -22,42 +22,18 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
-from ...lightbagel_core.model.understanding import Understanding, VitImage
+from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
-from .conditioning import KEY, Sources, Unread
+from .conditioning import KEY, Sources, Unread, marked
 from .images import pictures as image_pictures
 from .recent import Recent
+from .say import once
+from .tokens import Pictures, Source, Tokens, check_not_foreign, read, tokenize
 from .weights import move_buffers
 
 
-class Pictures(tuple[Image.Image, ...]):
-    """Source pictures as the VLM is to see them. Prompts that stand after the same ones share what its ViT makes of
-    them, from the first that is encoded on.
-    """
-
-    vit: list[VitImage] | None = None
-    mark: object  # tells these pictures from others that look the same
-
-    def __new__(cls, pictures: Iterable[Image.Image] = ()) -> Pictures:
-        made = super().__new__(cls, pictures)
-        made.mark = object()
-        return made
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What to encode: a text, the source pictures, and their latents [1, C, h, w].
-
-    `latents` is empty, or holds one per picture; pictures then stand in the sequence as VAE and as ViT tokens.
-    """
-
-    text: str
-    pictures: Pictures
-    latents: tuple[torch.Tensor, ...]
-
-
 class Tokenizer:
-    """What `CLIP.tokenize` and `CLIP.decode` call. Words are looked up when encoding: pictures stand between them."""
+    """What `CLIP.tokenize` and `CLIP.decode` call."""
 
     def __init__(self, und: Understanding) -> None:
         self.und = und
@@ -70,22 +46,29 @@ class Tokenizer:
         latents: Sequence[torch.Tensor] = (),
         image: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> dict[str, Request]:
-        """`image`: an IMAGE to ask about, as ComfyUI's own Generate Text gives it.
+    ) -> Tokens:
+        """The token lists of a text after pictures; `latents` holds none or one for each.
+
+        `image`: an IMAGE to ask about, as ComfyUI's own Generate Text gives it.
 
         Raises:
             ValueError: words the model does not know; pictures or sounds of a kind it does not take here.
         """
+        check_not_foreign(text, kwargs)
         if any(kwargs.get(kind) is not None and len(kwargs[kind]) for kind in ("images", "video", "audio")):
             raise ValueError(
                 "LightBagel's CLIP takes no pictures from this node; use LightBagel Text Encode to draw or edit, "
                 "LightBagel Describe Image to ask"
             )
-        self.und.words_to_ids(text)  # unknown words are refused here, before any weights move
         if image is not None:
             pictures = (*pictures, *image_pictures([image]))
         seen = pictures if isinstance(pictures, Pictures) else Pictures(pictures)
-        return {KEY: Request(text, seen, tuple(latents))}
+        sources = [Source(seen, i, latents[i] if latents else None) for i in range(len(seen))]
+        return tokenize(self.und, text, sources, return_word_ids)
+
+    def untokenize(self, entries: Sequence[tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], str]]:
+        """Entries of a token list, each with its text."""
+        return [(e, repr(e[0]) if isinstance(e[0], Source) else self.decode([e[0]], False)) for e in entries]
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = True) -> str:
         return self.und.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
@@ -101,47 +84,68 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.und, self.config = und, config
         self.recent = Recent()
+        self.mark, self.encoded = object(), 0
 
     def reset_clip_options(self) -> None:
-        pass
+        self.encoded = 0
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
         """ComfyUI says where it has loaded the model; weights that are streamed lie elsewhere."""
+        if options.get("layer") not in (None, -1):
+            once(
+                f"CLIP Set Last Layer ({options['layer']}) does not act: LightBagel reads its text encoder's states "
+                "after every layer"
+            )
         if "execution_device" in options:
             self.und.device = options["execution_device"]
             move_buffers(self.und, self.und.device)
 
+    def weights(self) -> Hashable:
+        """Tells the weights of this encode from others: LoRAs of a CLIP, and those that hooks change between the
+        encodes of one schedule.
+        """
+        self.encoded += 1
+        return self.mark, getattr(self, "current_weight_patches_uuid", None), self.encoded
+
     @torch.no_grad()
-    def encode_token_weights(self, tokens: dict[str, Request]) -> tuple[torch.Tensor, None, dict[str, Any]]:
-        """Und states for any size of target, [1, 2 * SIDES + U, depth * hidden], and what must travel beside them."""
-        request = tokens[KEY]
-        patch = self.config.generation["patch_size"][-1]
-        pictures = request.pictures
-        if pictures.vit is None:
-            pictures.vit = self.und.vit_images([images.resized(p, self.config.vit_image) for p in pictures])
+    def encode_token_weights(self, tokens: Any) -> tuple[torch.Tensor, None, dict[str, Any]]:
+        """Und states for any size of target after a row that marks them, [1, AHEAD + U, depth * hidden], and
+        what must travel beside them.
+        """
+        weights, patch = self.weights(), self.config.generation["patch_size"][-1]
         sample: list[Content] = []
         latents: list[torch.Tensor | None] = []
         keys: list[Hashable] = []
-        for i, image in enumerate(pictures.vit):
-            if request.latents:
-                sample.append(CleanImage(request.latents[i][0]))  # only its size counts here
-                latents.append(request.latents[i])
-                keys.append(request.latents[i])
+        for part in read(self.und, tokens):
+            if not isinstance(part, Source):
+                sample.append([self.und.token_id(IM_START), *part, self.und.token_id(IM_END)])
+                latents.append(None)
+                keys.append(object())
+                continue
+            image = part.pictures.seen(weights, self.look)[part.index]
+            key = (part.pictures.mark, part.index)
+            if part.latents is not None:
+                sample.append(CleanImage(part.latents[0]))  # only its size counts here
+                latents.append(part.latents)
+                keys.append((*key, part.latents))
             sample.append(image)
             latents.append(None)
-            keys.append((pictures.mark, i))
-        sample.append(self.und.text_ids(request.text))
-        latents.append(None)
-        keys.append(object())
+            keys.append(key)
         states = und_states_for_any_size(self.und, sample, patch)
-        kept = torch.cat(states, dim=-1).to(comfy.model_management.intermediate_device())
+        device = comfy.model_management.intermediate_device()
+        kept = marked(torch.cat(states, dim=-1), pictures=len(sample) > 1).to(device)
         segments = tuple(segment_of(content, patch) for content in sample)
         sources = Sources(segments, tuple(latents), tuple(keys), weakref.ref(kept))
+        setattr(kept, KEY, sources)  # schedules of ComfyUI's keep only the tensor
         return kept, None, {"model_conds": {KEY: Unread(sources)}}
+
+    def look(self, pictures: Pictures) -> list[VitImage]:
+        """What the ViT makes of pictures."""
+        return self.und.vit_images([images.resized(picture, self.config.vit_image) for picture in pictures])
 
     def generate(
         self,
-        tokens: dict[str, Request],
+        tokens: Any,
         do_sample: bool,
         max_length: int,
         temperature: float,
@@ -152,8 +156,11 @@ class TextEncoder(nn.Module):
         seed: int | None,
         presence_penalty: float = 0.0,
     ) -> list[int]:
-        """Token ids of the answer to a question about the request's pictures, by the stock model's own `generate`."""
-        request = tokens[KEY]
+        """Token ids of the answer to a question about its pictures, by the stock model's own `generate`."""
+        parts = read(self.und, tokens)
+        seen = [part.picture for part in parts if isinstance(part, Source)]
+        ids = [token for part in parts if not isinstance(part, Source) for token in part]
+        text = self.und.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         options: dict[str, Any] = {"max_new_tokens": max_length, "do_sample": do_sample}
         if do_sample:
             options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
@@ -162,7 +169,7 @@ class TextEncoder(nn.Module):
         with torch.random.fork_rng():
             if seed is not None:
                 torch.manual_seed(seed)
-            return self.und.answer_ids([(request.pictures, request.text)], stopping_criteria=stop, **options)[0]
+            return self.und.answer_ids([(seen, text)], stopping_criteria=stop, **options)[0]
 
 
 class _Interruptible(StoppingCriteria):
@@ -185,6 +192,7 @@ def clip(und: Understanding, config: LightBagelConfig, static: bool = False) -> 
         load_device=comfy.model_management.text_encoder_device(),
         offload_device=comfy.model_management.text_encoder_offload_device(),
     )
+    wrapped.patcher.hook_mode = comfy.hooks.EnumHookMode.MinVram  # else all keyframes would have the first's weights
     wrapped.patcher.is_clip = True
     wrapped.layer_idx = None
     wrapped.use_clip_schedule = False

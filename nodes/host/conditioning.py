@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
+import torch
 from torch import Tensor
 
 from ...lightbagel_core.config import FusionConfig
-from ...lightbagel_core.model.sequence import SIDES, Segment
+from ...lightbagel_core.model.sequence import SIDES, Segment, TextSegment
+from .say import once
 
 KEY = "lightbagel"  # in `model_conds`, and of our wrappers and additional models
+MARK = (1.0, -1.0, -1.0, 1.0)  # how a conditioning's first row begins; then 1 for a text alone or 0; all else is 0
+AHEAD = 1 + 2 * SIDES  # rows before a conditioning's own: the mark, and the target's markers for each size
+OTHERS = {  # what nodes for other models write beside a text, by which of them
+    "guidance": "the guidance of FluxGuidance and its like",
+    "aesthetic_score": "the score of CLIPTextEncodeSDXLRefiner",
+    "width": "the size that a text encode node of another model was given",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,41 +88,101 @@ class Unread(comfy.conds.CONDRegular):
         )
 
 
+def marked(states: Tensor, pictures: bool) -> Tensor:
+    """Und states [1, N, D] after a row that marks them as LightBagel's, and says whether pictures are among them.
+
+    The row goes through what nodes do with conditionings (scale, mix, join them) and tells of it, also where they keep
+    nothing else than the tensor.
+    """
+    row = states.new_zeros(1, 1, states.shape[2])
+    row[..., : len(MARK) + 1] = row.new_tensor([*MARK, float(not pictures)])
+    return torch.cat([row, states], dim=1)
+
+
+def sources_beside(conds: dict[str, Any], states: Tensor) -> Sources | None:
+    """What stands beside und states: among a condition's `model_conds`, or on the encoder's own tensor."""
+    if KEY in conds:
+        sources: Sources = conds[KEY].cond
+        return sources
+    return getattr(states, KEY, None)
+
+
+def sources_of_text(states: Tensor, config: FusionConfig) -> Sources | None:
+    """What stood beside the und states of texts alone, which a node has mixed, keeping only the tensor; else None."""
+    head = len(MARK) + 1
+    if states.shape[1] < AHEAD + 2 or states.shape[2] != config.und_layers * config.und_dim:
+        return None
+    first = states[:, 0].float()
+    text = first.new_tensor([*MARK, 1.0])
+    scale = first[:, :1]
+    if bool((scale == 0).any()) or not torch.allclose(first[:, :head] / scale, text.expand(len(first), -1), atol=1e-2):
+        return None
+    if bool((states[:, 1:, head:] == 0).all(-1).any()):  # a second mark: it was joined from several
+        return None
+    return Sources((TextSegment(states.shape[1] - AHEAD),), (None,), (object(),), weakref.ref(states))
+
+
+def say_unread(conds: dict[str, Any]) -> None:
+    """Says in the log what nodes for other models have written into the conditions of a run."""
+    for name in {name for each in conds.values() for cond in each or () for name in cond} & OTHERS.keys():
+        once(f"{OTHERS[name]} does not act: LightBagel does not read {name!r} from a conditioning")
+
+
+def say_if_scaled(states: Tensor) -> None:
+    """Says in the log that a factor on und states does nothing."""
+    scale = float(states[0, 0, 0])
+    exact = bool((states[0, 0, : len(MARK)] == states.new_tensor(MARK) * scale).all())
+    if scale > 0 and abs(scale - 1) > 1e-2 and exact:
+        once(
+            f"a conditioning was multiplied by {scale:g} (ConditioningMultiply), which does not act: LightBagel "
+            "normalises what it reads. For a stronger prompt raise the guidance, or use ConditioningSetAreaStrength "
+            "where several are combined."
+        )
+
+
 def checked(conds: dict[str, Any], config: FusionConfig) -> tuple[Sources, Tensor]:
-    """The sources and und states [B, 2 * SIDES + U, depth * und_dim] of a condition's `model_conds`.
+    """The sources and marked und states [B, AHEAD + U, depth * und_dim] of a condition's `model_conds`.
 
     Raises:
         ValueError: it is another encoder's, another checkpoint's, or was changed into what LightBagel cannot read.
     """
-    if KEY not in conds:
+    states = conds["c_crossattn"].cond
+    sources = sources_beside(conds, states) or sources_of_text(states, config)
+    if sources is None and states.shape[2] == config.und_layers * config.und_dim:
         raise ValueError(
-            "this MODEL listens to LightBagel's own text encoder, but a conditioning came from another one, or "
-            "from scheduled CLIP hooks. Encode the prompt with the CLIP of the LightBagel loader, without schedule."
+            "a node has changed LightBagel's conditioning and left out what stands beside its tensor (source pictures, "
+            "and where its tokens are): only a mix of prompts without pictures can be read then. Leave that node out, "
+            "or mix with ConditioningCombine or ConditioningAverage."
+        )
+    if sources is None:
+        raise ValueError(
+            "this MODEL listens to LightBagel's own text encoder, but a conditioning came from another one. Encode "
+            "the prompt with the CLIP of the LightBagel loader."
         )
     if {"reference_latent", "context_latents"} & conds.keys():
         raise ValueError(
             "LightBagel does not hear a ReferenceLatent: connect the picture and the VAE to LightBagel Text Encode"
         )
-    sources, states = conds[KEY].cond, conds["c_crossattn"].cond
     if states.shape[2] != config.und_layers * config.und_dim:
         raise ValueError(
             "this conditioning is of another LightBagel checkpoint than the MODEL's fusion stack; use the CLIP and "
             "the fusion stack of one checkpoint"
         )
-    if states.shape[1] != 2 * SIDES + sum(segment.und_tokens for segment in sources.segments):
+    if states.shape[1] != AHEAD + sum(segment.und_tokens for segment in sources.segments):
         raise ValueError(
             "this conditioning was joined from several (ConditioningConcat), which LightBagel's cannot be: its "
             "tokens have places in one sequence. Write one prompt, or use ConditioningCombine."
         )
+    say_if_scaled(states)
     return sources, states
 
 
 def rows_of(sources: Sources, states: Tensor, latents: tuple[Tensor | None, ...]) -> tuple[Row, ...]:
-    """The samples of a condition, one for each of the states [B, 2 * SIDES + U, depth * und_dim].
+    """The samples of a condition, one for each of the marked states [B, AHEAD + U, depth * und_dim].
 
     ComfyUI's nodes may replace the states and keep what stands beside them: zero them (ConditioningZeroOut), mix them
     (ConditioningAverage), stack them. Such samples have nothing in common with others any more.
     """
     if len(states) == 1 and sources.given() is states:
-        return (Row(states[0], sources.segments, latents, sources.keys),)
-    return tuple(Row(row, sources.segments, latents, tuple(object() for _ in sources.keys)) for row in states)
+        return (Row(states[0, 1:], sources.segments, latents, sources.keys),)
+    return tuple(Row(row[1:], sources.segments, latents, tuple(object() for _ in sources.keys)) for row in states)

@@ -23,9 +23,9 @@ from torch import Tensor
 from ...lightbagel_core.model.forward import Context, encode, known_states, velocity
 from ...lightbagel_core.model.fusion import FusionStack
 from ...lightbagel_core.model.packing import pack
-from ...lightbagel_core.model.sequence import SIDES, ImageSegment, lay_out
+from ...lightbagel_core.model.sequence import ImageSegment, lay_out
 from ...lightbagel_core.model.unsized import at_size
-from .conditioning import KEY, Row, Rows, checked, rows_of
+from .conditioning import AHEAD, KEY, Row, Rows, checked, rows_of, say_unread, sources_beside
 from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells, is_native, with_frame
 from .patched import check_flow
 from .run_cache import RunCache, layers_of_context
@@ -78,6 +78,7 @@ class Fused:
     ) -> Any:
         """Has ComfyUI leave room for the run's keys and values, which it cannot know of."""
         base = model.model
+        say_unread(conds)
         room = self.kept_bytes(conds, noise_shape, base.diffusion_model)
         estimate, others = base.memory_required, vars(base).get("memory_required")
         base.memory_required = lambda *a, **k: estimate(*a, **k) + room
@@ -94,11 +95,12 @@ class Fused:
         """
         config, patch, longest, samples = self.fusion.config, wan.patch_size[-1], 0, 0
         for cond in (c for each in conds.values() for c in each or ()):
-            beside = cond.get("model_conds", {}).get(KEY)
-            if beside is None or cond.get("cross_attn") is None:
+            states = cond.get("cross_attn")
+            if states is None:
                 continue
-            sources = sum(x.shape[-2] * x.shape[-1] // patch**2 for x in beside.cond.images)
-            longest = max(longest, cond["cross_attn"].shape[1] - 2 * SIDES + 2 + sources)
+            beside = sources_beside(cond.get("model_conds", {}), states)
+            sources = sum(x.shape[-2] * x.shape[-1] // patch**2 for x in beside.images) if beside else 0
+            longest = max(longest, states.shape[1] - AHEAD + 2 + sources)
             samples += noise_shape[0]
         target = -(-noise_shape[-2] // patch) * -(-noise_shape[-1] // patch)
         attended = 2 * config.layers * samples * (longest + target) * config.heads * config.head_dim

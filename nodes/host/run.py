@@ -14,13 +14,13 @@ from comfy.patcher_extension import WrappersMP
 
 from ...lightbagel_core.config import SolverName
 from ...lightbagel_core.sampling.guidance import Guidance
-from .clip import Pictures
 from .conditioning import KEY
 from .encoding import check_vae, condition, encoder_of, latents
 from .guider import Guider, sampler
 from .images import pictures, sized
 from .latents import one_frame
 from .patched import shift_of
+from .tokens import Pictures
 
 Drawn = tuple[torch.Tensor, dict[str, torch.Tensor]]  # IMAGE [B, H, W, 3], LATENT
 
