@@ -149,6 +149,8 @@ def test_a_clip_filled_by_hand():
     strange = sorted(copied ^ (known | {"apply_hooks_to_conds"}))
     hold(not strange, f"a CLIP has other attributes than those that it is given: {', '.join(strange)}")
     hold("is_clip" in vars(patcher()), "ModelPatcher has no is_clip")
+    hold("hook_mode" in vars(patcher()), "ModelPatcher has no hook_mode")
+    has(module("comfy.hooks", "EnumHookMode").EnumHookMode, "MinVram")
 
 
 @row("comfyui-04")
@@ -415,6 +417,7 @@ def test_conditions_that_carry_their_own():
     hold(made["model_conds"].get("ours") is ours, "encode_model_conds drops a CONDITIONING's model_conds")
     lacking = {"c_crossattn"} - made["model_conds"].keys()
     hold(not lacking, "the text of a condition is no longer in its model_conds as c_crossattn")
+    hold(made["model_conds"]["c_crossattn"].cond is text, "the text of a condition is no longer the very tensor given")
     with_mask = base().extra_conds(cross_attn=text, denoise_mask=noise[:, :1], noise=noise, device="cpu")
     hold("denoise_mask" in with_mask, "Wan2.2 no longer scales time by a denoise_mask: dropping it may go")
 
@@ -835,3 +838,16 @@ def test_how_these_tests_start_comfyui():
     has(importlib.import_module("nodes"), "load_custom_node", "init_builtin_extra_nodes", "NODE_CLASS_MAPPINGS")
     if not hasattr(module("comfy.options"), "enable_args_parsing"):
         raise Broken("comfy.options has no enable_args_parsing")
+
+
+@row("comfyui-42")
+def test_what_a_patcher_writes_on_the_module_it_loads():
+    """A loaded module has its patcher's patches_uuid as current_weight_patches_uuid; a patch gives a new one."""
+    model = patcher(nn.Linear(2, 2))
+    has(model, "patches_uuid")
+    model.patch_model()
+    found = getattr(model.model, "current_weight_patches_uuid", None)
+    hold(found is not None and found == model.patches_uuid, "a loaded module does not say which patches it has")
+    other = model.clone()
+    other.add_patches({"weight": (torch.ones(2, 2),)})
+    hold(other.patches_uuid != found, "a patch does not change patches_uuid")
