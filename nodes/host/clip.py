@@ -24,7 +24,7 @@ from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
-from .conditioning import KEY, Sources, Unread, marked
+from .conditioning import KEY, Sources, Unread, marked, remember
 from .images import pictures as image_pictures
 from .recent import Recent
 from .say import once
@@ -136,7 +136,7 @@ class TextEncoder(nn.Module):
         kept = marked(torch.cat(states, dim=-1), pictures=len(sample) > 1).to(device)
         segments = tuple(segment_of(content, patch) for content in sample)
         sources = Sources(segments, tuple(latents), tuple(keys), weakref.ref(kept))
-        setattr(kept, KEY, sources)  # schedules of ComfyUI's keep only the tensor
+        remember(sources, kept)  # where a CLIP is scheduled ComfyUI keeps the tensor alone
         return kept, None, {"model_conds": {KEY: Unread(sources)}}
 
     def look(self, pictures: Pictures) -> list[VitImage]:

@@ -75,6 +75,9 @@ class Rows(comfy.conds.CONDRegular):
         return [len(self.cond), *max((row.states for row in self.cond), key=len).shape]
 
 
+GIVEN: dict[int, Sources] = {}  # of living tensors, by id
+
+
 class Unread(comfy.conds.CONDRegular):
     """`Sources` in a CONDITIONING, until `Rows` take its place; a model that leaves it there does not read it."""
 
@@ -99,12 +102,16 @@ def marked(states: Tensor, pictures: bool) -> Tensor:
     return torch.cat([row, states], dim=1)
 
 
+def remember(sources: Sources, states: Tensor) -> None:
+    """Keeps, as long as the tensor lives, what stands beside the und states that an encoder gave."""
+    GIVEN[id(states)] = sources
+    weakref.finalize(states, GIVEN.pop, id(states), None).atexit = False
+
+
 def sources_beside(conds: dict[str, Any], states: Tensor) -> Sources | None:
-    """What stands beside und states: among a condition's `model_conds`, or on the encoder's own tensor."""
-    if KEY in conds:
-        sources: Sources = conds[KEY].cond
-        return sources
-    return getattr(states, KEY, None)
+    """What stands beside und states: among a condition's `model_conds`, or remembered of the encoder's own tensor."""
+    sources: Sources | None = conds[KEY].cond if KEY in conds else GIVEN.get(id(states))
+    return sources if KEY in conds or (sources and sources.given() is states) else None
 
 
 def sources_of_text(states: Tensor, config: FusionConfig) -> Sources | None:
