@@ -277,9 +277,15 @@ def test_a_clip_whose_loras_hooks_schedule(host, loaded, prompts, clip_lora, sou
     assert close(scheduled[0][0], with_lora[0][0])
     assert close(scheduled[1][0], plain[0][0])
     assert not close(scheduled[0][0], scheduled[1][0])
+    ((unscheduled, beside),) = encode(host("SetClipHooks", clip, False, True, hooks))
+    assert close(unscheduled, with_lora[0][0])
+    assert {"hooks", "model_conds"} <= beside.keys()
     halves = [host("ConditioningSetTimestepRange", c, *r) for c, r in ((with_lora, (0, 0.5)), (plain, (0.5, 1)))]
     by_hand = ksampler(host, model, (host("ConditioningCombine", *halves), prompts[1]))
-    assert close(ksampler(host, model, (scheduled, prompts[1])), by_hand)
+    on_conds = encode(host("SetClipHooks", clip, True, True, hooks))  # the hooks travel on to the MODEL
+    assert "hooks" in on_conds[0][1]
+    for cond in (scheduled, on_conds):
+        assert close(ksampler(host, model, (cond, prompts[1])), by_hand)
     assert not close(by_hand, ksampler(host, model, (plain, prompts[1])))
 
 
