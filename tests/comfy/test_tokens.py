@@ -65,14 +65,17 @@ def log(monkeypatch):
 
 @pytest.fixture
 def clip_lora(tmp_path):
-    """The name of a LoRA that changes the text encoder's first layer."""
+    """The name of a LoRA that changes a layer of the text encoder and one of its ViT."""
     from folder_paths import add_model_folder_path
 
     generator = torch.Generator().manual_seed(0)
-    down, up = (torch.randn(shape, generator=generator) * 0.2 for shape in ((4, 256), (256, 4)))
-    name = "text_encoders.und.vlm.model.language_model.layers.0.self_attn.o_proj"
+    tensors = {}
+    for layer, side in (("language_model.layers.0.self_attn.o_proj", 256), ("visual.blocks.0.attn.proj", 128)):
+        for part, shape in (("down", (4, side)), ("up", (side, 4))):
+            name = f"text_encoders.und.vlm.model.{layer}.lora_{part}.weight"
+            tensors[name] = torch.randn(shape, generator=generator) * 0.2
     file = tmp_path / f"clip{tmp_path.name}.safetensors"
-    save_file({f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}, file)
+    save_file(tensors, file)
     add_model_folder_path("loras", str(tmp_path))
     return file.name
 
