@@ -840,7 +840,7 @@ def test_how_these_tests_start_comfyui():
         raise Broken("comfy.options has no enable_args_parsing")
 
 
-@row("comfyui-42")
+@row("comfyui-43")
 def test_what_a_patcher_writes_on_the_module_it_loads():
     """A loaded module has its patcher's patches_uuid as current_weight_patches_uuid; a patch gives a new one."""
     model = patcher(nn.Linear(2, 2))
