@@ -25,10 +25,11 @@ from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
 from .conditioning import KEY, Sources, Unread, marked, remember
+from .foreign import NO_PICTURES_HERE, batches, refuse
 from .images import pictures as image_pictures
 from .recent import Recent
 from .say import once
-from .tokens import Pictures, Source, Tokens, check_not_foreign, read, tokenize
+from .tokens import Pictures, Source, Tokens, read, tokenize
 from .weights import move_buffers
 
 
@@ -45,35 +46,32 @@ class Tokenizer:
         pictures: Sequence[Image.Image] = (),
         latents: Sequence[torch.Tensor] = (),
         image: torch.Tensor | None = None,
+        images: torch.Tensor | Sequence[torch.Tensor | None] | None = None,
         **kwargs: Any,
     ) -> Tokens:
         """The token lists of a text after pictures; `latents` holds none or one for each.
 
-        `image`: an IMAGE to ask about, as ComfyUI's own Generate Text gives it.
+        `image`, `images`: IMAGEs to ask about, as ComfyUI's own Generate Text gives them (newer: a list).
 
         Raises:
-            ValueError: words the model does not know; pictures or sounds of a kind it does not take here.
+            ValueError: words the model does not know; what it cannot follow, see `refuse`.
         """
-        check_not_foreign(text, kwargs)
-        if any(kwargs.get(kind) is not None and len(kwargs[kind]) for kind in ("images", "video", "audio")):
-            raise ValueError(
-                "LightBagel's CLIP takes no pictures from this node; use LightBagel Text Encode to draw or edit, "
-                "LightBagel Describe Image to ask"
-            )
-        if image is not None:
-            pictures = (*pictures, *image_pictures([image]))
+        refuse(text, kwargs)
+        asked_about = image_pictures(batches(image, images))
+        if asked_about:
+            pictures = (*pictures, *asked_about)
         seen = pictures if isinstance(pictures, Pictures) else Pictures(pictures)
-        sources = [Source(seen, i, latents[i] if latents else None) for i in range(len(seen))]
+        sources = [Source(seen, i, latents[i] if latents else None, bool(asked_about)) for i in range(len(seen))]
         return tokenize(self.und, text, sources, return_word_ids)
 
-    def untokenize(self, entries: Sequence[tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], str]]:
+    def untokenize(self, entries: Sequence[tuple[Any, ...]], **kwargs: Any) -> list[tuple[tuple[Any, ...], str]]:
         """Entries of a token list, each with its text."""
         return [(e, repr(e[0]) if isinstance(e[0], Source) else self.decode([e[0]], False)) for e in entries]
 
-    def decode(self, token_ids: Any, skip_special_tokens: bool = True) -> str:
+    def decode(self, token_ids: Any, skip_special_tokens: bool = True, **kwargs: Any) -> str:
         return self.und.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def state_dict(self, **kwargs: Any) -> dict[str, torch.Tensor]:
         return {}
 
 
@@ -86,10 +84,10 @@ class TextEncoder(nn.Module):
         self.recent = Recent()
         self.mark, self.encoded = object(), 0
 
-    def reset_clip_options(self) -> None:
+    def reset_clip_options(self, **kwargs: Any) -> None:
         self.encoded = 0
 
-    def set_clip_options(self, options: dict[str, Any]) -> None:
+    def set_clip_options(self, options: dict[str, Any], **kwargs: Any) -> None:
         """ComfyUI says where it has loaded the model; weights that are streamed lie elsewhere."""
         if options.get("layer") not in (None, -1):
             once(
@@ -108,9 +106,12 @@ class TextEncoder(nn.Module):
         return self.mark, getattr(self, "current_weight_patches_uuid", None), self.encoded
 
     @torch.no_grad()
-    def encode_token_weights(self, tokens: Any) -> tuple[torch.Tensor, None, dict[str, Any]]:
+    def encode_token_weights(self, tokens: Any, **kwargs: Any) -> tuple[torch.Tensor, None, dict[str, Any]]:
         """Und states for any size of target after a row that marks them, [1, AHEAD + U, depth * hidden], and
         what must travel beside them.
+
+        Raises:
+            ValueError: tokens of another text encoder; pictures that another node gave to draw with.
         """
         weights, patch = self.weights(), self.config.generation["patch_size"][-1]
         sample: list[Content] = []
@@ -122,6 +123,8 @@ class TextEncoder(nn.Module):
                 latents.append(None)
                 keys.append(object())
                 continue
+            if part.only_ask:
+                raise ValueError(NO_PICTURES_HERE)
             image = part.pictures.seen(weights, self.look)[part.index]
             key = (part.pictures.mark, part.index)
             if part.latents is not None:
@@ -155,8 +158,20 @@ class TextEncoder(nn.Module):
         repetition_penalty: float,
         seed: int | None,
         presence_penalty: float = 0.0,
+        **kwargs: Any,
     ) -> list[int]:
-        """Token ids of the answer to a question about its pictures, by the stock model's own `generate`."""
+        """Token ids of the answer to a question about its pictures, by the stock model's own `generate`.
+
+        Args:
+            kwargs: what newer ComfyUIs hand every text model (`mtp`: how fast, not what), passed over.
+
+        Raises:
+            ValueError: a presence_penalty, which the stock `generate` has not.
+        """
+        if do_sample and presence_penalty:
+            raise ValueError(
+                "LightBagel's answers know no presence_penalty: set it to 0; repetition_penalty keeps from repeating"
+            )
         parts = read(self.und, tokens)
         seen = [part.picture for part in parts if isinstance(part, Source)]
         ids = [token for part in parts if not isinstance(part, Source) for token in part]

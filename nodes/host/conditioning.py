@@ -65,13 +65,13 @@ class Rows(comfy.conds.CONDRegular):
     def process_cond(self, batch_size: int, **kwargs: Any) -> Rows:
         return Rows(tuple(self.cond[i % len(self.cond)] for i in range(batch_size)))
 
-    def can_concat(self, other: Any) -> bool:
+    def can_concat(self, other: Any, **kwargs: Any) -> bool:
         return isinstance(other, Rows)
 
-    def concat(self, others: list[Rows]) -> tuple[Row, ...]:
+    def concat(self, others: list[Rows], **kwargs: Any) -> tuple[Row, ...]:
         return sum((other.cond for other in others), self.cond)
 
-    def size(self) -> list[int]:
+    def size(self, **kwargs: Any) -> list[int]:
         return [len(self.cond), *max((row.states for row in self.cond), key=len).shape]
 
 
@@ -84,7 +84,7 @@ class Unread(comfy.conds.CONDRegular):
     def __init__(self, sources: Sources) -> None:
         super().__init__(sources)
 
-    def process_cond(self, **kwargs: Any) -> Any:
+    def process_cond(self, *args: Any, **kwargs: Any) -> Any:
         raise ValueError(
             "this conditioning is LightBagel's, but the MODEL does not listen to it. Use the MODEL of Load LightBagel, "
             "or put Apply LightBagel Fusion behind the loader of a Wan2.2-TI2V-5B."

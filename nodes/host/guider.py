@@ -29,7 +29,12 @@ class Guider(comfy.samplers.CFGGuider):
         self.inner_set_conds({name: conds[name] for name in guidance.branches})
 
     def predict_noise(
-        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         t, options = float(timestep.flatten()[0]), model_options or {}
         guidance, active = self.guidance, self.guidance.active(float(timestep.flatten()[0]))
@@ -59,7 +64,7 @@ class Guider(comfy.samplers.CFGGuider):
 def sampler(name: SolverName, steps: int, shift: float) -> tuple[Any, Tensor]:
     """(SAMPLER, SIGMAS) of one of the core's solvers."""
 
-    def run(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback: Any, disable: bool) -> Tensor:
+    def run(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback: Any, **kwargs: Any) -> Tensor:
         last: dict[str, Tensor] = {}
 
         def velocity(x: Tensor, t: float) -> Tensor:

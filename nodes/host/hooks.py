@@ -107,8 +107,8 @@ class Fused:
         context = config.context_len * (config.context_dim + (len(layers_of_context(wan)) * wan.dim))
         return (attended + context) * self.compute.itemsize
 
-    def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any) -> Any:
-        return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args)
+    def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
+        return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args, **kwargs)
 
     def batchable(self, cond: dict[str, Any], model: Any) -> dict[str, Any]:
         """A condition with its samples as `Rows` in place of what Wan would read from it.

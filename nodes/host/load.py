@@ -76,19 +76,21 @@ def load_understanding(files: Files, dtype: torch.dtype | None, disable_dynamic:
     return made
 
 
-def load_clip_patcher(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
+def load_clip_patcher(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False, **kwargs: Any) -> Any:
     """What manages the CLIP's memory, loaded again as ComfyUI may want it."""
     return load_understanding(files, dtype, disable_dynamic).patcher
 
 
-def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False) -> Any:
+def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False, **kwargs: Any) -> Any:
     """The bare Wan of some files, which ComfyUI may load again: for TorchCompileModel, hooks, several GPUs."""
     model = wan_model(files.open(["generation"]), dtype, disable_dynamic)
     model.cached_patcher_init = (load_generation, (files, dtype))
     return model
 
 
-def load_fusion(files: Files, dtype: torch.dtype | None, compute: torch.dtype, disable_dynamic: bool = False) -> Any:
+def load_fusion(
+    files: Files, dtype: torch.dtype | None, compute: torch.dtype, disable_dynamic: bool = False, **kwargs: Any
+) -> Any:
     """The fusion stack of some files for a Wan that computes in `compute`; ComfyUI may load it again as it may Wan."""
     fusion = fusion_model(files.open(["fusion"]), dtype, compute, disable_dynamic)
     fusion.cached_patcher_init = (load_fusion, (files, dtype, compute))

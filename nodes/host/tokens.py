@@ -19,13 +19,11 @@ from torch import Tensor
 
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from .conditioning import KEY
+from .foreign import INSTEAD
 from .say import once
 
-INSTEAD = "use CLIP Text Encode for text, LightBagel Text Encode to edit"
 WEIGHT = re.compile(r"(?<!\\)\([^()]*:\s*[-+]?\d*\.?\d+\s*\)|(?<!\\)\(\([^()]*\)\)")
 EMBEDDING = re.compile(r"(?<!\S)embedding:\S+")
-FOREIGN_OPTIONS = ("llama_template", "image_embeds", "image_interleave", "lyrics", "minimax_ref_items")
-FOREIGN_MARKERS = ("<Prompt Start>", "<start_of_turn>", "<|start_header_id|>")
 
 
 class Pictures(tuple[Image.Image, ...]):
@@ -54,11 +52,13 @@ class Source:
     """A source picture among tokens: the `index`-th of `pictures`.
 
     With `latents`, [1, C, h, w], it stands in the sequence as VAE and as ViT tokens, else as ViT tokens only.
+    `only_ask`: another node gave it to ask about; to draw with it is refused.
     """
 
     pictures: Pictures
     index: int
     latents: Tensor | None = None
+    only_ask: bool = False
 
     @property
     def picture(self) -> Image.Image:
@@ -93,14 +93,6 @@ class Tokens(dict[str, list[list[tuple[Any, ...]]]]):
             f"this node writes prompts for a model with a text encoder named {name!r}, such as SDXL, SD3 or Flux; "
             f"LightBagel has one of its own: {INSTEAD}"
         )
-
-
-def check_not_foreign(text: str, options: dict[str, Any]) -> None:
-    """Raises ValueError: a text in the form of another model, or options that only another model's nodes give."""
-    found = [name for name in FOREIGN_OPTIONS if options.get(name) is not None]
-    found += [marker for marker in FOREIGN_MARKERS if marker in text]
-    if found:
-        raise ValueError(f"this node writes prompts in the form of another model ({', '.join(found)}): {INSTEAD}")
 
 
 def tokenize(und: Understanding, text: str, sources: Sequence[Source] = (), word_ids: bool = False) -> Tokens:

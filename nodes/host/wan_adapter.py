@@ -65,10 +65,10 @@ class Wan:
         def followed(i: int) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
             other = blocks.get(("double_block", i))
 
-            def run(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+            def run(args: dict[str, Any], extra: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
                 if stopped:
                     return {"img": args["img"]}
-                out = extra["original_block"](args) if other is None else other(args, extra)
+                out = extra["original_block"](args) if other is None else other(args, extra, **kwargs)
                 tokens = out["img"].to(self.compute)
                 goes_on = after_block(tokens, i)
                 if goes_on is None:

@@ -180,7 +180,7 @@ def test_strangers_on_our_sockets_are_named(host, loaded):
     with pytest.raises(ValueError, match="does not hear a ReferenceLatent"):
         sample(host, model, referring)
     with pytest.raises(ValueError, match="takes no pictures from this node"):
-        clip.tokenize(PROMPT, images=[tensor(source())])
+        clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT, images=[tensor(source())]))
     unsaid = host("CLIPTextEncode", clip, "")
     with pytest.raises(ValueError, match="9 frames"):
         sample(host, model, unsaid, frames=9)

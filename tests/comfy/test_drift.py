@@ -1,0 +1,191 @@
+"""How ComfyUI moves on, acted out on the one at hand: unknown keywords, Generate Text as newer ones have it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from helpers import INSTRUCTION, PROMPT, SETTINGS, ksampler, source, tensor
+
+QUESTION = "how many shapes are there?"
+GREEDY = {"do_sample": False, "max_length": 16}
+
+
+@pytest.fixture
+def ours(host: Any) -> Callable[[str], Any]:
+    """Imports a module of nodes/host/ by its name."""
+    package = host.mappings["LightBagelLoader"].__module__.rpartition(".")[0]
+    return lambda name: import_module(f"{package}.host.{name}")
+
+
+# --- unknown keywords ------------------------------------------------------------------------------------------------
+
+
+class Original:
+    """An executor as a hook is given it, which drops what this ComfyUI does not know."""
+
+    def __init__(self, executor: Any) -> None:
+        self.executor, self.class_obj = executor, executor.class_obj
+
+    def __call__(self, *args: Any, later: Any = None, **kwargs: Any) -> Any:
+        return self.executor(*args, **kwargs)
+
+    def original(self, *args: Any, later: Any = None, **kwargs: Any) -> Any:
+        return self.executor.original(*args, **kwargs)
+
+
+def hooks_of(model: Any) -> list[tuple[str, list[Any]]]:
+    return [(kind, keyed["lightbagel"]) for kind, keyed in model.wrappers.items() if "lightbagel" in keyed]
+
+
+def called_by_the_host(ours: Callable[[str], Any], loaded: Any) -> Iterator[tuple[str, Any]]:
+    """(name, function) of all of ours that ComfyUI calls: what stands in for its own objects, what overrides its
+    classes' methods, and what is hung onto its models.
+    """
+    model, clip, vae = loaded
+    fusion = model.additional_models["lightbagel"][0]
+    stands_in = {**vars(type(clip.tokenizer)), **vars(type(clip.cond_stage_model))}
+    yield from ((name, f) for name, f in stands_in.items() if inspect.isfunction(f) and not name.startswith("_"))
+    modules = [ours(name) for name in ("conditioning", "guider", "wan", "load", "hooks", "wan_adapter")]
+    classes = {c for module in modules for c in vars(module).values() if inspect.isclass(c)}
+    for one in classes | {type(vae), type(vae.first_stage_model), type(model.model.latent_format)}:
+        bases = [base for base in one.__mro__[1:] if base.__module__.startswith("comfy.")]
+        if one.__module__.startswith("comfy.") or not bases:
+            continue
+        for name, function in vars(one).items():
+            if inspect.isfunction(function) and name != "__init__" and any(hasattr(base, name) for base in bases):
+                yield f"{one.__name__}.{name}", function
+    yield from ((kind, hook) for kind, hooks in hooks_of(model) for hook in hooks)
+    yield from model.object_patches.items()
+    yield "sampler", ours("guider").sampler("euler", 2, 4.0)[0].sampler_function
+    yield from ((f"loader of {p}", p.cached_patcher_init[0]) for p in (model, fusion, clip.patcher))
+
+
+def test_whatever_the_host_calls_takes_keywords_that_it_does_not_know(ours, loaded):
+    asked = dict(called_by_the_host(ours, loaded))
+    assert {"tokenize_with_weights", "generate", "Rows.process_cond", "Guider.predict_noise", "sampler"} <= asked.keys()
+    assert {"outer_sample", "calc_cond_batch", "scale_latent_inpaint"} <= asked.keys()
+    of = {name: inspect.signature(function).parameters.values() for name, function in asked.items()}
+    strict = [name for name, parameters in of.items() if not any(p.kind is p.VAR_KEYWORD for p in parameters)]
+    assert strict == []
+
+
+def test_unknown_keywords_change_nothing(host, loaded, prompts, ours, monkeypatch):
+    """Each method is handed one, through a prompt, an answer, a stock run and a one-box run."""
+    model, clip, _ = loaded
+    edit = {**SETTINGS, "steps": 2, "images": {"image0": tensor(source())}, "image_guidance": 1.5}
+    handed: list[str] = []
+
+    def results() -> tuple[Any, ...]:
+        encoded = host("CLIPTextEncode", clip, PROMPT)
+        drawn = ksampler(host, model, (encoded, prompts[1]))
+        words = clip.decode(clip.generate(clip.tokenize(QUESTION, pictures=(source(),)), **GREEDY))
+        return words, drawn, host("LightBagelEdit", *loaded, instruction=INSTRUCTION, **edit)[0]
+
+    def later(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            handed.append(name)
+            return function(*args, **kwargs, later=object())
+
+        monkeypatch.setattr(owner, name, call)
+
+    before = results()
+    clip.cond_stage_model.recent.made.clear()
+    for owner in (clip.tokenizer, clip.cond_stage_model):
+        for name in [n for n, f in vars(type(owner)).items() if inspect.isfunction(f) and not n.startswith("_")]:
+            later(owner, name)
+    for name in ("process_cond", "can_concat", "concat", "size"):
+        later(ours("conditioning").Rows, name)
+    later(ours("guider").Guider, "predict_noise")
+    for kind, hooks in hooks_of(model):
+
+        def hooked(executor: Any, *args: Any, hook: Any = hooks[0], kind: str = kind, **kwargs: Any) -> Any:
+            handed.append(kind)
+            return hook(Original(executor), *args, **kwargs, later=object())
+
+        monkeypatch.setitem(model.wrappers[kind], "lightbagel", [hooked])
+    after = results()
+    assert after[0] == before[0]
+    assert torch.equal(after[1], before[1])
+    assert torch.equal(after[2], before[2])
+    idle = {"tokenize_with_weights", "encode_token_weights", "generate", "decode", "set_clip_options", "process_cond",
+            "concat", "predict_noise", *(kind for kind, _ in hooks_of(model))} - set(handed)  # fmt: skip
+    assert not idle
+
+
+def test_models_are_loaded_again_with_keywords_that_are_not_known(loaded):
+    """For compiling, hooks and several cards; what is loaded is the same model."""
+    model, clip, _ = loaded
+    for one in (model, model.additional_models["lightbagel"][0], clip.patcher):
+        function, args = one.cached_patcher_init[:2]
+        again = function(*args, disable_dynamic=True, later=object())
+        assert {n: t.shape for n, t in again.model.state_dict().items()} == {
+            n: t.shape for n, t in one.model.state_dict().items()
+        }
+
+
+def test_nodes_are_given_no_input_that_they_have_not_declared(host):
+    """The host leaves out what a newer page or another pack adds to a prompt, so no `execute` needs to take it."""
+    execution = import_module("execution")
+    for name, node in host.mappings.items():
+        if name.startswith("LightBagel"):
+            assert "later" not in execution.get_input_data({"later": 1}, node, "1")[0]
+
+
+# --- Generate Text ---------------------------------------------------------------------------------------------------
+
+
+def generate_text(clip: Any, prompt: str, images: list[Any] | None = None, **changed: Any) -> tuple[str, str]:
+    """The answer and the thinking, by the calls of Generate Text as ComfyUI has it from about 0.38 on."""
+    options = {"skip_template": False, "min_length": 1, "thinking": False, "video": None, "audio": None}
+    tokens = clip.tokenize(prompt, images=images, **{**options, "system_prompt": "", **changed})
+    settings = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": None}
+    clip.load_model(tokens)
+    clip.cond_stage_model.set_clip_options({"execution_device": clip.patcher.load_device})
+    ids = clip.cond_stage_model.generate(tokens, **GREEDY, **settings, presence_penalty=0.0, mtp=True)
+    text = clip.decode(ids)
+    thoughts, _, answer = text.partition("</think>")
+    return (answer, thoughts) if thoughts.lstrip().startswith("<think>") else (text.strip(), "")
+
+
+def test_generate_text_as_newer_ones_have_it(host, loaded):
+    """A list of pictures, of which some may be missing; nothing is thought; the answer is Describe's."""
+    clip = loaded[1]
+    pictures = [tensor(source()), None, tensor(source("green", (96, 128)))]
+    asked = {"max_length": 16, "sampling_mode": {"sampling_mode": "off"}}
+    one = host("LightBagelDescribe", clip, image=pictures[0], question="Describe the image", **asked)
+    assert generate_text(clip, "Describe the image", [pictures[0]]) == (one, "")
+    two = clip.decode(clip.generate(clip.tokenize(QUESTION, pictures=(source(), source("green", (96, 128)))), **GREEDY))
+    assert generate_text(clip, QUESTION, pictures) == (two.strip(), "")
+    assert generate_text(clip, QUESTION, torch.cat([pictures[0]] * 2))[0]  # a batch in place of a list
+    assert generate_text(clip, "Describe the image", [pictures[0]], thinking=True) == (one, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"video": torch.ones(2, 8, 8, 3)}, "not at videos"),
+        ({"audio": {"waveform": torch.ones(1, 1, 8), "sample_rate": 8}}, "hears nothing"),
+        ({"system_prompt": "answer in one word"}, "without a system prompt"),
+        ({"skip_template": True}, "switch use_default_template on"),
+        ({"llama_template": "{}"}, "form of another model"),
+        ({"image_embeds": torch.ones(1, 4)}, "form of another model"),
+    ],
+)
+def test_what_changes_the_meaning_is_refused(loaded, given, message):
+    with pytest.raises(ValueError, match=message):
+        loaded[1].tokenize(PROMPT, **given)
+
+
+def test_what_an_answer_cannot_heed_is_refused(loaded):
+    clip = loaded[1]
+    tokens = clip.tokenize(QUESTION, pictures=(source(),))
+    settings = {"temperature": 1.0, "top_k": 5, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 0}
+    with pytest.raises(ValueError, match="no presence_penalty"):
+        clip.cond_stage_model.generate(tokens, do_sample=True, max_length=4, **settings, presence_penalty=0.5)
