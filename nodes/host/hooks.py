@@ -127,7 +127,10 @@ class Fused:
         rows = rows_of(sources, states, tuple(x if x is None else normalised(x) for x in sources.latents))
         # A mask is for the sampler. Wan2.2 would scale time by it frame by frame: right for video, not for a picture.
         kept = {k: v for k, v in conds.items() if k not in ("c_crossattn", "denoise_mask")}
-        cond["model_conds"] = {**kept, KEY: Rows(rows)}  # once a run: ComfyUI made this dictionary for it
+        made = {**kept, KEY: Rows(rows)}
+        if not self.cache.keeping:
+            return {**cond, "model_conds": made}
+        cond["model_conds"] = made  # once a run: ComfyUI made this dictionary for it
         return cond
 
     def diffusion_model(
@@ -165,14 +168,20 @@ class Fused:
         target = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
         made: dict[tuple[Row, ...], Context] = self.cache.once(("contexts", target, x.device), dict)
         if rows not in made:
-            for others, whole in made.items():
-                if (places := places_among(rows, others)) is not None:
-                    made[rows] = whole.rows(places)
-                    return made[rows]
-            for others in [each for each in made if places_among(each, rows) is not None]:
-                del made[others]  # the new one replaces it
-            made[rows] = self.encode(wan, rows, target, x)
+            with self.cache.making():
+                made[rows] = self.new_context(wan, rows, target, x, made)
         return made[rows]
+
+    def new_context(
+        self, wan: Wan, rows: tuple[Row, ...], target: tuple[int, int], x: Tensor, made: dict[tuple[Row, ...], Context]
+    ) -> Context:
+        """The context of rows that are new; `made`: those of the run so far, of which it replaces its own parts."""
+        for others, whole in made.items():
+            if (places := places_among(rows, others)) is not None:
+                return whole.rows(places)
+        for others in [each for each in made if places_among(each, rows) is not None]:
+            del made[others]
+        return self.encode(wan, rows, target, x)
 
     def encode(self, wan: Wan, rows: tuple[Row, ...], target: tuple[int, int], x: Tensor) -> Context:
         """The core's `encode`, of what text encoders gave."""

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from .keeping import keeps
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,10 @@ class Recent:
         self.made: deque[tuple[Hashable, tuple[Callable[[], Any], ...], Any]] = deque(maxlen=runs)
 
     def get(self, words: Hashable, objects: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """What was made from the same words and objects, else what `make` makes now."""
+        """What was made from the same words and objects, else what `make` makes now; see `keeping.keeps`."""
+        if not keeps():
+            self.made.clear()
+            return make()
         for known, refs, result in self.made:
             if (
                 known == words

@@ -6,7 +6,7 @@ They take a ComfyUI without the pack, so that they say what changed where the pa
 from __future__ import annotations
 
 import gc
-import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -830,6 +830,17 @@ def test_transformer_options():
     kept = model.model_options["transformer_options"]
     hold(kept["patches_replace"]["dit"] == {("double_block", 1): max}, "a block's replacement stands elsewhere")
     hold("attn1_patch" in kept["patches"], "a patch no longer stands in transformer_options[patches]")
+
+
+@row("comfyui-46")
+def test_the_pause_of_the_hosts_recording():
+    """Where comfy.model_prefetch has pause_malloc_graph, it needs no arguments and gives a context."""
+    if importlib.util.find_spec("comfy.model_prefetch") is None:
+        return
+    pause = getattr(module("comfy.model_prefetch"), "pause_malloc_graph", None)
+    if pause is not None:
+        with pause():
+            pass
 
 
 @row("comfyui-39")

@@ -1,17 +1,23 @@
-"""How ComfyUI moves on, acted out on the one at hand: unknown keywords, Generate Text as newer ones have it."""
+"""How ComfyUI moves on, acted out on the one at hand: unknown keywords everywhere, Generate Text as newer ones have it,
+a pause of the host's recording, layers that became one, and the switch that turns all keeping off.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SETTINGS, ksampler, source, tensor
+from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, close, ksampler, source, tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 QUESTION = "how many shapes are there?"
+FEW = 3  # steps
 GREEDY = {"do_sample": False, "max_length": 16}
 
 
@@ -189,3 +195,149 @@ def test_what_an_answer_cannot_heed_is_refused(loaded):
     settings = {"temperature": 1.0, "top_k": 5, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 0}
     with pytest.raises(ValueError, match="no presence_penalty"):
         clip.cond_stage_model.generate(tokens, do_sample=True, max_length=4, **settings, presence_penalty=0.5)
+
+
+# --- what is kept over a run -----------------------------------------------------------------------------------------
+
+
+class Allocations(TorchDispatchMode):
+    """Where tensors were made: for each storage, whether inside the pause. The storages are held, so that none is taken
+    for another at the same address.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.pauses = False, 0
+        self.made: dict[int, tuple[Any, bool]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(one, Tensor):
+                storage = one.untyped_storage()
+                self.made.setdefault(storage.data_ptr(), (storage, self.inside))
+        return out
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """The stub of the host's pause."""
+        assert not self.inside, "a pause inside a pause would end the outer one"
+        self.inside, self.pauses = True, self.pauses + 1
+        try:
+            yield
+        finally:
+            self.inside = False
+
+
+def cache_of(model: Any) -> Any:
+    return model.get_wrappers("diffusion_model", "lightbagel")[0].__self__.cache
+
+
+def tensors_in(thing: Any) -> Iterator[Tensor]:
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, dict):
+        for each in thing.values():
+            yield from tensors_in(each)
+    elif isinstance(thing, list | tuple):
+        for each in thing:
+            yield from tensors_in(each)
+    elif hasattr(thing, "learned"):  # a context
+        yield from tensors_in([thing.keys, thing.values, thing.rotary, thing.learned])
+
+
+def an_edit(host: Any, parts: Any) -> Tensor:
+    images = {"image0": tensor(source())}
+    settings = {**SETTINGS, "steps": FEW, "images": images, "instruction": INSTRUCTION, "image_guidance": 1.5}
+    return host("LightBagelEdit", *parts, **settings)[0]
+
+
+def test_what_is_kept_is_made_in_the_hosts_pause(host, loaded, monkeypatch):
+    """A stub of the pause notes what is made inside it: all that is kept, in the first step; later none is entered."""
+    prefetch = pytest.importorskip("comfy.model_prefetch", reason="this ComfyUI has no module of that name")
+    preview, model, watch = import_module("latent_preview"), loaded[0], Allocations()
+    fusion = model.additional_models["lightbagel"][0].model
+    seen: list[tuple[int, set[int], int]] = []
+
+    def step(*_: Any) -> None:
+        held = {at: what for at, what in cache_of(model).kept.items() if at[0] != "covers"}  # these hold layers
+        kept = {t.untyped_storage().data_ptr() for t in tensors_in(held)}
+        seen.append((len(kept), {at for at in kept if not watch.made.get(at, (None, False))[1]}, watch.pauses))
+
+    plain = an_edit(host, loaded)
+    loaded[1].cond_stage_model.recent.made.clear()
+    monkeypatch.setattr(prefetch, "pause_malloc_graph", watch.pause, raising=False)
+    monkeypatch.setattr(preview, "prepare_callback", lambda *_: step)
+    with watch:
+        assert torch.equal(an_edit(host, loaded), plain)
+    weight = fusion.context.untyped_storage().data_ptr()  # in float32 the learned context is the weight itself
+    assert [outside - {weight} for _, outside, _ in seen] == [set()] * FEW
+    assert seen[0][0] > 20
+    assert len({pauses for *_, pauses in seen}) == 1
+    assert 0 < len([1 for _, inside in watch.made.values() if inside]) < len(watch.made) / 2
+
+
+def test_a_run_keeps_nothing_where_the_switch_says_so(host, loaded, monkeypatch):
+    """LIGHTBAGEL_KEEP=0: the same picture, nothing kept at any step nor for the next run."""
+    preview, model, encoder = import_module("latent_preview"), loaded[0], loaded[1].cond_stage_model
+    held: list[Any] = []
+
+    def step(*_: Any) -> None:
+        cache = cache_of(model)
+        held.extend([*cache.kept, *cache.unchanging, cache.running, cache.keeping])
+
+    plain = an_edit(host, loaded)
+    encoder.recent.made.clear()
+    monkeypatch.setenv("LIGHTBAGEL_KEEP", "0")
+    monkeypatch.setattr(preview, "prepare_callback", lambda *_: step)
+    drawn = an_edit(host, loaded)
+    assert close(drawn, plain)
+    assert held == [False, False] * FEW
+    assert not encoder.recent.made
+    monkeypatch.setenv("LIGHTBAGEL_KEEP", "off")
+    with pytest.raises(ValueError, match="LIGHTBAGEL_KEEP is 'off': 0 keeps nothing"):
+        an_edit(host, loaded)
+
+
+class OneProjection(nn.Module):
+    """Wan's cross-attention with the context's two projections as one layer, as a host may fuse them."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.num_heads, self.q, self.o, self.norm_q = stock.num_heads, stock.q, stock.o, stock.norm_q
+        self.norm = stock.norm_k
+        self.kv = nn.Linear(stock.k.in_features, 2 * stock.k.out_features)
+        self.kv.weight.data = torch.cat([stock.k.weight, stock.v.weight])
+        self.kv.bias.data = torch.cat([stock.k.bias, stock.v.bias])
+        self.calls = 0
+
+    def forward(self, x: Tensor, context: Tensor, transformer_options: Any = None, **kwargs: Any) -> Tensor:
+        from comfy.ldm.modules.attention import optimized_attention
+
+        self.calls += 1
+        k, v = self.kv(context).chunk(2, dim=-1)
+        q, k = self.norm_q(self.q(x)), self.norm(k)
+        return self.o(optimized_attention(q, k, v, heads=self.num_heads, transformer_options=transformer_options))
+
+
+def test_layers_that_a_wan_has_not_are_not_kept(host, loaded, prompts):
+    """Without `cross_attn.k`, `norm_k` and `v` the picture is the same; the layers that are there are still kept."""
+    other = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")[0]
+    wan, calls = other.model.diffusion_model, []
+    ksampler(host, other, prompts, steps=1)  # so that its weights are loaded
+    with torch.inference_mode():
+        for block in wan.blocks:
+            block.cross_attn = OneProjection(block.cross_attn)
+    wan.text_embedding.register_forward_hook(lambda *_: calls.append(1))
+    assert close(ksampler(host, other, prompts), ksampler(host, loaded[0], prompts))
+    assert [block.cross_attn.calls for block in wan.blocks] == [STEPS] * len(wan.blocks)
+
+
+def test_a_wan_without_any_of_them_is_left_alone(ours):
+    class Bare:
+        blocks = (nn.Linear(1, 1), nn.Linear(1, 1))
+
+    assert ours("run_cache").layers_of_context(Bare()) == []
+    cache = ours("run_cache").RunCache()
+    with cache.run(True), cache.covering(Bare()):
+        assert cache.running
