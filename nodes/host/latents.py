@@ -35,11 +35,11 @@ class ImageFormat(comfy.latent_formats.Wan22):
         if preview is not None:
             self.latent_rgb_factors, self.latent_rgb_factors_bias = preview.factors, preview.bias
 
-    def process_in(self, latent: Tensor) -> Tensor:
+    def process_in(self, latent: Tensor, **kwargs: Any) -> Tensor:
         mean, std = self._statistics(latent)
         return (latent - mean) * self.scale_factor / std
 
-    def process_out(self, latent: Tensor) -> Tensor:
+    def process_out(self, latent: Tensor, **kwargs: Any) -> Tensor:
         mean, std = self._statistics(latent)
         return latent * std / self.scale_factor + mean
 
@@ -89,8 +89,8 @@ def checked_channels(latents: Tensor, channels: int) -> Tensor:
 def with_frame(callback: Callable[..., Any]) -> Callable[..., Any]:
     """A sampler's callback that is told of pictures as of one frame each."""
 
-    def told(step: int, x0: Tensor, x: Tensor, total_steps: int) -> Any:
-        return callback(step, x0[:, :, None], x[:, :, None], total_steps)
+    def told(step: int, x0: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return callback(step, x0[:, :, None], x[:, :, None], *args, **kwargs)
 
     return told
 

@@ -133,7 +133,7 @@ class RunCache:
 
         def run(*args: Any, **kwargs: Any) -> Tensor:
             sizes = (*args, *(value for name, value in kwargs.items() if name != "transformer_options"))
-            moved = "rope_options" in kwargs.get("transformer_options", {})
+            moved = "rope_options" in (kwargs.get("transformer_options") or {})
             if moved or torch.compiler.is_compiling() or not all(isinstance(value, PLAIN) for value in sizes):
                 return rope_encode(*args, **kwargs)
             made: Tensor = self.once((rope_encode, tuple(kwargs), sizes), lambda: rope_encode(*args, **kwargs))

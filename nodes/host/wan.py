@@ -179,6 +179,6 @@ def wan_vae(opened: Opened) -> comfy.sd.VAE:
     return made
 
 
-def _of_one_frame(estimate: Callable[..., float], shape: Any, dtype: torch.dtype) -> float:
+def _of_one_frame(estimate: Callable[..., float], shape: Any, dtype: torch.dtype, **kwargs: Any) -> float:
     """Bytes that a VAE needs for pictures of a shape [B, C, H, W], by its estimate for videos."""
-    return estimate(one_frame(shape), dtype)
+    return estimate(one_frame(shape), dtype, **kwargs)

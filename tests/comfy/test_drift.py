@@ -67,6 +67,7 @@ def called_by_the_host(ours: Callable[[str], Any], loaded: Any) -> Iterator[tupl
                 yield f"{one.__name__}.{name}", function
     yield from ((kind, hook) for kind, hooks in hooks_of(model) for hook in hooks)
     yield from model.object_patches.items()
+    yield from ((name, f) for name, f in vars(vae).items() if name.startswith("memory_used_"))
     yield "sampler", ours("guider").sampler("euler", 2, 4.0)[0].sampler_function
     yield from ((f"loader of {p}", p.cached_patcher_init[0]) for p in (model, fusion, clip.patcher))
 
