@@ -98,7 +98,7 @@ class TextEncoder(nn.Module):
             self.und.device = options["execution_device"]
             move_buffers(self.und, self.und.device)
 
-    def weights(self) -> Hashable:
+    def _weights(self) -> Hashable:
         """Tells the weights of this encode from others: LoRAs of a CLIP, and those that hooks change between the
         encodes of one schedule.
         """
@@ -113,7 +113,7 @@ class TextEncoder(nn.Module):
         Raises:
             ValueError: tokens of another text encoder; pictures that another node gave to draw with.
         """
-        weights, patch = self.weights(), self.config.generation["patch_size"][-1]
+        weights, patch = self._weights(), self.config.generation["patch_size"][-1]
         sample: list[Content] = []
         latents: list[torch.Tensor | None] = []
         keys: list[Hashable] = []
@@ -125,7 +125,7 @@ class TextEncoder(nn.Module):
                 continue
             if part.only_ask:
                 raise ValueError(NO_PICTURES_HERE)
-            image = part.pictures.seen(weights, self.look)[part.index]
+            image = part.pictures.seen(weights, self._look)[part.index]
             key = (part.pictures.mark, part.index)
             if part.latents is not None:
                 sample.append(CleanImage(part.latents[0]))  # only its size counts here
@@ -142,7 +142,7 @@ class TextEncoder(nn.Module):
         remember(sources, kept)  # where a CLIP is scheduled ComfyUI keeps the tensor alone
         return kept, None, {"model_conds": {KEY: Unread(sources)}}
 
-    def look(self, pictures: Pictures) -> list[VitImage]:
+    def _look(self, pictures: Pictures) -> list[VitImage]:
         """What the ViT makes of pictures."""
         return self.und.vit_images([images.resized(picture, self.config.vit_image) for picture in pictures])
 
