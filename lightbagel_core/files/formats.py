@@ -2,7 +2,8 @@
 
 | component | formats |
 | --- | --- |
-| a whole model | our folder; the authors' `ema.safetensors` or `model.safetensors`, sharded or not, new or old names |
+| a whole model | our folder; the authors' `ema.safetensors` or `model.safetensors`, sharded or not, new or old names; |
+| | what ComfyUI's saving nodes write of a LightBagel, all of it or its MODEL alone |
 | understanding | Hugging Face folder, sharded or not; ComfyUI's single file |
 | generation | diffusers' folder; original and ComfyUI's single file |
 | fusion | our `fusion.safetensors` |
@@ -27,6 +28,7 @@ from ..config import PUBLISHED, LightBagelConfig
 from . import key_maps as names
 from . import tensor_files as stored
 from .components import COMPONENTS, empty_components
+from .embedded import CONFIG, content_of, without_files
 from .precision import FLOAT8_KINDS, SCALE, is_scale
 from .tensor_files import Tensors
 from .tokenizer import find_tokenizer
@@ -61,9 +63,19 @@ class Opened:
 
 
 def read_config(file: Path) -> LightBagelConfig:
-    """Raises ValueError when the file is no readable LightBagel config."""
+    """The config in a config.json, or inside a safetensors file (see `embedded`).
+
+    Raises:
+        ValueError: the file is no readable LightBagel config.
+    """
     try:
-        data = json.loads(file.read_text("utf-8"))
+        if file.suffix == ".safetensors":
+            inside = without_files(stored.read_header(file))[1]
+            if CONFIG not in inside:
+                raise ValueError(f"it holds no {CONFIG}")
+            data = json.loads(content_of(inside[CONFIG]))
+        else:
+            data = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{file.parent} has no {file.name}; it is not a LightBagel checkpoint folder") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -189,11 +201,63 @@ def is_ours(checkpoint: Path) -> bool:
     return bool(held) and (held != ["fusion"] or (checkpoint / "config.json").is_file())
 
 
-def _whole(checkpoint: Path, layers: int) -> dict[str, Tensors]:
-    """The components of a checkpoint: our folder, the authors' file or folder, a fusion stack (of `layers`) alone."""
+@dataclass(frozen=True)
+class Listed:
+    """What a path holds: the tensors of components, and where the config of its own is, if it brings one."""
+
+    components: dict[str, Tensors]
+    config: Path | None = None
+
+
+def _saved_by_comfyui(tensors: Tensors, file: Path) -> Listed:
+    """The components in a file of ComfyUI's saving nodes; of a MODEL alone these are generation and fusion.
+
+    Raises:
+        ValueError: it holds tensors of something else.
+    """
+    weights, files = without_files(tensors)
+    weights = with_scales(weights)
+    of_components = _found(names.saved_names(weights), weights, file)
+    return Listed(of_components, file if CONFIG in files else None)
+
+
+def _found(found: dict[str, dict[str, str]], tensors: Tensors, file: Path) -> dict[str, Tensors]:
+    """The tensors of components, from {component: {the name there: name in the file}}.
+
+    Raises:
+        ValueError: some are "unknown".
+    """
+    unknown = found.pop("unknown")
+    if unknown:
+        raise ValueError(f"{file} holds tensors that belong to no component: {stored.listed(sorted(unknown.values()))}")
+    return {name: {new: tensors[old] for new, old in of.items()} for name, of in found.items() if of}
+
+
+def _component(component: str, path: Path) -> Listed:
+    """A component from a path that a person gave. A MODEL as ComfyUI saves it brings its fusion stack too."""
+    file = _component_file(component, path)
+    tensors = stored.read_any(file)
+    if not names.is_saved_by_comfyui(tensors):
+        return Listed({component: with_scales(without_files(tensors)[0])})
+    listed = _saved_by_comfyui(tensors, file)
+    if component not in listed.components:
+        raise ValueError(f"{file}, which ComfyUI saved, holds no {component} component")
+    wanted = (component, "fusion") if component == "generation" else (component,)
+    return replace(listed, components={c: listed.components[c] for c in wanted if c in listed.components})
+
+
+def _layers(config: Path) -> int:
+    return read_config(config).fusion.layers
+
+
+def _whole(checkpoint: Path, layers: Callable[[], int]) -> Listed:
+    """A checkpoint: our folder, the authors' file or folder (of a stack of `layers()`), ComfyUI's file, a fusion stack
+    alone.
+    """
     if is_ours(checkpoint):
         files = {name: stored.find(checkpoint, name) for name in COMPONENTS}
-        return {name: with_scales(stored.read_any(file)) for name, file in files.items() if file is not None}
+        held = {name: with_scales(stored.read_any(file)) for name, file in files.items() if file is not None}
+        return Listed(held, checkpoint / CONFIG)
     file = stored.find(checkpoint, *WHOLE, "fusion") if checkpoint.is_dir() else checkpoint
     if file is None:
         pickled = sorted(f for f in checkpoint.iterdir() if f.suffix.lower() in stored.PICKLED)
@@ -203,19 +267,18 @@ def _whole(checkpoint: Path, layers: int) -> dict[str, Tensors]:
             f"{checkpoint} is no LightBagel checkpoint: it has neither a config.json with our components beside it nor "
             "ema.safetensors, model.safetensors or fusion.safetensors"
         )
-    tensors = with_scales(stored.read_any(file))
+    tensors = stored.read_any(file)
+    if names.is_saved_by_comfyui(tensors):
+        return _saved_by_comfyui(tensors, file)
+    tensors = with_scales(tensors)
     if any(name.startswith(("vision_language_model.", "vgen_model")) for name in tensors):
-        found = names.author_names(tensors, layers)
-        unknown = found.pop("unknown")
-        if unknown:
-            raise ValueError(f"{file} holds tensors that belong to no component: {stored.listed(sorted(unknown))}")
-        return {name: {new: tensors[old] for new, old in of.items()} for name, of in found.items() if of}
+        return Listed(_found(names.author_names(tensors, layers()), tensors, file))
     if "context" in tensors:
-        return {"fusion": tensors}
+        return Listed({"fusion": tensors})
     raise ValueError(
-        f"{file} is neither the authors' checkpoint nor a LightBagel fusion stack: its tensors are called "
-        f"{stored.listed(sorted(tensors))}. A base model's file goes with {OPTION['understanding']}, "
-        f"{OPTION['generation']} or {OPTION['vae']}."
+        f"{file} is neither the authors' checkpoint nor a LightBagel fusion stack nor a LightBagel that ComfyUI saved: "
+        f"its tensors are called {stored.listed(sorted(tensors))}. A base model's file goes with "
+        f"{OPTION['understanding']}, {OPTION['generation']} or {OPTION['vae']}."
     )
 
 
@@ -230,11 +293,13 @@ def open_model(
     """Lists a model's files, whatever their format, and checks that they fit the model; reads no weights.
 
     Args:
-        checkpoint: our folder, the authors' file or folder, a fusion stack alone; None for the base models as they are.
+        checkpoint: our folder, the authors' file or folder, what ComfyUI saved, a fusion stack alone; None for the base
+            models as they are.
         components: base models' files or folders by component; they win over what the checkpoint holds.
         tokenizer: Qwen2.5-VL's tokenizer files; default: beside the understanding branch.
         need: components that are wanted; of the others no file needs to be there.
-        config: a config.json of a model of another size than the published 7B + 5B; our folder brings its own.
+        config: a config.json of a model of another size than the published 7B + 5B; our folder and what ComfyUI saved
+            bring their own.
 
     Raises:
         ValueError: a file is missing, pickled or damaged; tensors are missing, unexpected or of a wrong shape.
@@ -245,11 +310,14 @@ def open_model(
             stored.refuse_pickle(path)
             if not path.exists():
                 raise ValueError(f"there is no checkpoint folder or file {path}")
-    if config is None:
-        config = checkpoint / "config.json" if checkpoint is not None and is_ours(checkpoint) else PUBLISHED
+    layers = partial(_layers, config or PUBLISHED)
+    whole = Listed({}) if checkpoint is None else _whole(checkpoint, layers)
+    parts = {name: _component(name, path) for name, path in given.items()}
+    own = [listed.config for listed in (whole, *parts.values()) if listed.config is not None]
+    config = config or next(iter(own), PUBLISHED)
     described = read_config(config)
-    whole = {} if checkpoint is None else _whole(checkpoint, described.fusion.layers)
-    held = whole | {name: with_scales(stored.read_any(_component_file(name, path))) for name, path in given.items()}
+    held = whole.components | {n: t for part in parts.values() for n, t in part.components.items()}
+    held |= {name: part.components[name] for name, part in parts.items()}  # what was named wins over what came along
     # A checkpoint must have a fusion stack; without any checkpoint it is the base models as they are.
     wanted = COMPONENTS if checkpoint is not None else tuple(name for name in COMPONENTS if name != "fusion")
     lacking = [name for name in wanted if name in need and name not in held]

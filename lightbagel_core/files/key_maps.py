@@ -36,6 +36,12 @@ _DEAD = {"q_und_proj", "o_und_proj"}  # the und stream is frozen: its queries an
 _FUSION_LAYER = re.compile(
     r"(?:mm_attn|cross_attn)_layers\.(\d+)\.(?:(?:mm_attn|cross_attn)\.)?(\w+)\.(weight(?:_scale)?|bias)"
 )
+_SAVED = {  # the prefixes in what ComfyUI saves; the first that fits counts
+    "fusion": "model.diffusion_model.lightbagel.",
+    "generation": "model.diffusion_model.",
+    "understanding": "text_encoders.transformer.",
+    "vae": "vae.",
+}
 _OUTSIDE = {
     r"^quant_conv\.": "conv1.",
     r"^post_quant_conv\.": "conv2.",
@@ -120,6 +126,20 @@ def author_names(names: Iterable[str], layers: int) -> dict[str, dict[str, str]]
             put("understanding", name.removeprefix("vision_language_model."), name)
         else:
             components["unknown"][name] = name
+    return components
+
+
+def is_saved_by_comfyui(names: Iterable[str]) -> bool:
+    """Whether a file's tensors are those of a LightBagel MODEL as ComfyUI's saving nodes write it."""
+    return f"{_SAVED['fusion']}context" in names
+
+
+def saved_names(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """{component: {the name there: name in a file of ComfyUI's saving nodes}}; what belongs nowhere under "unknown"."""
+    components: dict[str, dict[str, str]] = {component: {} for component in (*_SAVED, "unknown")}
+    for name in names:
+        component = next((c for c, prefix in _SAVED.items() if name.startswith(prefix)), "unknown")
+        components[component][name.removeprefix(_SAVED.get(component, ""))] = name
     return components
 
 
