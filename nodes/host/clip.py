@@ -21,6 +21,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
+from ...lightbagel_core.files.embedded import as_tensor
+from ...lightbagel_core.files.tokenizer import tokenizer_files
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
@@ -72,7 +74,8 @@ class Tokenizer:
         return self.und.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def state_dict(self, **kwargs: Any) -> dict[str, torch.Tensor]:
-        return {}
+        """The tokenizer's files as bytes, which ComfyUI saves beside the model's weights."""
+        return {name: as_tensor(content) for name, content in tokenizer_files(self.und.tokenizer).items()}
 
 
 class TextEncoder(nn.Module):
@@ -80,7 +83,9 @@ class TextEncoder(nn.Module):
 
     def __init__(self, und: Understanding, config: LightBagelConfig) -> None:
         super().__init__()
-        self.und, self.config = und, config
+        self.__dict__["und"] = und  # not a second name of the model's weights
+        self.transformer = und.vlm  # ComfyUI's name: CLIPSave leaves it out, so that the files have the release's names
+        self.config = config
         self.recent = Recent()
         self.mark, self.encoded = object(), 0
 

@@ -12,6 +12,7 @@ that, with ComfyUI's Wan as their DiT. Four hooks lead there:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import comfy.model_sampling
@@ -20,12 +21,14 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.model.forward import Context, encode, known_states, velocity
 from ...lightbagel_core.model.fusion import FusionStack
 from ...lightbagel_core.model.packing import pack
 from ...lightbagel_core.model.sequence import ImageSegment, lay_out
 from ...lightbagel_core.model.unsized import at_size
 from .conditioning import AHEAD, KEY, Row, Rows, checked, rows_of, say_unread, sources_beside
+from .fusion import FUSION, SAVING, saved, warn_of_merging
 from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells, is_native, with_frame
 from .patched import check_flow
 from .run_cache import RunCache, layers_of_context
@@ -35,12 +38,19 @@ from .wan_adapter import Wan, attention
 class Fused:
     """The hooks of one attached fusion stack."""
 
-    def __init__(self, fusion: FusionStack, compute: torch.dtype, native: bool) -> None:
+    def __init__(self, compute: torch.dtype, beside: FusionStack | None, native: bool) -> None:
         """`compute`: what the stack computes in; Wan's own dtype, unless somebody changes that later.
+        `beside`: the stack, where it is no part of the Wan that runs.
         `native`: the MODEL's latents were a video model's. With it comes a video model's VAE, to which what is drawn
         from an empty latent of any model must be one frame.
         """
-        self.fusion, self.compute, self.native, self.cache = fusion, compute, native, RunCache()
+        self.compute, self.beside, self.native, self.cache = compute, beside, native, RunCache()
+        self.warned = False
+
+    def fusion(self, wan: Any) -> FusionStack:
+        """The fusion stack of a run of `wan`. A MODEL may have been cloned onto another Wan: that one's own counts."""
+        stack: FusionStack = getattr(wan, FUSION) if self.beside is None else self.beside
+        return stack
 
     def outer_sample(
         self,
@@ -57,6 +67,8 @@ class Fused:
         """A run, whatever the form of its latents; see `latents`."""
         guider = executor.class_obj
         check_flow(guider.model_patcher)
+        if self.beside is not None and not self.warned:
+            self.warned = warn_of_merging(guider.model_patcher.patches)
         found = guider.model_patcher.get_model_object("latent_format")
         pictures = checked_channels(as_pictures(latent_image), found.latent_channels)
         if "latent_shapes" in kwargs:
@@ -93,7 +105,7 @@ class Fused:
         """Bytes of the keys and values of a run: of all its samples, which may share a batch and then are equally long,
         and of the learned context.
         """
-        config, patch, longest, samples = self.fusion.config, wan.patch_size[-1], 0, 0
+        config, patch, longest, samples = self.fusion(wan).config, wan.patch_size[-1], 0, 0
         for cond in (c for each in conds.values() for c in each or ()):
             states = cond.get("cross_attn")
             if states is None:
@@ -118,7 +130,7 @@ class Fused:
         conds = cond["model_conds"]
         if isinstance(conds.get(KEY), Rows):
             return cond
-        sources, states = checked(conds, self.fusion.config)
+        sources, states = checked(conds, self.fusion(model.diffusion_model).config)
 
         def normalised(latents: Tensor) -> Tensor:
             made: Tensor = self.cache.once(("latents", latents), lambda: model.process_latent_in(latents)[0])
@@ -151,7 +163,7 @@ class Fused:
         def step() -> Tensor:
             dit = wan.for_target(clip_fea, time_dim_concat, **kwargs)
             context = self.context_of(wan, rows, pictures)
-            drawn = velocity(dit, self.fusion, pictures, timestep, context, attention(wan.options))
+            drawn = velocity(dit, self.fusion(wan.model), pictures, timestep, context, attention(wan.options))
             return drawn.reshape(x.shape)
 
         if not self.cache.running or torch.compiler.is_compiling():
@@ -185,7 +197,8 @@ class Fused:
 
     def encode(self, wan: Wan, rows: tuple[Row, ...], target: tuple[int, int], x: Tensor) -> Context:
         """The core's `encode`, of what text encoders gave."""
-        config, noised = self.fusion.config, ImageSegment("noised", *target)
+        fusion = self.fusion(wan.model)
+        config, noised = fusion.config, ImageSegment("noised", *target)
         layouts = [lay_out([*row.segments, noised]) for row in rows]
         split = (config.und_layers, config.und_dim)
         samples = [at_size(row.states.unflatten(-1, split), row.segments, row.latents, target) for row in rows]
@@ -193,12 +206,12 @@ class Fused:
         known = self.cache.once(("sources", x.device), dict)  # conditions that do not share a forward share these
         dit, attend = wan.for_sources(x), attention(wan.options)
         states = known_states(tokens, x.device)
-        return encode(dit, self.fusion, tokens, states, self.learned, attend, self.compute, x.device, known)
+        learned = partial(self.learned, fusion.context)
+        return encode(dit, fusion, tokens, states, learned, attend, self.compute, x.device, known)
 
     @torch.compiler.disable
-    def learned(self, like: Tensor) -> Tensor:
-        """The learned context for the rows of `like`, [rows, L, text_dim]."""
-        context = self.fusion.context
+    def learned(self, context: Tensor, like: Tensor) -> Tensor:
+        """The learned context [L, text_dim] for the rows of `like`, [rows, L, text_dim]."""
         row = self.cache.once(("learned", like.dtype, like.device), lambda: context.to(like)[None])
         return self.cache.rows(row, len(like))
 
@@ -216,12 +229,15 @@ def places_among(rows: tuple[Row, ...], others: tuple[Row, ...]) -> list[int] | 
     return found
 
 
-def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
-    """A MODEL that listens: the same Wan weights, with the fusion stack loaded and freed beside them."""
+def attach(model: ModelPatcher, config: LightBagelConfig, beside: ModelPatcher | None = None) -> ModelPatcher:
+    """A MODEL that listens: the same Wan weights, with the fusion stack that is a part of them, or with the one that is
+    loaded and freed `beside` them.
+    """
     model = model.clone()
     native = is_native(model)
-    hooks = Fused(fusion.model, model.model.get_dtype_inference(), native)
-    model.set_additional_models(KEY, [fusion])
+    stack = None if beside is None else beside.model
+    hooks = Fused(model.model.get_dtype_inference(), stack, native)
+    model.set_additional_models(KEY, [] if beside is None else [beside])
     for kind, hook in (
         (WrappersMP.PREPARE_SAMPLING, hooks.prepare_sampling),
         (WrappersMP.OUTER_SAMPLE, hooks.outer_sample),
@@ -234,6 +250,9 @@ def attach(model: ModelPatcher, fusion: ModelPatcher) -> ModelPatcher:
     if native:
         own = model.get_model_object("latent_format")
         model.add_object_patch("latent_format", ImageFormat(own.latents_mean, own.latents_std))
+    described = model.model.model_config
+    stock = partial(type(described).process_unet_state_dict_for_saving, described)
+    model.add_object_patch(SAVING, saved(stock, config, stack))
     return model
 
 

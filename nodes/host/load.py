@@ -18,9 +18,10 @@ from ...lightbagel_core.files.formats import Opened, open_model
 from ...lightbagel_core.files.precision import FLOAT8
 from ...lightbagel_core.files.tokenizer import find_tokenizer
 from .clip import clip
+from .fusion import fusion_stack
 from .hooks import attach
 from .patched import MODEL_SAMPLING
-from .wan import fusion_model, wan_model, wan_vae
+from .wan import managed, wan_model, wan_vae
 from .weights import asked_float8, birthplace, operations, state_of, use_layers
 
 TOKENIZER = Path(next(iter(comfy.text_encoders.__path__))) / "qwen25_tokenizer"  # the one that ComfyUI ships
@@ -47,8 +48,7 @@ def load_checkpoint(files: Files, dtype: torch.dtype | None) -> tuple[Any, Any, 
         ValueError: anything missing, unexpected, damaged or of a wrong shape.
     """
     opened = files.open()
-    wan = load_generation(files, dtype)
-    model = attach(wan, load_fusion(files, dtype, wan.model.get_dtype_inference()))
+    model = attach(load_generation(files, dtype), opened.config)
     return model, load_understanding(files, dtype), wan_vae(opened)
 
 
@@ -82,8 +82,10 @@ def load_clip_patcher(files: Files, dtype: torch.dtype | None, disable_dynamic: 
 
 
 def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False, **kwargs: Any) -> Any:
-    """The bare Wan of some files, which ComfyUI may load again: for TorchCompileModel, hooks, several GPUs."""
-    model = wan_model(files.open(["generation"]), dtype, disable_dynamic)
+    """The Wan of some files with its fusion stack, which ComfyUI may load again: for TorchCompileModel, hooks, several
+    GPUs.
+    """
+    model = wan_model(files.open(["generation", "fusion"]), dtype, disable_dynamic)
     model.cached_patcher_init = (load_generation, (files, dtype))
     return model
 
@@ -91,8 +93,8 @@ def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bo
 def load_fusion(
     files: Files, dtype: torch.dtype | None, compute: torch.dtype, disable_dynamic: bool = False, **kwargs: Any
 ) -> Any:
-    """The fusion stack of some files for a Wan that computes in `compute`; ComfyUI may load it again as it may Wan."""
-    fusion = fusion_model(files.open(["fusion"]), dtype, compute, disable_dynamic)
+    """The fusion stack of some files for a Wan that computes in `compute`, to stand beside it; loaded again like it."""
+    fusion = managed(fusion_stack(files.open(["fusion"]), dtype, compute), disable_dynamic)
     fusion.cached_patcher_init = (load_fusion, (files, dtype, compute))
     return fusion
 
@@ -114,4 +116,4 @@ def apply_fusion(model: Any, files: Files) -> Any:
         )
     if MODEL_SAMPLING not in model.object_patches:
         (model,) = ModelSamplingSD3().patch(model, config.defaults.shift)
-    return attach(model, load_fusion(files, None, model.model.get_dtype_inference()))
+    return attach(model, config, load_fusion(files, None, model.model.get_dtype_inference()))

@@ -26,9 +26,9 @@ from ...lightbagel_core.files.checkpoint import weights
 from ...lightbagel_core.files.formats import Opened
 from ...lightbagel_core.files.key_maps import original_transformer_names, original_vae_name
 from ...lightbagel_core.files.precision import FLOAT8, FLOAT8_KINDS, is_scale
-from ...lightbagel_core.model.fusion import FusionStack
+from .fusion import FUSION, fusion_stack
 from .latents import ImageFormat, as_pictures, one_frame
-from .weights import asked_float8, birthplace, is_float8, operations, renamed, state_of, uncast
+from .weights import asked_float8, birthplace, is_float8, renamed, state_of
 
 
 def unet_config(gen: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +61,9 @@ def managed(module: Any, static: bool) -> Any:
 
 
 def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -> Any:
-    """A MODEL of ComfyUI's own Wan, with the weights of a generation component."""
+    """A MODEL of ComfyUI's own Wan, with the weights of a generation component, and with the fusion stack of the same
+    files as a part of it (see `fusion.FUSION`) if that was opened too.
+    """
     config, tensors = opened.config, opened.components["generation"]
     described = comfy.supported_models.WAN22_T2V(unet_config(config.generation))
     statistics = (torch.tensor(config.vae[name]) for name in ("latents_mean", "latents_std"))
@@ -86,25 +88,9 @@ def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -
     bare = comfy.ldm.wan.model.WanModel(**described.unet_config, device="meta", operations=torch.nn)
     names = original_transformer_names(bare.state_dict())
     model.load_model_weights(renamed(state, names), "", assign=True)  # no second copy of what lies in the file
+    if "fusion" in opened.components:
+        setattr(model.diffusion_model, FUSION, fusion_stack(opened, dtype, model.get_dtype_inference()))
     return managed(model, static)
-
-
-def fusion_model(opened: Opened, dtype: torch.dtype | None, compute: torch.dtype, static: bool = False) -> Any:
-    """The fusion stack under ComfyUI's memory management.
-
-    Its weights are of the dtype it computes in, `compute`, unless that is wider: then they are cast layer by layer.
-    """
-    tensors = opened.components["fusion"]
-    stored = tensors["context"].dtype
-    weight = dtype if dtype not in (None, FLOAT8) else torch.bfloat16 if stored in FLOAT8_KINDS else stored
-    weight = compute if compute.itemsize <= weight.itemsize else weight
-    state = state_of("fusion", tensors, weight, asked_float8(dtype))
-    layers = uncast(weight) if weight == compute and not is_float8(state) else operations(state, weight)
-    offload = comfy.model_management.unet_offload_device()
-    place = birthplace(state, offload)
-    stack = FusionStack(opened.config.fusion, layers, device=place, dtype=weight)
-    stack.load_state_dict(state, assign=True)
-    return managed(stack.eval().requires_grad_(False), static)
 
 
 class SingleFrames(comfy.ldm.wan.vae2_2.WanVAE):

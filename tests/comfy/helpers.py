@@ -67,6 +67,11 @@ def ksampler(host, model, prompts, latent=None, **changed: Any) -> torch.Tensor:
     return host("KSampler", model, **{**inputs, **changed})["samples"]
 
 
+def fusion_of(model: Any) -> Any:
+    """The fusion stack of a MODEL of Load LightBagel, which is a part of its Wan."""
+    return model.model.diffusion_model.lightbagel
+
+
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-3, atol=1e-3)
 

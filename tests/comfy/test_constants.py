@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, SETTINGS, STEPS, close, counted, ksampler, source, tensor
+from helpers import INSTRUCTION, SETTINGS, STEPS, close, counted, fusion_of, ksampler, source, tensor
 from safetensors.torch import save_file
 
 
@@ -17,7 +17,7 @@ def multiplied(loaded, monkeypatch) -> dict[str, int]:
     wan = loaded[0].model.diffusion_model
     last = wan.blocks[-1]
     layers = {"embed": wan.text_embedding[0], "k": last.cross_attn.k, "v": last.cross_attn.v, "q": last.cross_attn.q}
-    layers["fused"] = loaded[0].additional_models["lightbagel"][0].model[-1].gen_out
+    layers["fused"] = fusion_of(loaded[0])[-1].gen_out
     places = {layer.weight.data_ptr(): name for name, layer in layers.items()}
     calls = dict.fromkeys(layers, 0)
     linear = torch.nn.functional.linear
@@ -77,7 +77,7 @@ def test_wans_own_rotary_tables_are_made_once_a_run_and_size(host, loaded, promp
 def test_what_is_kept_is_what_would_be_computed(host, loaded, prompts, monkeypatch):
     fused = loaded[0].get_wrappers("diffusion_model", "lightbagel")[0].__self__
     kept = ksampler(host, loaded[0], prompts)
-    monkeypatch.setattr(fused, "learned", lambda like: fused.fusion.context.to(like).expand(len(like), -1, -1))
+    monkeypatch.setattr(fused, "learned", lambda context, like: context.to(like).expand(len(like), -1, -1))
     assert close(ksampler(host, loaded[0], prompts), kept)
 
 

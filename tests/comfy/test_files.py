@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, fusion_of, pixels, psnr, source, tensor
 from safetensors.torch import load_file, save_file
 
 NANO = PACK / "lightbagel_core" / "nano"
@@ -42,6 +42,7 @@ def owned(host, loaded, tmp_path_factory) -> Path:
         for name, weight in load_file(NANO / "understanding.safetensors").items()
     }
     wan = as_comfyui_has_it(model.model.diffusion_model)
+    wan = {name: weight for name, weight in wan.items() if not name.startswith("lightbagel.")}
     files = {
         "text_encoders/qwen.safetensors": qwen,
         "text_encoders/qwen_fp8_scaled.safetensors": scaled(qwen, "layers."),
@@ -136,7 +137,7 @@ def test_comfyui_started_for_float8(host, monkeypatch, reference, weight_dtype):
 def test_float8_can_be_asked_for(host, reference):
     parts = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="fp8_e4m3fn")
     assert psnr(edited(host, parts), reference) > 20
-    fusion = parts[0].get_additional_models_with_key("lightbagel")[0].model
+    fusion = fusion_of(parts[0])
     und = parts[1].cond_stage_model.und.vlm
     blocks = parts[0].model.diffusion_model.blocks[2], fusion.layers[1], und.model.language_model.layers[3]
     for weight in (w for block in blocks for w in block.parameters() if w.ndim == 2):
@@ -154,8 +155,7 @@ def size(weight: Any) -> int:
 
 
 def test_fusion_from_a_file_of_its_own(host, owned, loaded):
-    bare = loaded[0].clone()
-    model = host("LightBagelApplyFusion", model=bare, fusion="parts")
+    model = host("LightBagelApplyFusion", model=loaded[0], fusion="parts")
     found = model.get_additional_models_with_key("lightbagel")[0].model.state_dict()
     for name, weight in load_file(NANO / "fusion.safetensors").items():
         assert torch.equal(found[name].float(), weight.float()), name
@@ -173,7 +173,7 @@ def test_a_part_that_no_file_brings_is_asked_for(host, owned):
 def test_all_weights_of_ours_are_in_comfyuis_own_layers(host, dtype):
     """Where not everything fits a card, ComfyUI streams the weights of its own layers and leaves others behind."""
     model, clip, _ = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype=dtype)
-    fusion = model.get_additional_models_with_key("lightbagel")[0].model
+    fusion = fusion_of(model)
     for module in (fusion.layers, clip.cond_stage_model):
         for name, inner in module.named_modules():
             assert not list(inner.parameters(recurse=False)) or hasattr(inner, "comfy_cast_weights"), name
@@ -201,8 +201,7 @@ def test_streamed_weights_draw_the_same(host, monkeypatch, dtype):
     monkeypatch.setattr(ModelPatcher, "load", load_nothing)
     parts[1].cond_stage_model.recent.made.clear()
     assert psnr(edited(host, parts), expected) > 60
-    fusion = parts[0].get_additional_models_with_key("lightbagel")[0].model
-    for part in (parts[0].model, fusion, parts[1].cond_stage_model):
+    for part in (parts[0].model, parts[1].cond_stage_model):
         assert part.model_lowvram
         assert part.model_loaded_weight_memory < 1000
     comfy.model_management.unload_all_models()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, counted, ksampler, source, tensor
+from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, counted, fusion_of, ksampler, source, tensor
 
 
 def test_previews_and_cancelling(host, loaded, prompts, monkeypatch):
@@ -36,7 +36,7 @@ def test_cancelling_ends_within_a_step(host, loaded, prompts):
     """The rest of a step's blocks and fusion layers is not computed."""
     import comfy.model_management as management
 
-    wan, fusion = loaded[0].model.diffusion_model, loaded[0].additional_models["lightbagel"][0].model
+    wan, fusion = loaded[0].model.diffusion_model, fusion_of(loaded[0])
     done: list[Any] = []
     hooks = [wan.blocks[1].register_forward_hook(lambda *_: management.interrupt_current_processing())]
     for module in (fusion[1].gen_out, wan.blocks[2]):
@@ -54,7 +54,7 @@ def test_a_run_computes_constant_things_once(host, loaded, prompts, monkeypatch)
     """Prompts of two lengths share one forward a step; the und side's keys are made once a run, the VLM not at all."""
     model, clip, _ = loaded
     wan = type(model.model.diffusion_model)
-    fusion = model.additional_models["lightbagel"][0].model
+    fusion = fusion_of(model)
     calls: dict[str, int] = {}
     counted(monkeypatch, calls, wan, "forward_orig", "wan")
     counted(monkeypatch, calls, type(fusion[0]), "und_key_value", "und")
@@ -112,7 +112,7 @@ def test_nothing_of_a_run_is_kept(host, loaded, prompts):
 
 
 def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
-    """The fusion stack is managed beside Wan; when nobody holds the outputs of the loader any more, nothing stays."""
+    """The fusion stack is managed with Wan; when nobody holds the outputs of the loader any more, nothing stays."""
     import comfy.model_management as management
 
     model, clip, vae = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
@@ -122,10 +122,10 @@ def test_all_parts_are_loaded_by_comfyui_and_freed(host, prompts):
     image = {"image0": tensor(source())}
     draw = {**SETTINGS, "steps": 1, "images": image, "instruction": INSTRUCTION, "image_guidance": 1.0}
     host("LightBagelEdit", model, clip, vae, **draw)
-    parts = [model.model, model.additional_models["lightbagel"][0].model, clip.cond_stage_model, vae.first_stage_model]
+    parts = [model.model, clip.cond_stage_model, vae.first_stage_model]
     managed = [entry.model.model for entry in management.current_loaded_models]
     assert all(any(part is one for one in managed) for part in parts)
-    refs = [weakref.ref(part) for part in parts]
+    refs = [weakref.ref(part) for part in (*parts, fusion_of(model))]
     management.unload_all_models()
     assert not management.current_loaded_models
     del model, clip, vae, own, parts, managed, draw, image

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, SEED, STEPS, close, empty, ksampler, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, STEPS, close, empty, fusion_of, ksampler, pixels, psnr, source, tensor
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -202,7 +202,7 @@ def test_block_replacements_and_attention_overrides_of_others_act(host, loaded, 
     chosen = model.clone()
     chosen.model_options["transformer_options"]["optimized_attention_override"] = attention
     assert close(ksampler(host, chosen, prompts, steps=1), ksampler(host, model, prompts, steps=1))
-    assert asked.count(4) >= chosen.additional_models["lightbagel"][0].model.config.layers  # ours come in heads
+    assert asked.count(4) >= fusion_of(chosen).config.layers  # ours come in heads
     skipping = model.clone()
     skipping.set_model_patch_replace(lambda args, extra: {"img": args["img"]}, "dit", "double_block", 2)
     assert not close(ksampler(host, skipping, prompts), plain)
