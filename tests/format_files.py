@@ -87,6 +87,25 @@ def authors(states: Mapping[str, Mapping[str, Tensor]], old: bool = False) -> Na
     return named | author_fusion(states["fusion"], und_dim, old)
 
 
+def saved_by_comfyui(
+    states: Mapping[str, Mapping[str, Tensor]], vae: Callable[[str], str], files: Mapping[str, bytes]
+) -> Named:
+    """A LightBagel as ComfyUI's CheckpointSave writes it, of the components in `states`; `vae` gives a VAE tensor's
+    original name. `files`: config.json, which stands with the MODEL, and the tokenizer's, which stand with the CLIP.
+    """
+    named: Named = {}
+    if "generation" in states:
+        wan = "model.diffusion_model."
+        named |= {f"{wan}{wan_original(name)}": t for name, t in states["generation"].items()}
+        named |= {f"{wan}lightbagel.{name}": t for name, t in states["fusion"].items()}
+    named |= {f"text_encoders.transformer.{name}": t for name, t in states.get("understanding", {}).items()}
+    named |= {f"vae.{vae(name)}": t for name, t in states.get("vae", {}).items()}
+    for name, content in files.items():
+        prefix = "model.diffusion_model.lightbagel." if name == "config.json" else "text_encoders."
+        named[prefix + name] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return named
+
+
 def float8_scaled(named: Mapping[str, Tensor], which: Callable[[str, Tensor], bool], new: bool = False) -> Named:
     """Weights in float8 with a scale each, as ComfyUI's files of the older or the newer kind have them."""
     made: Named = {} if new else {"scaled_fp8": torch.empty(2, dtype=torch.float8_e4m3fn)}

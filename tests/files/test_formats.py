@@ -18,6 +18,7 @@ from format_files import (
     save,
     save_hollow,
     save_sharded,
+    saved_by_comfyui,
     wan_original,
 )
 from oracle import relative
@@ -130,6 +131,89 @@ def test_the_authors_ema_is_preferred_and_a_base_model_wins(base, states, tmp_pa
     model = opened(base, tmp_path / "model.safetensors", generation=None)
     assert_same(model, states, "understanding", F32)  # from the base model
     assert not any(t.any() for t in weights(model, "fusion").values())  # from the file that was named
+
+
+def small_files(base) -> dict[str, bytes]:
+    """The config and the tokenizer's files, by their names."""
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    return {"config.json": base["config"].read_bytes()} | {n: (base["understanding"] / n).read_bytes() for n in names}
+
+
+def vae_original(name: str) -> str:
+    return original_vae_name(name, tiny_config().vae["num_res_blocks"])
+
+
+def alone(path: Path | None = None, **components: Path) -> LightBagel:
+    """A model opened with neither config nor tokenizer given."""
+    made = LightBagel.from_pretrained(path, "cpu", F32, components=components)
+    made.need(*COMPONENTS)
+    return made
+
+
+@pytest.mark.parametrize("stored", [F32, BF16, F16])
+@pytest.mark.parametrize("place", ["it.safetensors", "folder/model.safetensors"])
+def test_what_comfyui_saves(states, base, model, tmp_path, stored, place):
+    """A checkpoint of ComfyUI's: one file, in which config and tokenizer are too."""
+    named = saved_by_comfyui(states, vae_original, {})
+    named = {n: t.to(stored) for n, t in named.items()} | saved_by_comfyui({}, vae_original, small_files(base))
+    file = save(named, tmp_path / place)
+    found = alone(file.parent if file.name == "model.safetensors" else file)
+    for part in COMPONENTS:
+        assert_same(found, states, part, stored)
+    assert found.config == model.config
+    assert found.und.text_ids("a red circle") == model.und.text_ids("a red circle")
+
+
+def test_what_comfyui_saves_in_three_files(states, base, tmp_path):
+    """ModelSave's file brings config and fusion stack, CLIPSave's the tokenizer; a stack that is named wins."""
+    files = small_files(base)
+    config = {"config.json": files.pop("config.json")}
+    two = {part: states[part] for part in ("generation", "fusion")}
+    gen = save(saved_by_comfyui(two, vae_original, config), tmp_path / "gen.safetensors")
+    qwen = dict(states["understanding"]) | {n: torch.tensor(list(text), dtype=torch.uint8) for n, text in files.items()}
+    und = save(qwen, tmp_path / "und.safetensors")
+    vae = save({vae_original(n): t for n, t in states["vae"].items()}, tmp_path / "vae.safetensors")
+    found = alone(understanding=und, generation=gen, vae=vae)
+    assert not found.unfused
+    for part in COMPONENTS:
+        assert_same(found, states, part, F32)
+    zeros = save({n: torch.zeros_like(t) for n, t in states["fusion"].items()}, tmp_path / "zeros.safetensors")
+    for given in ({"path": zeros, "generation": gen}, {"fusion": zeros, "generation": gen}):
+        found = alone(**given, understanding=und, vae=vae)
+        assert bool(weights(found, "fusion")["context"].any()) == ("path" in given)
+
+
+def test_what_comfyui_saves_float8(states, base, tmp_path):
+    """With ComfyUI's marks and scales."""
+    named = float8_scaled(saved_by_comfyui(states, vae_original, {}), in_blocks, new=True)
+    file = save(named | saved_by_comfyui({}, vae_original, small_files(base)), tmp_path / "it.safetensors")
+    wide = alone(file)
+    for part in ("generation", "fusion"):
+        for name, tensor in states[part].items():
+            exact = tensor
+            if in_blocks(name, tensor):
+                scale = tensor.abs().amax() / 448 if tensor.any() else torch.ones(())
+                exact = (tensor / scale).to(torch.float8_e4m3fn).float() * scale
+            assert torch.allclose(weights(wide, part)[name], exact, rtol=1e-6, atol=0), name
+
+
+def test_what_comfyui_saves_and_what_is_wrong_with_it(states, base, tmp_path):
+    named = saved_by_comfyui(states, vae_original, small_files(base))
+    config = "model.diffusion_model.lightbagel.config.json"
+    wrong = {
+        "that belong to no component: surprise": named | {"surprise": torch.zeros(1)},
+        "is damaged: ": named | {config: torch.zeros(4, dtype=torch.uint8)},
+        "does not fit the config": {n: t for n, t in named.items() if n != config},
+        r"holds config\.json twice": named | {"config.json": named[config]},
+    }
+    for message, tensors in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            alone(save(tensors, tmp_path / "it.safetensors"))
+    model = save({n: t for n, t in named.items() if n.startswith("model.")}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="which ComfyUI saved, holds no vae component"):
+        opened(base, vae=model)
+    with pytest.raises(ValueError, match="lacks the understanding component"):
+        alone(model)
 
 
 @pytest.mark.parametrize("stored", [F32, BF16, F16])

@@ -6,11 +6,13 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import save_file
 
 from lightbagel_core.config import NANO
 from lightbagel_core.files import tokenizer
+from lightbagel_core.files.embedded import as_tensor
 from lightbagel_core.files.formats import open_model
-from lightbagel_core.files.tokenizer import find_tokenizer, open_tokenizer, save_tokenizer
+from lightbagel_core.files.tokenizer import find_tokenizer, open_tokenizer, save_tokenizer, tokenizer_files
 from lightbagel_core.pipeline import LightBagel
 
 
@@ -61,6 +63,20 @@ def test_what_is_saved_opens_the_same(nano, tmp_path):
     assert again(text)["input_ids"] == nano.und.tokenizer(text)["input_ids"]
     assert again.chat_template == nano.und.tokenizer.chat_template
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+def test_it_is_found_inside_a_file(nano, tmp_path):
+    tensors = {f"text_encoders.{name}": as_tensor(text) for name, text in tokenizer_files(nano.und.tokenizer).items()}
+    save_file(tensors, tmp_path / "it.safetensors")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "vocab.json").touch()
+    assert find_tokenizer(tmp_path / "it.safetensors") == tmp_path / "it.safetensors"
+    again = open_tokenizer(tmp_path / "it.safetensors")
+    assert again("a red circle")["input_ids"] == nano.und.tokenizer("a red circle")["input_ids"]
+    assert again.chat_template == nano.und.tokenizer.chat_template
+    save_file({"tokenizer.json": as_tensor(b"{")}, tmp_path / "cut.safetensors")
+    with pytest.raises(ValueError, match=r"lacks tokenizer_config\.json \(looked in .*cut\.safetensors\)"):
+        open_tokenizer(tmp_path / "cut.safetensors")
 
 
 def test_a_template_that_knows_no_pictures_is_replaced_for_qwens_vocabulary_alone(tmp_path, monkeypatch):
