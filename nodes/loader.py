@@ -29,8 +29,11 @@ WEIGHT_DTYPES = {
 
 
 def register_folder() -> None:
-    """Makes models/lightbagel/ a model folder like any other; extra_model_paths.yaml may add to it."""
+    """Makes models/lightbagel/ a model folder like any other; extra_model_paths.yaml may add to it. As with other
+    models, what was saved under `lightbagel/…` in the output folder is listed too.
+    """
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER), is_default=True)
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.get_output_directory(), FOLDER))
     paths, extensions = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, extensions | {".safetensors"})
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.model_management
+import comfy.utils
 import torch
 from torch import Tensor
 
@@ -63,6 +64,20 @@ def saved(
         return original(state)
 
     return process
+
+
+def patch_outside_layers(patcher: Any, device: Any, *_: Any) -> None:
+    """Gives their patches to the weights of modules that have other modules inside: the learned context, and Wan's
+    modulations. ComfyUI, which has just loaded the model, passes over them; it puts them back when it unloads it.
+    """
+    for key in patcher.patches:
+        owner, _, name = key.rpartition(".")
+        module = patcher.model.get_submodule(owner)
+        own = dict(module.named_parameters(recurse=False))
+        if name in own and len(list(module.parameters())) > len(own):
+            if key in patcher.backup:  # it was patched when it was last loaded
+                comfy.utils.set_attr_param(patcher.model, key, patcher.backup[key].weight)
+            patcher.patch_weight_to_device(key, device_to=device)
 
 
 def warn_of_merging(patches: Mapping[str, list[Any]]) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import comfy.model_sampling
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...lightbagel_core.config import LightBagelConfig
@@ -28,7 +28,7 @@ from ...lightbagel_core.model.packing import pack
 from ...lightbagel_core.model.sequence import ImageSegment, lay_out
 from ...lightbagel_core.model.unsized import at_size
 from .conditioning import AHEAD, KEY, Row, Rows, checked, rows_of, say_unread, sources_beside
-from .fusion import FUSION, SAVING, saved, warn_of_merging
+from .fusion import FUSION, SAVING, patch_outside_layers, saved, warn_of_merging
 from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells, is_native, with_frame
 from .patched import check_flow
 from .run_cache import RunCache, layers_of_context
@@ -250,6 +250,9 @@ def attach(model: ModelPatcher, config: LightBagelConfig, beside: ModelPatcher |
     if native:
         own = model.get_model_object("latent_format")
         model.add_object_patch("latent_format", ImageFormat(own.latents_mean, own.latents_std))
+    model.remove_callbacks_with_key(CallbacksMP.ON_LOAD, KEY)
+    if beside is None:
+        model.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, patch_outside_layers)
     described = model.model.model_config
     stock = partial(type(described).process_unet_state_dict_for_saving, described)
     model.add_object_patch(SAVING, saved(stock, config, stack))

@@ -254,6 +254,46 @@ def test_how_a_model_is_loaded_again():
     hold(asked == [(("file", None), {"disable_dynamic": True})], f"a model is loaded again with {asked}")
 
 
+@row("comfyui-60")
+def test_what_a_saved_model_asks():
+    """A MODEL is saved by model_config.process_unet_state_dict_for_saving, for which an object patch may stand in."""
+    model, asked = patcher(base()), []
+    name = "model_config.process_unet_state_dict_for_saving"
+    stock = model.get_model_object(name)
+
+    def ours(state: dict[str, Any]) -> dict[str, Any]:
+        asked.append(set(state))
+        return {**stock(state), "ours": torch.zeros(1)}
+
+    model.add_object_patch(name, ours)
+    model.patch_model(load_weights=False)
+    saved = model.state_dict_for_saving()
+    model.unpatch_model()
+    hold(asked, "a MODEL is saved without asking process_unet_state_dict_for_saving of its model_config")
+    hold("head.modulation" in asked[0], "process_unet_state_dict_for_saving is no longer given Wan's own names")
+    hold("ours" in saved, "what process_unet_state_dict_for_saving gives is not what is saved")
+    hold("ours" not in model.state_dict_for_saving(), "an object patch stays when its MODEL is unloaded")
+
+
+@row("comfyui-61")
+def test_a_part_that_a_wan_is_given():
+    """What is made a part of a diffusion model is patched, merged, saved, and known to LoRAs by its name."""
+    kind = module("comfy.model_base", "WAN22").WAN22
+    found = description()
+    found.set_inference_dtype(torch.float32, None)
+    whole = filled(kind(found, device=torch.device("cpu")))
+    whole.diffusion_model.ours = module("comfy.ops").manual_cast.Linear(2, 2, bias=False, device=torch.device("cpu"))
+    nn.init.ones_(whole.diffusion_model.ours.weight)
+    model, name = patcher(whole), "diffusion_model.ours.weight"
+    known = module("comfy.lora", "model_lora_keys_unet").model_lora_keys_unet(whole, {})
+    hold(known.get("diffusion_model.ours") == name, "LoRA loaders do not know a part of a diffusion model by its name")
+    hold(name in model.get_key_patches("diffusion_model."), "merging nodes do not see a part of a diffusion model")
+    hold(model.add_patches({name: (torch.ones(2, 2),)}, 1.0) == [name], "a part of a diffusion model takes no patch")
+    hold(
+        "model.diffusion_model.ours.weight" in model.state_dict_for_saving(), "a part of a diffusion model is not saved"
+    )
+
+
 # --- hooks -----------------------------------------------------------------------------------------------------------
 
 
@@ -767,6 +807,70 @@ def test_the_tokenizer_that_comes_along():
         hold((folder / name).is_file(), f"there is no comfy/text_encoders/qwen25_tokenizer/{name}")
 
 
+@row("comfyui-62")
+def test_where_saving_nodes_put_what(tmp_path, monkeypatch):
+    """A checkpoint prefixes model, CLIP and VAE; CLIPSave leaves transformer. out, and saves the tokenizer's state."""
+    made = clip()
+    made.cond_stage_model.transformer = nn.Linear(1, 1)
+    made.tokenizer.state_dict = lambda: {"words.json": torch.zeros(3, dtype=torch.uint8)}
+    model, clips = patcher(base()), made.state_dict_for_saving() if has_saving(made) else made.get_sd()
+    hold("words.json" in clips, "a CLIP is saved without its tokenizer's state_dict")
+    saved = model.state_dict_for_saving(dict(clips), {"weight": torch.zeros(1)})
+    wanted = {"model.diffusion_model.head.modulation", "text_encoders.transformer.weight", "text_encoders.words.json"}
+    lacking = sorted((wanted | {"vae.weight"}) - saved.keys())
+    hold(not lacking, f"a saved checkpoint lacks {', '.join(lacking)}")
+    nodes, written = module("comfy_extras.nodes_model_merging", "CLIPSave"), {}
+    monkeypatch.setattr(module("comfy.utils"), "save_torch_file", lambda sd, *_, **__: written.update(sd))
+    saver = nodes.CLIPSave()
+    saver.output_dir = str(tmp_path)
+    saver.save(made, "clip/it")
+    hold({"weight", "bias", "words.json"} <= written.keys(), f"CLIPSave writes {sorted(written)}")
+
+
+def has_saving(made: Any) -> bool:
+    return hasattr(made, "state_dict_for_saving")
+
+
+@row("comfyui-63")
+def test_patches_of_merging_nodes():
+    """ModelMergeSimple patches with lists; what a LoRA patches with is no list."""
+    merging = module("comfy_extras.nodes_model_merging", "ModelMergeSimple").ModelMergeSimple()
+    (merged,) = merging.merge(patcher(base()), patcher(base()), 0.5)
+    hold(merged.patches, "ModelMergeSimple patches nothing")
+    hold(
+        all(isinstance(patch[1], list) for each in merged.patches.values() for patch in each),
+        "a patch of ModelMergeSimple is no longer a list",
+    )
+    lora = module("comfy.lora", "load_lora")
+    name, low = "diffusion_model.head.head.weight", torch.ones(1, 64)
+    state = {"x.lora_down.weight": low, "x.lora_up.weight": torch.ones(192, 1)}
+    (patch,) = lora.load_lora(state, {"x": name}).values()
+    hold(not isinstance(patch, list), "a LoRA's patch is a list, as a merging node's")
+
+
+@row("comfyui-64")
+def test_weights_that_comfyui_does_not_patch():
+    """ON_LOAD is called with patcher and device; a weight outside layers is passed over, and put back from backup."""
+    callbacks = module("comfy.patcher_extension", "CallbacksMP").CallbacksMP
+    model, told, name = patcher(base()), [], "diffusion_model.head.modulation"
+    has(model, "add_callback_with_key", "remove_callbacks_with_key", "patches", "backup", "patch_weight_to_device")
+    before = base().diffusion_model.head.modulation.clone()
+    model.add_patches({name: (torch.ones_like(before),)}, 1.0)
+    model.add_callback_with_key(callbacks.ON_LOAD, "ours", lambda *given: told.append(given))
+    model = model.clone()
+    cpu = torch.device("cpu")
+    model.load(cpu, full_load=True)
+    hold(told and told[0][:2] == (model, cpu), "ON_LOAD is no longer called with the patcher and its device")
+    now = base().diffusion_model.head.modulation
+    hold(torch.equal(now, before), "ComfyUI now patches weights outside all layers: patch_outside_layers may go")
+    model.patch_weight_to_device(name, device_to=cpu)
+    patched = base().diffusion_model.head.modulation
+    hold(torch.allclose(patched, before + 1), "patch_weight_to_device no longer patches a weight by its name")
+    hold(torch.equal(model.backup[name].weight, before), "backup no longer keeps the weight that was patched")
+    model.unpatch_model()
+    hold(torch.equal(base().diffusion_model.head.modulation, before), "a weight is not put back from backup")
+
+
 # --- files, nodes, page ----------------------------------------------------------------------------------------------
 
 
@@ -774,7 +878,7 @@ def test_the_tokenizer_that_comes_along():
 def test_model_folders(tmp_path):
     """A new model folder stands in folder_names_and_paths as (paths, set of endings), at first without endings."""
     names = ("add_model_folder_path", "folder_names_and_paths", "get_folder_paths", "get_filename_list", "models_dir")
-    found = module("folder_paths", *names, "get_full_path_or_raise")
+    found = module("folder_paths", *names, "get_full_path_or_raise", "get_output_directory")
     found.add_model_folder_path("lightbagel_contract", str(tmp_path), is_default=True)
     try:
         paths, endings = found.folder_names_and_paths["lightbagel_contract"]
