@@ -8,7 +8,6 @@ Fusion is given a Wan that other nodes use too: there the stack is an additional
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from ...lightbagel_core.files.embedded import as_tensor
 from ...lightbagel_core.files.formats import Opened
 from ...lightbagel_core.files.precision import FLOAT8, FLOAT8_KINDS
 from ...lightbagel_core.model.fusion import FusionStack
+from .say import once
 from .weights import asked_float8, birthplace, is_float8, operations, state_of, uncast
 
 FUSION = "lightbagel"  # the attribute of a Wan that its fusion stack is
@@ -47,26 +47,26 @@ def fusion_stack(opened: Opened, dtype: torch.dtype | None, compute: torch.dtype
 
 
 def saved(
-    original: Callable[[dict[str, Any]], dict[str, Tensor]], config: LightBagelConfig, beside: FusionStack | None
-) -> Callable[[dict[str, Any]], dict[str, Tensor]]:
+    original: Callable[..., dict[str, Tensor]], config: LightBagelConfig, beside: FusionStack | None
+) -> Callable[..., dict[str, Tensor]]:
     """What ComfyUI's `original` makes of a Wan's tensors before it saves them, with the fusion stack and the config.
 
     Args:
         beside: the stack where it is no part of the Wan.
     """
 
-    def process(state: dict[str, Any]) -> dict[str, Tensor]:
+    def process(state: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         state = dict(state)
         if beside is not None:
             state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{FUSION}.")}
             state |= {f"{FUSION}.{name}": tensor for name, tensor in beside.state_dict().items()}
         state[f"{FUSION}.config.json"] = as_tensor(json.dumps(config.to_dict()).encode())
-        return original(state)
+        return original(state, **kwargs)
 
     return process
 
 
-def patch_outside_layers(patcher: Any, device: Any, *_: Any) -> None:
+def patch_outside_layers(patcher: Any, device: Any, *_: Any, **kwargs: Any) -> None:
     """Gives their patches to the weights of modules that have other modules inside: the learned context, and Wan's
     modulations. ComfyUI, which has just loaded the model, passes over them; it puts them back when it unloads it.
     """
@@ -80,13 +80,11 @@ def patch_outside_layers(patcher: Any, device: Any, *_: Any) -> None:
             patcher.patch_weight_to_device(key, device_to=device)
 
 
-def warn_of_merging(patches: Mapping[str, list[Any]]) -> bool:
-    """Says in the log that a MODEL whose stack stands beside its Wan was merged without the stack; whether it was."""
-    merged = any(isinstance(patch[1], list) for each in patches.values() for patch in each)
-    if merged:
-        logging.warning(
-            "LightBagel: this MODEL was merged with another one, and its fusion stack was not: behind Apply LightBagel "
+def warn_of_merging(patches: Mapping[str, list[Any]]) -> None:
+    """Says in the log that a MODEL whose stack stands beside its Wan was merged without the stack, where it was."""
+    if any(isinstance(patch[1], list) for each in patches.values() for patch in each):
+        once(
+            "this MODEL was merged with another one, and its fusion stack was not: behind Apply LightBagel "
             "Fusion the stack stands beside the model, where merging nodes do not reach. It stays the first MODEL's. "
             "To merge fusion stacks too, merge MODELs of Load LightBagel."
         )
-    return merged

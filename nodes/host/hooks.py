@@ -45,7 +45,6 @@ class Fused:
         from an empty latent of any model must be one frame.
         """
         self.compute, self.beside, self.native, self.cache = compute, beside, native, RunCache()
-        self.warned = False
 
     def fusion(self, wan: Any) -> FusionStack:
         """The fusion stack of a run of `wan`. A MODEL may have been cloned onto another Wan: that one's own counts."""
@@ -67,8 +66,8 @@ class Fused:
         """A run, whatever the form of its latents; see `latents`."""
         guider = executor.class_obj
         check_flow(guider.model_patcher)
-        if self.beside is not None and not self.warned:
-            self.warned = warn_of_merging(guider.model_patcher.patches)
+        if self.beside is not None:
+            warn_of_merging(guider.model_patcher.patches)
         found = guider.model_patcher.get_model_object("latent_format")
         pictures = checked_channels(as_pictures(latent_image), found.latent_channels)
         if "latent_shapes" in kwargs:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, close, ksampler, source, tensor
+from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, close, fusion_of, ksampler, source, tensor
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -48,12 +48,18 @@ def hooks_of(model: Any) -> list[tuple[str, list[Any]]]:
     return [(kind, keyed["lightbagel"]) for kind, keyed in model.wrappers.items() if "lightbagel" in keyed]
 
 
-def called_by_the_host(ours: Callable[[str], Any], loaded: Any) -> Iterator[tuple[str, Any]]:
+def stack_beside(host: Any, model: Any) -> Any:
+    """The patcher of a fusion stack that Apply LightBagel Fusion puts beside a MODEL's Wan."""
+    applied = host("LightBagelApplyFusion", model=model, fusion="nano (built in)")
+    return applied.additional_models["lightbagel"][0]
+
+
+def called_by_the_host(host: Any, ours: Callable[[str], Any], loaded: Any) -> Iterator[tuple[str, Any]]:
     """(name, function) of all of ours that ComfyUI calls: what stands in for its own objects, what overrides its
     classes' methods, and what is hung onto its models.
     """
     model, clip, vae = loaded
-    fusion = model.additional_models["lightbagel"][0]
+    fusion = stack_beside(host, model)
     stands_in = {**vars(type(clip.tokenizer)), **vars(type(clip.cond_stage_model))}
     yield from ((name, f) for name, f in stands_in.items() if inspect.isfunction(f) and not name.startswith("_"))
     modules = [ours(name) for name in ("conditioning", "guider", "wan", "load", "hooks", "wan_adapter")]
@@ -72,8 +78,8 @@ def called_by_the_host(ours: Callable[[str], Any], loaded: Any) -> Iterator[tupl
     yield from ((f"loader of {p}", p.cached_patcher_init[0]) for p in (model, fusion, clip.patcher))
 
 
-def test_whatever_the_host_calls_takes_keywords_that_it_does_not_know(ours, loaded):
-    asked = dict(called_by_the_host(ours, loaded))
+def test_whatever_the_host_calls_takes_keywords_that_it_does_not_know(host, ours, loaded):
+    asked = dict(called_by_the_host(host, ours, loaded))
     assert {"tokenize_with_weights", "generate", "Rows.process_cond", "Guider.predict_noise", "sampler"} <= asked.keys()
     assert {"outer_sample", "calc_cond_batch", "scale_latent_inpaint"} <= asked.keys()
     of = {name: inspect.signature(function).parameters.values() for name, function in asked.items()}
@@ -126,10 +132,10 @@ def test_unknown_keywords_change_nothing(host, loaded, prompts, ours, monkeypatc
     assert not idle
 
 
-def test_models_are_loaded_again_with_keywords_that_are_not_known(loaded):
+def test_models_are_loaded_again_with_keywords_that_are_not_known(host, loaded):
     """For compiling, hooks and several cards; what is loaded is the same model."""
     model, clip, _ = loaded
-    for one in (model, model.additional_models["lightbagel"][0], clip.patcher):
+    for one in (model, stack_beside(host, model), clip.patcher):
         function, args = one.cached_patcher_init[:2]
         again = function(*args, disable_dynamic=True, later=object())
         assert {n: t.shape for n, t in again.model.state_dict().items()} == {
@@ -257,7 +263,7 @@ def test_what_is_kept_is_made_in_the_hosts_pause(host, loaded, monkeypatch):
     """A stub of the pause notes what is made inside it: all that is kept, in the first step; later none is entered."""
     prefetch = pytest.importorskip("comfy.model_prefetch", reason="this ComfyUI has no module of that name")
     preview, model, watch = import_module("latent_preview"), loaded[0], Allocations()
-    fusion = model.additional_models["lightbagel"][0].model
+    fusion = fusion_of(model)
     seen: list[tuple[int, set[int], int]] = []
 
     def step(*_: Any) -> None:

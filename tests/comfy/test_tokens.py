@@ -72,7 +72,7 @@ def clip_lora(tmp_path):
     tensors = {}
     for layer, side in (("language_model.layers.0.self_attn.o_proj", 256), ("visual.blocks.0.attn.proj", 128)):
         for part, shape in (("down", (4, side)), ("up", (side, 4))):
-            name = f"text_encoders.und.vlm.model.{layer}.lora_{part}.weight"
+            name = f"text_encoders.transformer.model.{layer}.lora_{part}.weight"
             tensors[name] = torch.randn(shape, generator=generator) * 0.2
     file = tmp_path / f"clip{tmp_path.name}.safetensors"
     save_file(tensors, file)
