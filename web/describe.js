@@ -1,27 +1,46 @@
 // Shows the answer of LightBagel Describe Image in a box at the node's foot. ComfyUI draws a node's text output by
 // itself only for nodes of its own.
 import { app } from "../../scripts/app.js";
-import { ComfyWidgets } from "../../scripts/widgets.js";
+
+const TYPE = "LightBagelDescribe";
+
+const show = (node, output) => {
+  const answer = node.widgets?.find((widget) => widget.name === "answer");
+  if (answer && output?.text) answer.value = [output.text].flat().join("\n");
+};
+
+// The node that an output belongs to, by its key: its id, behind the id of the subgraph that it stands in.
+const nodeOf = (key) => {
+  const [id, subgraph] = key.split(":").reverse();
+  const graph = subgraph ? app.rootGraph.subgraphs?.get(subgraph) : app.rootGraph;
+  return graph?.getNodeById(id);
+};
 
 app.registerExtension({
   name: "LightBagel.Describe",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name !== "LightBagelDescribe") return;
+    if (nodeData.name !== TYPE) return;
 
     const { onNodeCreated, onExecuted } = nodeType.prototype;
     nodeType.prototype.onNodeCreated = function (...args) {
       onNodeCreated?.apply(this, args);
-      const { widget } = ComfyWidgets.STRING(this, "answer", ["STRING", { multiline: true }], app);
+      const { widget } = app.widgets.STRING(this, "answer", ["STRING", { multiline: true }], app);
       widget.options.read_only = true;
       if (widget.element) widget.element.readOnly = true;
       // A result, not a setting: neither workflow files nor prompts hold it.
       widget.serialize = false;
       widget.options.serialize = false;
     };
-    nodeType.prototype.onExecuted = function (output) {
-      onExecuted?.call(this, output);
-      const answer = this.widgets?.find((widget) => widget.name === "answer");
-      if (answer && output?.text) answer.value = [output.text].flat().join("\n");
+    nodeType.prototype.onExecuted = function (output, ...args) {
+      onExecuted?.call(this, output, ...args);
+      show(this, output);
     };
+  },
+  // After a change of tab the nodes are made anew; the page then says again what they gave.
+  onNodeOutputsUpdated(outputs) {
+    for (const [key, output] of Object.entries(outputs)) {
+      const node = nodeOf(key);
+      if (node?.type === TYPE) show(node, output);
+    }
   },
 });

@@ -57,10 +57,15 @@ def browse(server: Server, size: tuple[int, int] = (1800, 1100), scale: float = 
 
 
 def drop(page: Page, workflow: Path) -> None:
-    """Drops a file onto the canvas and waits until its nodes are there."""
+    """Drops a file onto the emptied canvas and waits until its nodes are there."""
     page.evaluate("app.graph.clear()")
+    drop_beside(page, workflow, "app.graph.nodes.length > 0")
+
+
+def drop_beside(page: Page, workflow: Path, ready: str) -> None:
+    """Drops a file onto the canvas, which opens a tab of its own, and waits until something holds there."""
     page.evaluate(DROP, [workflow.name, workflow.read_text("utf-8")])
-    page.wait_for_function("app.graph.nodes.length > 0")
+    page.wait_for_function(ready)
 
 
 def unmask(page: Page) -> None:

@@ -70,6 +70,12 @@ class Server:
         return Path(self.log.name).read_text("utf-8")
 
 
+def front_end() -> list[str]:
+    """The arguments of main.py for another page than the ComfyUI's own: that of COMFYUI_PAGE, if it is set."""
+    root = os.environ.get("COMFYUI_PAGE")
+    return ["--front-end-root", root] if root else []
+
+
 @contextmanager
 def serve(comfyui: Path, base: Path, *arguments: str, with_pack: bool = True) -> Iterator[Server]:
     """A server on a free port, with more arguments for main.py, from starting to answer until the end of the block."""
@@ -82,7 +88,7 @@ def serve(comfyui: Path, base: Path, *arguments: str, with_pack: bool = True) ->
     command = [
         sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch",
         "--disable-api-nodes", "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
-        "--preview-method", "auto", *arguments,
+        "--preview-method", "auto", *front_end(), *arguments,
     ]  # fmt: skip
     with open(base / "log.txt", "w", encoding="utf-8") as log:
         process = subprocess.Popen(

@@ -9,6 +9,7 @@ import gc
 import importlib.util
 import inspect
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -911,12 +912,15 @@ def test_what_nodes_are_made_of():
 
 @row("comfyui-37")
 def test_scripts_of_the_page():
-    """The page serves scripts/app.js with app, and scripts/widgets.js with ComfyWidgets."""
-    folder = Path(module("comfyui_frontend_package").__file__).parent / "static" / "scripts"
-    for file, name in (("app.js", "app"), ("widgets.js", "ComfyWidgets")):
-        hold((folder / file).is_file(), f"the page serves no scripts/{file}")
-        text = (folder / file).read_text("utf-8")
-        hold(re.search(rf"export const {name} =", text), f"scripts/{file} exports no {name}")
+    """The page serves scripts/app.js with app, which has widgets and rootGraph, and calls onNodeOutputsUpdated."""
+    other = os.environ.get("COMFYUI_PAGE")
+    folder = Path(other or Path(module("comfyui_frontend_package").__file__).parent / "static")
+    hold((folder / "scripts" / "app.js").is_file(), "the page serves no scripts/app.js")
+    text = (folder / "scripts" / "app.js").read_text("utf-8")
+    hold(re.search(r"export const app =", text), "scripts/app.js exports no app")
+    code = [file.read_text("utf-8") for file in (folder / "assets").glob("*.js")]
+    for name in ("get widgets()", "get rootGraph()", "`onNodeOutputsUpdated`"):
+        hold(any(name in text for text in code), f"the page's code has no {name.strip('`')}")
 
 
 @row("comfyui-38")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import BOXES, MISSING, browse, drop, run
+from browsing import BOXES, MISSING, READY, browse, drop, drop_beside, run
 from conftest import comfyui
 from playwright.sync_api import Page, TimeoutError
 from serving import PACK, Server, serve
@@ -70,6 +70,43 @@ def test_an_answer_is_no_setting(page: Page):
         for node in json.loads((PACK / "workflows" / "describe.json").read_text("utf-8"))["nodes"]
         if node["type"] == "LightBagelDescribe"
     ]
+
+
+ANSWERS = """(() => {
+  const graphs = [app.rootGraph, ...(app.rootGraph.subgraphs?.values() ?? [])];
+  const nodes = graphs.flatMap((g) => g.nodes).filter((n) => n.type == "LightBagelDescribe");
+  return nodes.map((n) => n.widgets.find((w) => w.name == "answer").value);
+})()"""
+INTO_A_SUBGRAPH = """() => {
+  const describe = app.graph.nodes.filter((n) => n.type == "LightBagelDescribe");
+  app.graph.convertToSubgraph(new Set(describe));
+}"""
+
+
+@pytest.mark.parametrize("where", ["root", "subgraph"])
+def test_an_answer_is_back_after_a_change_of_tab(server: Server, where: str):
+    """The page makes the nodes of a tab anew when a person comes back to it; also those inside a subgraph."""
+    with browse(server) as fresh:
+        drop(fresh, PACK / "workflows" / "describe.json")
+        if where == "subgraph":
+            fresh.evaluate(INTO_A_SUBGRAPH)
+        entry = run(fresh, server)
+        said = sorted(output["text"][0] for output in entry["outputs"].values() if output.get("text"))
+        fresh.wait_for_function(f"(said) => String({ANSWERS}.sort()) == String(said)", arg=said)
+        drawing = "app.graph.nodes.some((n) => n.type == 'LightBagelGenerate')"
+        drop_beside(fresh, PACK / "workflows" / "text-to-image.json", drawing)
+        fresh.locator(".workflow-tab", has_text="describe").first.click()
+        fresh.wait_for_function(f"!({drawing})")
+        fresh.wait_for_function(f"(said) => String({ANSWERS}.sort()) == String(said)", arg=said)
+
+
+def test_the_page_warns_of_nothing_that_we_use(server: Server, page: Page):
+    """The page says in its console when an extension uses its inside; loaded once more, it names none of ours."""
+    told: list[str] = []
+    page.on("console", lambda message: told.append(f"{message.location.get('url', '')} {message.text}"))
+    page.reload()
+    page.wait_for_function(READY, timeout=120_000)
+    assert [text for text in told if "lightbagel" in text.lower() or "internal module" in text] == []
 
 
 def search(page: Page) -> None:
