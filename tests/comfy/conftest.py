@@ -21,7 +21,12 @@ from helpers import PROMPT
 
 PACK = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightbagel-tests"
-NEEDS = {"test_page.py": "playwright", "test_server.py": "comfy_cli", "test_package.py": "comfy_cli"}
+NEEDS = {
+    "test_page.py": "playwright",
+    "test_server.py": "comfy_cli",
+    "test_package.py": "comfy_cli",
+    "test_workflows_before.py": "playwright",
+}
 collect_ignore = [test for test, package in NEEDS.items() if find_spec(package) is None]
 
 
