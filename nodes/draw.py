@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..lightbagel_core.config import Defaults, Renorm, SolverName
 from ..lightbagel_core.model.sequence import SIDES
 from ..lightbagel_core.sampling.guidance import Guidance
+from .checked import checked
 from .loader import CATEGORY
 
 STRIDE = 32  # pixels a DiT token covers
@@ -135,6 +136,7 @@ class LightBagelGenerate(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model: Any, clip: Any, vae: Any, prompt: str, width: int, height: int, batch_size: int, **settings: Any
     ) -> io.NodeOutput:
@@ -174,6 +176,7 @@ class LightBagelEdit(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model: Any, clip: Any, vae: Any, images: Any, instruction: str, mask: Any = None, **settings: Any
     ) -> io.NodeOutput:

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..lightbagel_core.config import DESCRIBE
+from .checked import checked
 from .loader import CATEGORY
 
 
@@ -46,6 +47,7 @@ class LightBagelTextEncode(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, clip: Any, prompt: str, vae: Any = None, images: Any = None) -> io.NodeOutput:
         from .host.encoding import encode
 
@@ -138,6 +140,7 @@ class LightBagelDescribe(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, clip: Any, image: torch.Tensor, question: str, max_length: int, sampling_mode: Any
     ) -> io.NodeOutput:

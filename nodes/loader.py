@@ -12,6 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from ..lightbagel_core.config import NANO
+from .checked import checked
 
 CATEGORY = "LightBagel"
 FOLDER = "lightbagel"
@@ -129,6 +130,7 @@ class LightBagelLoader(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         checkpoint: str,
@@ -139,6 +141,8 @@ class LightBagelLoader(io.ComfyNode):
     ) -> io.NodeOutput:
         from .host.load import Files, load_checkpoint
 
+        if weight_dtype not in WEIGHT_DTYPES:
+            raise ValueError(f"the weight_dtype input needs one of {', '.join(WEIGHT_DTYPES)}, not {weight_dtype!r}")
         chosen = {"understanding": text_encoder, "generation": diffusion_model, "vae": vae_file}
         components = tuple(
             (component, Path(folder_paths.get_full_path_or_raise(BASE[component], name)))
@@ -175,6 +179,7 @@ class LightBagelApplyFusion(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: Any, fusion: str) -> io.NodeOutput:
         from .host.load import Files, apply_fusion
 
