@@ -23,9 +23,16 @@ def checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutpu
 
     @functools.wraps(execute)
     def run(cls: type[io.ComfyNode], *args: Any, **inputs: Any) -> io.NodeOutput:
-        bound = signature.bind(cls, *args, **inputs).arguments
+        schema = cls.define_schema().inputs
+        strange = sorted(inputs.keys() - {declared.id for declared in schema})
+        if strange:
+            raise ValueError(
+                f"this node has no input {strange[0]!r}: the workflow was made with another version of LightBagel's "
+                "nodes. Update them, or take the input out of the workflow."
+            )
+        bound = signature.bind_partial(cls, *args, **inputs).arguments
         given = {**bound, **bound.get("settings", {})}
-        for declared in cls.define_schema().inputs:
+        for declared in schema:
             if given.get(declared.id) is not None or not declared.optional:
                 check(declared, declared.id, given.get(declared.id))
         return execute(cls, *args, **inputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import pytest
 import torch
@@ -32,8 +31,8 @@ WRONG = [
     ("LightBagelGenerate", GENERATE, "guidance_from", math.nan, "guidance_from must lie between 0.0 and 1.0"),
     ("LightBagelGenerate", GENERATE, "text_guidance", "2", "the text_guidance input needs a number; .* of type str"),
     ("LightBagelEdit", EDIT, "images", None, "the images input needs pictures"),
-    ("LightBagelEdit", EDIT, "images", {"image3": torch.zeros(64, 64, 3)}, r"image3 input needs a picture.*\[64, 64, 3\]"),
-    ("LightBagelEdit", EDIT, "images", {"image0": torch.zeros(0, 64, 64, 3)}, "image0 input needs a picture.*something in"),
+    ("LightBagelEdit", EDIT, "images", {"image3": torch.zeros(64, 64, 3)}, r"the image3 input needs .*\[64, 64, 3\]"),
+    ("LightBagelEdit", EDIT, "images", {"image0": torch.zeros(0, 64, 64, 3)}, "the image0 input needs .*something in"),
     ("LightBagelEdit", EDIT, "mask", torch.zeros(7), r"the mask input needs a mask .*\[7\]"),
     ("LightBagelEdit", EDIT, "mask", torch.full((1, 64, 64), math.nan), "the mask input holds values that are no numb"),
     ("LightBagelDescribe", DESCRIBE, "image", torch.zeros(1, 64, 64, 2), r"the image input needs .*\[1, 64, 64, 2\]"),
@@ -46,23 +45,30 @@ def test_an_input_that_does_not_fit_is_named(host, loaded, node, inputs, name, v
     parts = dict(zip(PARTS, loaded, strict=True))
     if node == "LightBagelDescribe":
         parts = {"clip": loaded[1]}
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=told):
         host(node, **{**parts, **inputs, name: value})
-    assert re.search(told, str(error.value)), error.value
 
 
 def test_the_loaders_say_it_too(host):
-    with pytest.raises(ValueError, match="the weight_dtype input needs one of its choices; .* of type dict"):
+    with pytest.raises(ValueError, match=r"the weight_dtype input needs one of its choices; .* of type dict"):
         host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype={})
-    with pytest.raises(ValueError, match="the weight_dtype input needs one of default.*'float64'"):
+    with pytest.raises(ValueError, match=r"the weight_dtype input needs one of default.*'float64'"):
         host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float64")
-    with pytest.raises(ValueError, match="the model input needs a MODEL"):
+    with pytest.raises(ValueError, match=r"the model input needs a MODEL"):
         host("LightBagelApplyFusion", model="wan", fusion="nano (built in)")
+
+
+def test_an_input_that_the_node_has_not_is_named(host, loaded):
+    """As in a workflow that was made with a newer version, which has it."""
+    with pytest.raises(ValueError, match="this node has no input 'sharpness'"):
+        host("LightBagelGenerate", *loaded, **GENERATE, sharpness=3)
+    with pytest.raises(ValueError, match="this node has no input 'checkpoint2'"):
+        host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="default", checkpoint2="")
 
 
 def test_the_settings_of_a_choice_are_checked(host, loaded):
     chosen = {"temperature": math.nan, "top_k": 1, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 0}
-    with pytest.raises(ValueError, match="temperature must lie between 0.01 and 2.0, not be nan"):
+    with pytest.raises(ValueError, match=r"temperature must lie between 0\.01 and 2\.0, not be nan"):
         host("LightBagelDescribe", clip=loaded[1], **{**DESCRIBE, "sampling_mode": {"sampling_mode": "on", **chosen}})
 
 
