@@ -65,6 +65,31 @@ class Server:
             time.sleep(0.1)
         raise TimeoutError(f"no result after {RUN} s:\n{self.log_text()[-6000:]}")
 
+    def interrupt(self) -> None:
+        """Presses the cancel button."""
+        self.request("/interrupt", {})
+
+    def free(self, everything: bool) -> None:
+        """Has all models unloaded, and where `everything` the results of former runs forgotten."""
+        self.request("/free", {"unload_models": True, "free_memory": everything})
+
+    def forget(self) -> None:
+        """Empties the list of former runs, which the server keeps and which grows with each."""
+        self.request("/history", {"clear": True})
+
+    def memory(self) -> dict[str, float]:
+        """Megabytes that lie in memory: all (VmRSS), and those that are no file's (RssAnon). Linux alone says so."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
+        fields = dict(line.split(":", 1) for line in text.splitlines())
+        return {name: int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon")}
+
+    def open_files(self) -> int:
+        """How many files, pipes and sockets are open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
     def log_text(self) -> str:
         """All the server has said so far."""
         return Path(self.log.name).read_text("utf-8")
@@ -79,7 +104,7 @@ def front_end() -> list[str]:
 @contextmanager
 def serve(comfyui: Path, base: Path, *arguments: str, with_pack: bool = True) -> Iterator[Server]:
     """A server on a free port, with more arguments for main.py, from starting to answer until the end of the block."""
-    (base / "custom_nodes").mkdir(parents=True)
+    (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
     if with_pack:
         (base / "custom_nodes" / "lightbagel").symlink_to(PACK)
     with socket.socket() as probe:
