@@ -26,6 +26,7 @@ NEEDS = {
     "test_server.py": "comfy_cli",
     "test_package.py": "comfy_cli",
     "test_workflows_before.py": "playwright",
+    "test_hard_to_break.py": "comfy_cli",
 }
 collect_ignore = [test for test, package in NEEDS.items() if find_spec(package) is None]
 
