@@ -64,15 +64,16 @@ def log(monkeypatch):
 
 
 @pytest.fixture
-def clip_lora(tmp_path):
+def clip_lora(loaded, tmp_path):
     """The name of a LoRA that changes a layer of the text encoder and one of its ViT."""
     from folder_paths import add_model_folder_path
 
     generator = torch.Generator().manual_seed(0)
-    tensors = {}
+    keys, tensors = loaded[1].cond_stage_model.state_dict().keys(), {}
     for layer, side in (("language_model.layers.0.self_attn.o_proj", 256), ("visual.blocks.0.attn.proj", 128)):
         for part, shape in (("down", (4, side)), ("up", (side, 4))):
-            name = f"text_encoders.transformer.model.{layer}.lora_{part}.weight"
+            (name,) = (key for key in keys if key.endswith(f".{layer}.weight"))
+            name = f"text_encoders.{name.removesuffix('.weight')}.lora_{part}.weight"
             tensors[name] = torch.randn(shape, generator=generator) * 0.2
     file = tmp_path / f"clip{tmp_path.name}.safetensors"
     save_file(tensors, file)
