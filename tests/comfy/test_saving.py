@@ -84,6 +84,7 @@ def drawn(host: Any, parts: Any) -> Any:
     return pixels(host("VAEDecode", vae, {"samples": ksampler(host, model, prompts, empty(side=64), steps=2)}))
 
 
+@torch.no_grad()
 def weight_of(patcher: Any, name: str) -> torch.Tensor:
     """A weight with its patches, as ComfyUI computes it when it loads the model."""
     weight = patcher.patch_weight_to_device(name, return_weight=True)
