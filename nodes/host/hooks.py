@@ -32,6 +32,7 @@ from .fusion import FUSION, SAVING, patch_outside_layers, saved, warn_of_merging
 from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells, is_native, with_frame
 from .patched import check_flow
 from .run_cache import RunCache, layers_of_context
+from .training import each_its_own, in_training, one_size, trainable
 from .wan_adapter import Wan, attention
 
 
@@ -78,8 +79,10 @@ class Fused:
         if callback is not None and (framed or self.native):  # native previews know videos only
             callback = with_frame(callback)
         guider.conds = conds_in_cells(guider.conds, found.spacial_downscale_ratio)
-        # LoRAs that hooks switch on and off during the run change what Wan makes of the learned context.
-        constant = not getattr(guider.model_patcher, "hook_patches", None)
+        # LoRAs that hooks switch on and off during the run change all that Wan and the fusion stack make.
+        constant = not getattr(guider.model_patcher, "hook_patches", None) and not in_training()
+        if in_training():
+            one_size(sampler)
         with self.cache.run(constant):
             drawn = executor(as_pictures(noise), pictures, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         return drawn[:, :, None] if framed else drawn
@@ -118,8 +121,11 @@ class Fused:
         context = config.context_len * (config.context_dim + (len(layers_of_context(wan)) * wan.dim))
         return (attended + context) * self.compute.itemsize
 
-    def calc_cond_batch(self, executor: Any, model: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
-        return executor(model, [c and [self.batchable(x, model) for x in c] for c in conds], *args, **kwargs)
+    def calc_cond_batch(self, executor: Any, model: Any, conds: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        conds = [each and [self.batchable(cond, model) for cond in each] for each in conds]
+        if in_training():
+            conds = [each and each_its_own(each, len(x)) for each in conds]
+        return executor(model, conds, x, *args, **kwargs)
 
     def batchable(self, cond: dict[str, Any], model: Any) -> dict[str, Any]:
         """A condition with its samples as `Rows` in place of what Wan would read from it.
@@ -165,7 +171,10 @@ class Fused:
             drawn = velocity(dit, self.fusion(wan.model), pictures, timestep, context, attention(wan.options))
             return drawn.reshape(x.shape)
 
-        if not self.cache.running or torch.compiler.is_compiling():
+        if in_training():
+            with trainable(self.fusion(wan.model)):
+                return step()
+        if not self.cache.keeping or torch.compiler.is_compiling():
             return step()
         with self.cache.covering(wan.model):
             return step()

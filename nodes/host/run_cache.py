@@ -30,31 +30,32 @@ def pause_of_host() -> Callable[[], AbstractContextManager[Any]]:
 class RunCache:
     """What stays constant over the run in progress; empty between runs, and where nothing is to be kept.
 
-    keeping: whether what is made outlives its step. running: whether Wan's own methods are covered, too.
+    keeping: whether what is made outlives its step, and Wan's own methods are covered.
     kept: by name. unchanging: by id, tensors that are the same for all rows and steps, and one row of each.
     """
 
     def __init__(self) -> None:
-        self.keeping = self.running = self.paused = False
+        self.keeping = self.paused = False
         self.kept: dict[Any, Any] = {}
         self.unchanging: dict[int, tuple[Tensor, Tensor]] = {}
         self.pause: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @contextmanager
     def run(self, constant: bool) -> Iterator[None]:
-        """Inside is one run. `constant`: whether the weights stay as they are over it.
+        """Inside is one run. `constant`: whether the weights stay as they are over it, without gradients of each
+        step's own; else nothing is kept.
 
         Raises:
             ValueError: LIGHTBAGEL_KEEP has a value without a meaning.
         """
-        before = self.keeping, self.running, self.kept, self.unchanging, self.pause
-        self.keeping, self.kept, self.unchanging = keeps(), {}, {}
-        self.running = constant and self.keeping
+        before = self.keeping, self.kept, self.unchanging, self.pause
+        self.keeping = constant and keeps()
+        self.kept, self.unchanging = {}, {}
         self.pause = pause_of_host() if self.keeping else nullcontext
         try:
             yield
         finally:
-            self.keeping, self.running, self.kept, self.unchanging, self.pause = before
+            self.keeping, self.kept, self.unchanging, self.pause = before
 
     @contextmanager
     def making(self) -> Iterator[None]:
@@ -80,7 +81,7 @@ class RunCache:
 
     def rows(self, row: Tensor, count: int) -> Tensor:
         """A tensor [1, ...] that is constant over the run as [count, ...]: the same object whenever it is asked for."""
-        if not self.running:
+        if not self.keeping:
             return row.expand(count, *row.shape[1:])
         made: Tensor = self.once(("rows", id(row), count), lambda: row.expand(count, *row.shape[1:]))
         self.unchanging[id(made)] = made, row

@@ -89,7 +89,7 @@ class Host:
         node = self.mappings[node_id]
         with torch.inference_mode():
             if hasattr(node, "define_schema"):
-                outputs = node.execute(*args, **inputs).result
+                outputs = node.execute(*args, **inputs).result or ()  # none of a node that only saves
             else:
                 outputs = getattr(node(), node.FUNCTION)(*args, **inputs)
         return outputs[0] if len(outputs) == 1 else outputs
