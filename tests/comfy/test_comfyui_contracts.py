@@ -872,6 +872,82 @@ def test_weights_that_comfyui_does_not_patch():
     hold(torch.equal(base().diffusion_model.head.modulation, before), "a weight is not put back from backup")
 
 
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def seen_in_training(pictures: int) -> dict[str, Any]:
+    """What the hooks of a MODEL see in one step of Train LoRA on a batch of pictures."""
+    node = module("comfy_extras.nodes_train", "TrainLoraNode").TrainLoraNode
+    extension, management = module("comfy.patcher_extension", "WrappersMP"), module("comfy.model_management")
+    seen: dict[str, Any] = {}
+
+    def loaded(disable_dynamic: bool = False) -> Any:
+        """Weights, and a patcher of their own; ComfyUI trains a copy."""
+        found = description()
+        found.set_inference_dtype(torch.float32, None)
+        return patcher(filled(module("comfy.model_base", "WAN22").WAN22(found, device=torch.device("cpu"))))
+
+    def outer(executor: Any, noise: Any, latent: Any, sampler: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.update(training=management.in_training, sampler=sampler)
+        return executor(noise, latent, sampler, *args, **kwargs)
+
+    def batch(executor: Any, model: Any, conds: Any, x: Tensor, *args: Any) -> Any:
+        told = [cond["model_conds"]["c_crossattn"].cond.mean().item() for cond in conds[0]]
+        seen.update(conds=told, pictures=len(x))
+        return executor(model, conds, x, *args)
+
+    model = loaded()
+    model.cached_patcher_init = (loaded, ())
+    model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, "contract", outer)
+    model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, "contract", batch)
+    latents = [{"samples": torch.ones(1, 48, 1, 4, 4)} for _ in range(pictures)]
+    settings = {
+        "batch_size": pictures, "grad_accumulation_steps": 1, "steps": 1, "learning_rate": 1e-3, "rank": 1,
+        "optimizer": "SGD", "loss_function": "MSE", "seed": 0, "training_dtype": "bf16", "lora_dtype": "fp32",
+        "quantized_backward": False, "algorithm": "LoRA", "gradient_checkpointing": False, "checkpoint_depth": 1,
+        "offloading": False, "existing_lora": "[None]", "bucket_mode": False, "bypass_mode": False,
+    }  # fmt: skip
+    known = inspect.signature(node.execute.__func__).parameters
+    positive = [[[torch.full((1, 5, 24), float(i)), {}]] for i in range(pictures)]
+    with torch.inference_mode():
+        given = {name: [value] for name, value in settings.items() if name in known}
+        node.execute(model=[model], latents=latents, positive=positive, **given)
+    seen["after"] = management.in_training
+    return seen
+
+
+@row("comfyui-70")
+def test_training_says_so():
+    """in_training is true in a MODEL's wrappers while TrainLoraNode runs, and false afterwards."""
+    seen = seen_in_training(1)
+    hold(seen["training"] is True, "in_training is not true while Train LoRA runs")
+    hold(seen["after"] is False, "in_training stays true after Train LoRA")
+    one = [getattr(seen["sampler"], name, None) for name in ("real_dataset", "bucket_latents")]
+    hold(one == [None, None], "Train LoRA takes latents of one size for latents of several")
+
+
+@row("comfyui-71")
+def test_training_on_several_sizes_normalises_nothing():
+    """Latents of several sizes stand in the sampler's real_dataset, those of bucket_mode in its bucket_latents, and
+    reach the model as they were given.
+    """
+    kind = module("comfy_extras.nodes_train", "TrainSampler").TrainSampler
+    takes(kind.__init__, "real_dataset", "bucket_latents")
+    source = inspect.getsource(module("comfy_extras.nodes_train"))
+    hold("process_latent_in" not in source, "Train LoRA may now normalise latents of several sizes itself")
+    given = kind(None, None, real_dataset=[torch.ones(1)], bucket_latents=[torch.ones(1)])
+    hold(given.real_dataset is not None, "a sampler's real_dataset stands elsewhere")
+    hold(given.bucket_latents is not None, "a sampler's bucket_latents stand elsewhere")
+
+
+@row("comfyui-72")
+def test_a_batch_in_training():
+    """A batch of Train LoRA has one condition for each picture, and all of them are given to all pictures."""
+    seen = seen_in_training(2)
+    hold(sorted(seen["conds"]) == [0.0, 1.0], f"a batch of two pictures has conditions {seen['conds']}")
+    hold(seen["pictures"] == 2, f"a batch of two has {seen['pictures']} pictures")
+
+
 # --- files, nodes, page ----------------------------------------------------------------------------------------------
 
 
