@@ -7,6 +7,7 @@ of templates; docs/<name>.jpg, how it looks on the canvas; web/docs/<node>.jpg, 
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from playwright.sync_api import Page
 
 PACK = Path(__file__).resolve().parents[1]
@@ -26,6 +27,7 @@ from browsing import area, browse, drop, fit, run  # noqa: E402
 from serving import Server, serve  # noqa: E402
 
 SIDE, GAP, LINE, INK, PAPER = 512, 12, 26, "#e8e8e8", "#262626"
+SHOWING = ("PreviewImage", "SaveImage", "MaskPreview")  # other nodes' pictures are only how they look, such as a cut
 HELP = {  # for a node's help page: the workflow, and what of it to show
     "LightBagelLoader": ("text-to-image", ("LightBagelLoader", "LightBagelGenerate")),
     "LightBagelTextEncode": ("text-to-image-ksampler", ("LightBagelTextEncode", "KSampler")),
@@ -71,7 +73,7 @@ def card(pictures: list[Image.Image], texts: list[str]) -> Image.Image:
     left, top = (SIDE - columns * (tile + GAP) + GAP) // 2, (height - rows * (tile + GAP) + 2 * GAP) // 2
     for i, picture in enumerate(pictures):
         place = left + i % columns * (tile + GAP), top + i // columns * (tile + GAP)
-        made.paste(picture.convert("RGB").resize((tile, tile), Image.Resampling.LANCZOS), place)
+        made.paste(ImageOps.pad(picture.convert("RGB"), (tile, tile), Image.Resampling.LANCZOS, PAPER), place)
     for i, line in enumerate(lines):
         ImageDraw.Draw(made).text((GAP, height + i * LINE), line, INK, font)
     return made
@@ -87,8 +89,10 @@ def main() -> None:
             drop(page, workflow)
             entry = run(page, server)
             outputs = entry["outputs"]
+            kinds = {str(node["id"]): node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]}
+            shown = {node: output for node, output in outputs.items() if kinds[node] in SHOWING}
             texts = dict.fromkeys(text for output in outputs.values() for text in output.get("text", ()))
-            card(images(server, outputs), list(texts)).save(workflow.with_suffix(".jpg"), quality=90)
+            card(images(server, shown), list(texts)).save(workflow.with_suffix(".jpg"), quality=90)
             page.wait_for_timeout(2000)  # the last previews arrive
             fit(page)
             page.wait_for_timeout(500)
