@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 from serving import Server
 
 # The last thing the page does by itself is to open its default workflow.
@@ -42,18 +42,23 @@ def browse(server: Server, size: tuple[int, int] = (1800, 1100), scale: float = 
     server.request("/api/settings/Comfy.Minimap.Visible", False)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=scale)
-        page.goto(server.url)
-        page.wait_for_function(READY, timeout=120_000)
-        for _ in range(5):  # the loading mask of an older page sometimes stays; a person would reload
-            try:
-                page.wait_for_function("!document.querySelector('.p-blockui-mask')", timeout=8_000)
-                break
-            except TimeoutError:
-                page.reload()
-                page.wait_for_function(READY, timeout=120_000)
-        yield page
+        yield open_page(browser, server, size, scale)
         browser.close()
+
+
+def open_page(browser: Browser, server: Server, size: tuple[int, int] = (1800, 1100), scale: float = 1) -> Page:
+    """A page that remembers nothing of others, ready for use."""
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=scale)
+    page.goto(server.url)
+    page.wait_for_function(READY, timeout=120_000)
+    for _ in range(5):  # the loading mask of an older page sometimes stays; a person would reload
+        try:
+            page.wait_for_function("!document.querySelector('.p-blockui-mask')", timeout=8_000)
+            break
+        except TimeoutError:
+            page.reload()
+            page.wait_for_function(READY, timeout=120_000)
+    return page
 
 
 def drop(page: Page, workflow: Path) -> None:

@@ -54,14 +54,22 @@ def stack_beside(host: Any, model: Any) -> Any:
     return applied.additional_models["lightbagel"][0]
 
 
+def asked_of(stand_in: Any) -> list[str]:
+    """The methods of our tokenizer or text encoder that ComfyUI's own have too, or CLIP, which asks them."""
+    stock = import_module("comfy.sd1_clip")
+    kinds = (stock.SD1Tokenizer, stock.SD1ClipModel, import_module("comfy.sd").CLIP)
+    own = [name for name, f in vars(type(stand_in)).items() if inspect.isfunction(f) and not name.startswith("_")]
+    return [name for name in own if any(hasattr(kind, name) for kind in kinds)]
+
+
 def called_by_the_host(host: Any, ours: Callable[[str], Any], loaded: Any) -> Iterator[tuple[str, Any]]:
     """(name, function) of all of ours that ComfyUI calls: what stands in for its own objects, what overrides its
     classes' methods, and what is hung onto its models.
     """
     model, clip, vae = loaded
     fusion = stack_beside(host, model)
-    stands_in = {**vars(type(clip.tokenizer)), **vars(type(clip.cond_stage_model))}
-    yield from ((name, f) for name, f in stands_in.items() if inspect.isfunction(f) and not name.startswith("_"))
+    for stand_in in (clip.tokenizer, clip.cond_stage_model):
+        yield from ((name, getattr(type(stand_in), name)) for name in asked_of(stand_in))
     modules = [ours(name) for name in ("conditioning", "guider", "wan", "load", "hooks", "wan_adapter")]
     classes = {c for module in modules for c in vars(module).values() if inspect.isclass(c)}
     for one in classes | {type(vae), type(vae.first_stage_model), type(model.model.latent_format)}:
@@ -111,7 +119,7 @@ def test_unknown_keywords_change_nothing(host, loaded, prompts, ours, monkeypatc
     before = results()
     clip.cond_stage_model.recent.made.clear()
     for owner in (clip.tokenizer, clip.cond_stage_model):
-        for name in [n for n, f in vars(type(owner)).items() if inspect.isfunction(f) and not n.startswith("_")]:
+        for name in asked_of(owner):
             later(owner, name)
     for name in ("process_cond", "can_concat", "concat", "size"):
         later(ours("conditioning").Rows, name)

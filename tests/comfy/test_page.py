@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import BOXES, MISSING, READY, browse, drop, drop_beside, run
+from browsing import BOXES, MISSING, READY, browse, drop, drop_beside, open_page, run
 from conftest import comfyui
 from playwright.sync_api import Page, TimeoutError
 from serving import PACK, Server, serve
@@ -84,20 +84,22 @@ INTO_A_SUBGRAPH = """() => {
 
 
 @pytest.mark.parametrize("where", ["root", "subgraph"])
-def test_an_answer_is_back_after_a_change_of_tab(server: Server, where: str):
+def test_an_answer_is_back_after_a_change_of_tab(server: Server, page: Page, where: str):
     """The page makes the nodes of a tab anew when a person comes back to it; also those inside a subgraph."""
-    with browse(server) as fresh:
-        drop(fresh, PACK / "workflows" / "describe.json")
-        if where == "subgraph":
-            fresh.evaluate(INTO_A_SUBGRAPH)
-        entry = run(fresh, server)
-        said = sorted(output["text"][0] for output in entry["outputs"].values() if output.get("text"))
-        fresh.wait_for_function(f"(said) => String({ANSWERS}.sort()) == String(said)", arg=said)
-        drawing = "app.graph.nodes.some((n) => n.type == 'LightBagelGenerate')"
-        drop_beside(fresh, PACK / "workflows" / "text-to-image.json", drawing)
-        fresh.locator(".workflow-tab", has_text="describe").first.click()
-        fresh.wait_for_function(f"!({drawing})")
-        fresh.wait_for_function(f"(said) => String({ANSWERS}.sort()) == String(said)", arg=said)
+    fresh = open_page(page.context.browser, server)
+    drop(fresh, PACK / "workflows" / "describe.json")
+    if where == "subgraph":
+        fresh.evaluate(INTO_A_SUBGRAPH)
+    entry = run(fresh, server)
+    said = sorted(output["text"][0] for output in entry["outputs"].values() if output.get("text"))
+    shown = f"(said) => String({ANSWERS}.sort()) == String(said)"
+    fresh.wait_for_function(shown, arg=said)
+    drawing = "app.graph.nodes.some((n) => n.type == 'LightBagelGenerate')"
+    drop_beside(fresh, PACK / "workflows" / "text-to-image.json", drawing)
+    fresh.locator(".workflow-tab", has_text="describe").first.click()
+    fresh.wait_for_function(f"!({drawing})")
+    fresh.wait_for_function(shown, arg=said)
+    fresh.close()
 
 
 def test_the_page_warns_of_nothing_that_we_use(server: Server, page: Page):
