@@ -95,8 +95,8 @@ def test_an_answer_is_back_after_a_change_of_tab(server: Server, page: Page, whe
     assert len(said) == 2  # Describe's two; what a stock node shows of them says the same
     shown = f"(said) => String({ANSWERS}.sort()) == String(said)"
     fresh.wait_for_function(shown, arg=said)
-    drawing = "app.graph.nodes.some((n) => n.type == 'LightBagelGenerate')"
-    drop_beside(fresh, PACK / "workflows" / "text-to-image.json", drawing)
+    drawing = "app.graph.nodes.some((n) => n.type == 'KSampler')"
+    drop_beside(fresh, PACK / "workflows" / "text-to-image-ksampler.json", drawing)
     fresh.locator(".workflow-tab", has_text="describe").first.click()
     fresh.wait_for_function(f"!({drawing})")
     fresh.wait_for_function(shown, arg=said)
