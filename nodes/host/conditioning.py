@@ -87,7 +87,8 @@ class Unread(comfy.conds.CONDRegular):
     def process_cond(self, *args: Any, **kwargs: Any) -> Any:
         raise ValueError(
             "this conditioning is LightBagel's, but the MODEL does not listen to it. Use the MODEL of Load LightBagel, "
-            "or put Apply LightBagel Fusion behind the loader of a Wan2.2-TI2V-5B."
+            "or put Apply LightBagel Fusion behind the loader of a Wan2.2-TI2V-5B. If that is done, the node samples "
+            "by code of its own, past the hooks by which a MODEL listens: use ComfyUI's own samplers."
         )
 
 

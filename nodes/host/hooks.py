@@ -33,7 +33,7 @@ from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells,
 from .patched import check_flow
 from .run_cache import RunCache, layers_of_context
 from .training import each_its_own, in_training, one_size, trainable
-from .wan_adapter import Wan, attention
+from .wan_adapter import Wan, attention, check_wan
 
 
 class Fused:
@@ -122,6 +122,7 @@ class Fused:
         return (attended + context) * self.compute.itemsize
 
     def calc_cond_batch(self, executor: Any, model: Any, conds: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        check_wan(model.diffusion_model)
         conds = [each and [self.batchable(cond, model) for cond in each] for each in conds]
         if in_training():
             conds = [each and each_its_own(each, len(x)) for each in conds]

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.wan.model import WanModel
 from torch import Tensor
 
 from ...lightbagel_core.model.attention import Attention
@@ -79,6 +80,17 @@ class Wan:
 
         every = {("double_block", i): followed(i) for i in range(len(self.model.blocks))}
         return {**others, "dit": {**blocks, **every}}
+
+
+def check_wan(model: Any) -> None:
+    """Raises ValueError when another node has put a model of its own in the place of ComfyUI's Wan."""
+    compiled = type(model).__module__.startswith("torch.")  # by torch.compile, with the real one inside
+    if not isinstance(model, WanModel) and not compiled:
+        raise ValueError(
+            f"another node on this MODEL has put {type(model).__name__} of its own in the place of ComfyUI's Wan, "
+            "which never calls the hooks by which LightBagel's fusion stack listens. Take that node away; RES4LYF's "
+            "ReWan nodes are such."
+        )
 
 
 def attention(options: dict[str, Any]) -> Attention:

@@ -307,7 +307,7 @@ def test_a_run_keeps_nothing_where_the_switch_says_so(host, loaded, monkeypatch)
     monkeypatch.setattr(preview, "prepare_callback", lambda *_: step)
     drawn = an_edit(host, loaded)
     assert close(drawn, plain)
-    assert held == [False, False] * FEW
+    assert held == [False] * FEW
     assert not encoder.recent.made
     monkeypatch.setenv("LIGHTBAGEL_KEEP", "off")
     with pytest.raises(ValueError, match="LIGHTBAGEL_KEEP is 'off': 0 keeps nothing"):

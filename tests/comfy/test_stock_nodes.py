@@ -299,6 +299,20 @@ def test_a_plain_wan_model_becomes_ours(host, loaded, prompts):
         ksampler(host, bare, prompts)
 
 
+def test_a_node_that_puts_a_wan_of_its_own_in_place(host, loaded, prompts):
+    """RES4LYF's ReWan nodes change the class of the model by an object patch; what they put there calls no hooks."""
+
+    class Another(torch.nn.Module):
+        def forward(self, x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            return x
+
+    model = loaded[0].clone()
+    model.add_object_patch("diffusion_model.__class__", Another)
+    with pytest.raises(ValueError, match="another node on this MODEL has put Another of its own"):
+        ksampler(host, model, prompts)
+    assert bool(torch.isfinite(ksampler(host, loaded[0], prompts)).all())
+
+
 def test_fusion_onto_fp8_weights(host, loaded, prompts):
     """A MODEL stored in fp8 by ComfyUI's own layers listens too; what fp8 costs is its own."""
     load = import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.load")
