@@ -162,8 +162,8 @@ class Fused:
         transformer_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        rows: tuple[Row, ...] = kwargs.pop(KEY)
         pictures = as_pictures(x)
+        rows = for_batch(kwargs.pop(KEY), len(pictures))
         wan = Wan(executor, dict(transformer_options or {}), self.compute)
 
         def step() -> Tensor:
@@ -223,6 +223,22 @@ class Fused:
         """The learned context [L, text_dim] for the rows of `like`, [rows, L, text_dim]."""
         row = self.cache.once(("learned", like.dtype, like.device), lambda: context.to(like)[None])
         return self.cache.rows(row, len(like))
+
+
+def for_batch(rows: tuple[Row, ...], batch: int) -> tuple[Row, ...]:
+    """The rows of a forward whose batch another node has made larger, as tiled samplers do: over and over, as ComfyUI
+    itself repeats what is beside a batch.
+
+    Raises:
+        ValueError: the batch is no multiple of the rows.
+    """
+    times, rest = divmod(batch, len(rows))
+    if rest:
+        raise ValueError(
+            f"another node on this MODEL calls it with {batch} latents for {len(rows)} prompts, so that nobody can say "
+            "which belongs to which; take that node away"
+        )
+    return rows * times
 
 
 def places_among(rows: tuple[Row, ...], others: tuple[Row, ...]) -> list[int] | None:

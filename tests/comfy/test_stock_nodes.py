@@ -313,6 +313,29 @@ def test_a_node_that_puts_a_wan_of_its_own_in_place(host, loaded, prompts):
     assert bool(torch.isfinite(ksampler(host, loaded[0], prompts)).all())
 
 
+def test_a_node_that_calls_the_model_with_several_tiles_at_once(host, loaded, prompts):
+    """Tiled samplers put tiles of a picture one after another into a batch, each with all of its prompts."""
+    lengths = []
+
+    def tiled(apply_model: Any, args: dict[str, Any]) -> torch.Tensor:
+        x, t, c = args["input"], args["timestep"], args["c"]
+        lengths.append(len(x))
+        return apply_model(torch.cat([x.flip(-1), x, x]), t.repeat(3), **c).chunk(3)[1]
+
+    model = loaded[0].clone()
+    model.set_model_unet_function_wrapper(tiled)
+    assert close(ksampler(host, model, prompts), ksampler(host, loaded[0], prompts))
+    assert set(lengths) == {2}
+
+    def odd(apply_model: Any, args: dict[str, Any]) -> torch.Tensor:
+        x, t = args["input"], args["timestep"]
+        return apply_model(torch.cat([x, x[:1]]), t.new_ones(3), **args["c"])[:2]
+
+    model.set_model_unet_function_wrapper(odd)
+    with pytest.raises(ValueError, match="with 3 latents for 2 prompts"):
+        ksampler(host, model, prompts)
+
+
 def test_fusion_onto_fp8_weights(host, loaded, prompts):
     """A MODEL stored in fp8 by ComfyUI's own layers listens too; what fp8 costs is its own."""
     load = import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.load")
