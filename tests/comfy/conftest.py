@@ -25,6 +25,7 @@ NEEDS = {
     "test_page.py": "playwright",
     "test_server.py": "comfy_cli",
     "test_package.py": "comfy_cli",
+    "test_gguf.py": "gguf",
     "test_workflows_before.py": "playwright",
     "test_hard_to_break.py": "comfy_cli",
 }
