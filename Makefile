@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help check quick test slow comfy soak
+.PHONY: help check quick test slow comfy sweep soak
 
 # Another Python: make PYTHON=python3.13 quick
 PYTHON = python
@@ -15,7 +15,8 @@ help:
 	@echo "make test    the tests, as the README runs them"
 	@echo "make slow    the tests that make test leaves out"
 	@echo "make comfy   the node pack in a real ComfyUI, which is fetched: .ci/comfy"
-	@echo "make soak    what takes long in ComfyUI: 500 runs in a row, 1,000 random graphs"
+	@echo "make sweep   every stock node of the ComfyUI in COMFYUI_PATH, into docs/sweep.md"
+	@echo "make soak    what takes long in ComfyUI: the sweep, 500 runs in a row, 1,000 random graphs"
 
 check:
 	$(PYTHON) -m ruff check .
@@ -35,7 +36,10 @@ slow:
 comfy:
 	.ci/comfy
 
+sweep:
+	OMP_NUM_THREADS=1 $(PYTHON) tests/comfy/sweep/run.py --write
+
 # With the Python of the ComfyUI in COMFYUI_PATH. One thread: the nano is too small for two.
-soak:
+soak: sweep
 	OMP_NUM_THREADS=1 $(PYTHON) tests/comfy/soak.py --runs 500 --seed 1
 	OMP_NUM_THREADS=1 $(PYTHON) tests/comfy/fuzz.py --graphs 1000 --seed 1
