@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...lightbagel_core.config import FusionConfig
-from ...lightbagel_core.model.sequence import SIDES, Segment, TextSegment
+from ...lightbagel_core.model.sequence import SIDES, ImageSegment, Segment, TextSegment
 from .say import once
 
 KEY = "lightbagel"  # in `model_conds`, and of our wrappers and additional models
@@ -78,11 +79,39 @@ class Rows(comfy.conds.CONDRegular):
 GIVEN: dict[int, Sources] = {}  # of living tensors, by id
 
 
+def plain(sources: Sources) -> list[tuple[str, Any]]:
+    """What stands beside und states as (name, value) pairs of plain lists and tensors, to be written to a file."""
+    segments = [
+        ["text", each.length] if isinstance(each, TextSegment) else [each.kind, each.rows, each.cols]
+        for each in sources.segments
+    ]
+    return [("segments", segments), ("latents", list(sources.latents))]
+
+
+def restored(found: Mapping[str, Any], states: Tensor) -> Sources:
+    """What stands beside und states, of its plain form; its pictures have nothing in common with others any more."""
+    segments = tuple(
+        TextSegment(*numbers) if kind == "text" else ImageSegment(kind, *numbers)
+        for kind, *numbers in found["segments"]
+    )
+    return Sources(segments, tuple(found["latents"]), tuple(object() for _ in segments), weakref.ref(states))
+
+
 class Unread(comfy.conds.CONDRegular):
     """`Sources` in a CONDITIONING, until `Rows` take its place; a model that leaves it there does not read it."""
 
     def __init__(self, sources: Sources) -> None:
         super().__init__(sources)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As plain lists and tensors, which are what ComfyUI's nodes for training data read from a file."""
+        return OrderedDict, (plain(self.cond),)
+
+    def __copy__(self) -> Unread:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Unread:
+        return self  # nothing of it changes
 
     def process_cond(self, *args: Any, **kwargs: Any) -> Any:
         raise ValueError(
@@ -110,9 +139,14 @@ def remember(sources: Sources, states: Tensor) -> None:
 
 
 def sources_beside(conds: dict[str, Any], states: Tensor) -> Sources | None:
-    """What stands beside und states: among a condition's `model_conds`, or remembered of the encoder's own tensor."""
-    sources: Sources | None = conds[KEY].cond if KEY in conds else GIVEN.get(id(states))
-    return sources if KEY in conds or (sources and sources.given() is states) else None
+    """What stands beside und states: among a condition's `model_conds`, there also as it was read from a file, or
+    remembered of the encoder's own tensor.
+    """
+    if KEY in conds:
+        found = conds[KEY]
+        return restored(found, states) if isinstance(found, Mapping) else found.cond
+    sources = GIVEN.get(id(states))
+    return sources if sources and sources.given() is states else None
 
 
 def sources_of_text(states: Tensor, config: FusionConfig) -> Sources | None:

@@ -88,6 +88,7 @@ def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -
     bare = comfy.ldm.wan.model.WanModel(**described.unet_config, device="meta", operations=torch.nn)
     names = original_transformer_names(bare.state_dict())
     model.load_model_weights(renamed(state, names), "", assign=True)  # no second copy of what lies in the file
+    model.diffusion_model.in_channels = described.unet_config["in_dim"]  # as image models say it: RenormCFG asks
     if "fusion" in opened.components:
         setattr(model.diffusion_model, FUSION, fusion_stack(opened, dtype, model.get_dtype_inference()))
     return managed(model, static)

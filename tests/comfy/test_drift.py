@@ -77,7 +77,11 @@ def called_by_the_host(host: Any, ours: Callable[[str], Any], loaded: Any) -> It
         if one.__module__.startswith("comfy.") or not bases:
             continue
         for name, function in vars(one).items():
-            if inspect.isfunction(function) and name != "__init__" and any(hasattr(base, name) for base in bases):
+            if (
+                inspect.isfunction(function)
+                and not name.startswith("__")
+                and any(hasattr(base, name) for base in bases)
+            ):
                 yield f"{one.__name__}.{name}", function
     yield from ((kind, hook) for kind, hooks in hooks_of(model) for hook in hooks)
     yield from model.object_patches.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from shutil import copytree
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import PACK
-from helpers import PROMPT, empty, fusion_of, ksampler, pixels, psnr
+from helpers import INSTRUCTION, PROMPT, close, empty, fusion_of, ksampler, pixels, psnr, source, tensor
 from safetensors.torch import load_file, save_file
 
 NANO = "nano (built in)"
@@ -233,3 +234,17 @@ def test_merging_float8(host, loaded, other):
     for name in OF_MODEL:
         expected = (weight_of(small, name) + weight_of(other[0], name)) / 2
         assert torch.allclose(weight_of(merged, name), expected, rtol=0.1, atol=0.01), name
+
+
+def test_conditionings_in_a_set_of_training_data(host, loaded, tmp_path):
+    """Stock nodes write latents and CONDITIONINGs to a file, and read nothing from it but plain things."""
+    model, clip, vae = loaded
+    edit = host("LightBagelTextEncode", clip, INSTRUCTION, vae=vae, images={"image0": tensor(source())})
+    text = host("CLIPTextEncode", clip, PROMPT)
+    torch.save([edit, text], tmp_path / "shard.pt")
+    read = torch.load(tmp_path / "shard.pt", weights_only=True)
+    for before, after in zip((edit, text), read, strict=True):
+        drawn = [ksampler(host, model, (each, text), empty(), cfg=1.0) for each in (before, after)]
+        assert torch.equal(*drawn)
+    assert not close(*(ksampler(host, model, (each, text), empty(), cfg=1.0) for each in read))
+    assert deepcopy(edit)[0][1]["model_conds"]["lightbagel"] is edit[0][1]["model_conds"]["lightbagel"]

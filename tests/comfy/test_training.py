@@ -158,7 +158,7 @@ def test_a_lora_learns_is_saved_and_draws(host, loaded, latents, conditionings, 
     learn: dict[str, Any] = {"steps": 10, "optimizer": "AdamW", "gradient_checkpointing": False}
     given = (model, latents[:1], positive[:1])
     lora, losses = train(*given, **learn, learning_rate=5e-3)
-    _, untrained = train(*given, **learn, learning_rate=1e-7)
+    weak, untrained = train(*given, **learn, learning_rate=1e-7)
     assert losses[0] == untrained[0]
     assert sum(losses[-4:]) < 0.7 * sum(untrained[-4:])
 
@@ -172,7 +172,7 @@ def test_a_lora_learns_is_saved_and_draws(host, loaded, latents, conditionings, 
     assert psnr(with_it, drawn(host("LoraModelLoader", model=model, lora=lora, strength_model=1.0))) > 60
 
     assert psnr(drawn(model), before) > 60
-    del lora
+    del lora, weak
     assert alive() <= memory + 1e6
     for module in model.model.modules():
         assert "org_forward" not in vars(module)

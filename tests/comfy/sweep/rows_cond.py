@@ -131,7 +131,7 @@ ROWS = [
     row("CLIPTextEncode", neutral("it is how the plain picture's prompt is encoded"), text=PROMPT),
     row("CLIPTextEncode", like("the prompt without brackets' or refused", lambda w: w.draw(
         positive=w.run("CLIPTextEncode", clip=w.part("CLIP"), text=OTHER))), label="another prompt", text=OTHER),
-    row("CLIPSetLastLayer", refused(*OURS), stop_at_clip_layer=-2),
+    row("CLIPSetLastLayer", acts({"stop_at_clip_layer": -1}, "or said in the log"), stop_at_clip_layer=-2),
     row("T5TokenizerOptions", idle("T5's padding")),
     row("CLIPTextEncodeSDXL", refused(*OURS)),
     row("CLIPTextEncodeSDXLRefiner", foreign("SDXL's sizes and scores")),

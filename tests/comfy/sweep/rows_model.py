@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,15 @@ MERGES = [
     "ModelMergeCosmosPredict2_14B", "ModelMergeKrea2", "ModelMergeLTXV", "ModelMergeMochiPreview",
 ]  # fmt: skip
 
+
+def written(world: World, inputs: Any, outputs: Any) -> bool | str:
+    """Whether SaveTrainingDataset wrote anything, into the folder that this ComfyUI has for such."""
+    nodes = import_module("comfy_extras.nodes_dataset")
+    old = Path(import_module("folder_paths").get_output_directory(), "sweep-data")
+    folder = Path(nodes.get_dataset_save_dir("sweep-data")) if hasattr(nodes, "get_dataset_save_dir") else old
+    return any(folder.glob("*")) or "no file"
+
+
 ROWS = [
     # Guidance
     row("RescaleCFG", acts({"multiplier": 0.0}), multiplier=0.7),
@@ -269,8 +279,7 @@ ROWS = [
         images=lambda w: [w.part("IMAGE")], texts=lambda w: [PROMPT]),
     row("ResolutionBucket", holds("one bucket", bucketed), latents=lambda w: [w.part("LATENT")],
         conditioning=lambda w: [w.part("CONDITIONING")]),
-    row("SaveTrainingDataset", holds("the files are written", lambda w, i, o: bool(list(Path(__import__(
-        "folder_paths").get_output_directory(), "sweep-data").glob("*"))) or "no file"), folder_name="sweep-data",
+    row("SaveTrainingDataset", holds("the files are written", written), folder_name="sweep-data",
         latents=lambda w: [w.part("LATENT")], conditioning=lambda w: [w.part("CONDITIONING")]),
     row("LoadTrainingDataset", needs("a folder of training data")),
     # Merging

@@ -50,7 +50,7 @@ def coloured(world: World, inputs: Any, outputs: Any) -> bool | str:
 
 OTHER_TIMES = {
     "ModelSamplingAuraFlow", "ModelSamplingFlux", "ModelSamplingLTXV", "ModelSamplingDiscrete",
-    "ModelSamplingContinuousEDM", "ModelSamplingContinuousV", "ModelSamplingStableCascade", "MiniMaxH3SigmaShift",
+    "ModelSamplingContinuousEDM", "ModelSamplingContinuousV", "ModelSamplingStableCascade",
 }  # fmt: skip
 SAMPLERS = [
     "euler",
@@ -102,7 +102,7 @@ ROWS = [
     *[
         Row(one.node, box(one.node not in OTHER_TIMES), one.settings, one.draw, "in LightBagel Generate", full=True)
         for one in rows_model.ROWS
-        if one.expected.words.startswith("changes the picture") or one.node in OTHER_TIMES
+        if one.expected.words.startswith("changes the picture") or one.node in (*OTHER_TIMES, "MiniMaxH3SigmaShift")
         if one.node not in ("CLIPAttentionMultiply", "DifferentialDiffusion")
     ],
     *[
