@@ -9,11 +9,13 @@ const show = (node, output) => {
   if (answer && output?.text) answer.value = [output.text].flat().join("\n");
 };
 
-// The node that an output belongs to, by its key: its id, behind the id of the subgraph that it stands in.
+// The node that an output belongs to, by its key: its id, behind that of the subgraph that it stands in or, in older
+// pages, behind those of the nodes that subgraphs show as.
 const nodeOf = (key) => {
-  const [id, subgraph] = key.split(":").reverse();
-  const graph = subgraph ? app.rootGraph.subgraphs?.get(subgraph) : app.rootGraph;
-  return graph?.getNodeById(id);
+  const path = key.split(":");
+  const id = path.pop();
+  const inside = (graph, part) => app.rootGraph.subgraphs?.get(part) ?? graph?.getNodeById(part)?.subgraph;
+  return path.reduce(inside, app.rootGraph)?.getNodeById(id);
 };
 
 app.registerExtension({
