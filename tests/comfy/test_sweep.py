@@ -31,6 +31,8 @@ def test_no_row_is_worse(host, worlds, row):
         pytest.skip("stated of a newer ComfyUI, whose node takes other inputs")
     found, note = row.expected.judge(row, worlds)
     known = KNOWN[row.name]["class"]
+    if run.version() != KNOWN[""]["comfyui"] and found in GOOD:
+        return  # an older host's node may give what is another model's
     assert RANK[found] <= RANK[known], f"expected: {row.expected.words}; it was: {known}; now: {found}: {note}"
 
 
