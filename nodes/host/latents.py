@@ -76,11 +76,15 @@ def as_pictures(latents: Tensor) -> Tensor:
     return latents[:, :, 0]
 
 
-def checked_channels(latents: Tensor, channels: int) -> Tensor:
-    """Raises ValueError when latents are another model's."""
+def checked_channels(latents: Tensor, channels: int, name: str = "latent_image") -> Tensor:
+    """Latents that came by an input of this name.
+
+    Raises:
+        ValueError: they are another model's.
+    """
     if latents.shape[1] != channels:
         raise ValueError(
-            f"the latent_image has {latents.shape[1]} channels: it is another model's; LightBagel's have {channels}. "
+            f"the {name} input has {latents.shape[1]} channels: it is another model's; LightBagel's have {channels}. "
             "Decode it with its own VAE and encode the picture with LightBagel's."
         )
     return latents

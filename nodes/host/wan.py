@@ -27,7 +27,7 @@ from ...lightbagel_core.files.formats import Opened
 from ...lightbagel_core.files.key_maps import original_transformer_names, original_vae_name
 from ...lightbagel_core.files.precision import FLOAT8, FLOAT8_KINDS, is_scale
 from .fusion import FUSION, fusion_stack
-from .latents import ImageFormat, as_pictures, one_frame
+from .latents import ImageFormat, as_pictures, checked_channels, one_frame
 from .weights import asked_float8, birthplace, is_float8, renamed, state_of
 
 
@@ -111,10 +111,14 @@ class ImageVAE(comfy.sd.VAE):
     """
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return super().decode(as_pictures(samples_in), *args, **kwargs)
+        return super().decode(self.own(samples_in), *args, **kwargs)
 
     def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return super().decode_tiled(as_pictures(samples), *args, **kwargs)
+        return super().decode_tiled(self.own(samples), *args, **kwargs)
+
+    def own(self, latents: Tensor) -> Tensor:
+        """Latents as pictures; it raises ValueError for those of a video, or of another model."""
+        return checked_channels(as_pictures(latents), self.latent_channels, "samples")
 
     def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return super().encode(_batch(pixel_samples), *args, **kwargs)

@@ -257,3 +257,10 @@ def test_masks_side_by_side(host, loaded, prompts, core, bounds):
 
     reference = core.decode(by_hand(core, predict))[0]
     assert psnr(pixels(host("VAEDecode", vae, {"samples": drawn})), reference) > 45
+
+
+def test_a_vae_refuses_another_models_latents(host, loaded):
+    with pytest.raises(ValueError, match="the samples input has 4 channels: it is another model's"):
+        host("VAEDecode", vae=loaded[2], samples={"samples": torch.zeros(1, 4, 8, 8)})
+    with pytest.raises(ValueError, match="the samples input has 16 channels"):
+        host("VAEDecodeTiled", loaded[2], {"samples": torch.zeros(1, 16, 1, 8, 8)}, tile_size=64)
