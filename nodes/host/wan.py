@@ -22,13 +22,12 @@ import comfy.supported_models
 import torch
 from torch import Tensor
 
-from ...lightbagel_core.files.checkpoint import weights
 from ...lightbagel_core.files.formats import Opened
 from ...lightbagel_core.files.key_maps import original_transformer_names, original_vae_name
 from ...lightbagel_core.files.precision import FLOAT8, FLOAT8_KINDS, is_scale
 from .fusion import FUSION, fusion_stack
 from .latents import ImageFormat, as_pictures, checked_channels, one_frame
-from .weights import asked_float8, birthplace, is_float8, renamed, state_of
+from .weights import asked_float8, birthplace, is_float8, renamed, state_of, stored_weights
 
 
 def unet_config(gen: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +157,7 @@ def wan_vae(opened: Opened) -> comfy.sd.VAE:
     kinds = {
         n: torch.float32 if t.dtype in FLOAT8_KINDS else t.dtype for n, t in tensors.items() if not is_scale(n, tensors)
     }
-    state = weights(tensors, kinds, torch.device("cpu"))
+    state = stored_weights(tensors, kinds)
     with _building(**sizes):
         made = ImageVAE(sd={original_vae_name(name, vae["num_res_blocks"]): weight for name, weight in state})
     for estimate in ("memory_used_encode", "memory_used_decode"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import comfy.ops
+import comfy.utils
 import torch
 from torch import Tensor, nn
 
@@ -43,13 +44,22 @@ def state_of(
             for name, dtype in kinds.items()
             if in_a_layer(name, tensors[name].shape)
         }
-    state = dict(weights(tensors, kinds, torch.device("cpu")))
+    state = dict(stored_weights(tensors, kinds))
     for name, dtype in kinds.items():
         if dtype in FLOAT8_KINDS:
             # Only the weights are float8: activations stay as they are, whatever the card could multiply.
             about = json.dumps({"format": FORMATS[dtype], "full_precision_matrix_mult": True}).encode()
             state[name.removesuffix(".weight") + MARK] = torch.tensor(list(about), dtype=torch.uint8)
     return state
+
+
+def stored_weights(tensors: Tensors, kinds: Mapping[str, torch.dtype]) -> Iterator[tuple[str, Tensor]]:
+    """The core's `weights` on the CPU; with ComfyUI's --disable-mmap all of them in memory, none in its file.
+
+    A file that is overwritten in place takes with it what lies there, and one that is cut off the whole program.
+    """
+    for name, weight in weights(tensors, kinds, torch.device("cpu")):
+        yield name, weight.clone() if comfy.utils.DISABLE_MMAP else weight
 
 
 def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -1027,6 +1027,13 @@ def test_the_pause_of_the_hosts_recording():
             pass
 
 
+@row("comfyui-47")
+def test_weights_in_memory():
+    """DISABLE_MMAP says whether weights are to lie in memory, not in their files."""
+    found = module("comfy.utils", "DISABLE_MMAP")
+    hold(isinstance(found.DISABLE_MMAP, bool), "DISABLE_MMAP is neither yes nor no")
+
+
 @row("comfyui-39")
 def test_how_these_tests_start_comfyui():
     """A ComfyUI in this process is started from cli_args, utils.extra_config, PromptServer and nodes."""

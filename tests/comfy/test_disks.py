@@ -174,3 +174,30 @@ def test_a_checkpoint_replaced_by_another_file(server: Server, tmp_path: Path, w
     picture, _ = picture_of(server, server.ended(prompt_id))
     assert psnr(picture, drawn(server, seed=2, steps=20)) > 90
     assert psnr(drawn(server, name=name, seed=4), drawn(server, seed=4)) < 40, "the new weights"
+
+
+def overwrite(file: Path) -> None:
+    """Puts other numbers into a file in place, as `cp` and an editor do."""
+    size = file.stat().st_size
+    with open(file, "r+b") as place:
+        place.seek(size // 2)
+        place.write(bytes(size - size // 2))
+
+
+def test_weights_in_memory_outlive_their_file(host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """With ComfyUI's --disable-mmap."""
+    import comfy.utils
+    import folder_paths
+
+    folder = checkpoint(tmp_path / "lightbagel" / "in memory")
+    folder_paths.add_model_folder_path("lightbagel", str(folder.parent))
+    monkeypatch.setattr(comfy.utils, "DISABLE_MMAP", True)
+    model, clip, vae = host("LightBagelLoader", checkpoint=folder.name, weight_dtype="float32")
+    fusion = model.get_additional_models_with_key("lightbagel")[0].model
+    modules = (model.model.diffusion_model, fusion, clip.cond_stage_model, vae.first_stage_model)
+    before = [{name: weight.clone() for name, weight in each.state_dict().items()} for each in modules]
+    for file in folder.glob("*.safetensors"):
+        overwrite(file)
+    for each, old in zip(modules, before, strict=True):
+        for name, weight in each.state_dict().items():
+            assert weight.equal(old[name]), name
