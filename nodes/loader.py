@@ -75,6 +75,19 @@ def checkpoint_path(name: str) -> Path:
     )
 
 
+def as_they_lie(*paths: Path) -> str:
+    """What files are now, by size, time and identity, of a folder all in it: another text once one has changed."""
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    about = [(file, file.stat()) for file in files if file.is_file()]
+    return repr([(str(file), now.st_size, now.st_mtime_ns, now.st_ino) for file, now in about])
+
+
+def chosen_files(**names: str | None) -> list[tuple[str, Path]]:
+    """(component, file) of the base models that were chosen in place of a checkpoint's own."""
+    chosen = {component: name for component, name in names.items() if name not in (OWN, None)}
+    return [(c, Path(folder_paths.get_full_path_or_raise(BASE[c], name))) for c, name in chosen.items()]
+
+
 def base_files(component: str) -> list[str]:
     """The files that a component may be taken from, in ComfyUI's own folder for such."""
     files = folder_paths.get_filename_list(BASE[component])
@@ -143,15 +156,23 @@ class LightBagelLoader(io.ComfyNode):
 
         if weight_dtype not in WEIGHT_DTYPES:
             raise ValueError(f"the weight_dtype input needs one of {', '.join(WEIGHT_DTYPES)}, not {weight_dtype!r}")
-        chosen = {"understanding": text_encoder, "generation": diffusion_model, "vae": vae_file}
-        components = tuple(
-            (component, Path(folder_paths.get_full_path_or_raise(BASE[component], name)))
-            for component, name in chosen.items()
-            if name != OWN
-        )
-        return io.NodeOutput(
-            *load_checkpoint(Files(checkpoint_path(checkpoint), components), WEIGHT_DTYPES[weight_dtype])
-        )
+        components = chosen_files(understanding=text_encoder, generation=diffusion_model, vae=vae_file)
+        files = Files(checkpoint_path(checkpoint), tuple(components))
+        return io.NodeOutput(*load_checkpoint(files, WEIGHT_DTYPES[weight_dtype]))
+
+    @classmethod
+    def fingerprint_inputs(
+        cls,
+        checkpoint: str | None = None,
+        text_encoder: str | None = None,
+        diffusion_model: str | None = None,
+        vae_file: str | None = None,
+        **others: Any,
+    ) -> str:
+        """Has ComfyUI load again what was exchanged on the disk since: weights lie in the file, not in a copy of it."""
+        components = chosen_files(understanding=text_encoder, generation=diffusion_model, vae=vae_file)
+        whole = [] if checkpoint is None else [checkpoint_path(checkpoint)]  # None: it comes by a link
+        return as_they_lie(*whole, *(file for _, file in components))
 
 
 class LightBagelApplyFusion(io.ComfyNode):
@@ -184,3 +205,8 @@ class LightBagelApplyFusion(io.ComfyNode):
         from .host.load import Files, apply_fusion
 
         return io.NodeOutput(apply_fusion(model, Files(checkpoint_path(fusion))))
+
+    @classmethod
+    def fingerprint_inputs(cls, fusion: str | None = None, **others: Any) -> str:
+        """As of the loader."""
+        return "" if fusion is None else as_they_lie(checkpoint_path(fusion))
