@@ -144,14 +144,14 @@ class LightBagelDescribe(io.ComfyNode):
     def execute(
         cls, clip: Any, image: torch.Tensor, question: str, max_length: int, sampling_mode: Any
     ) -> io.NodeOutput:
-        from .host.encoding import encoder_of
+        from .host.encoding import encoder_of, tokens
         from .host.images import pictures
 
         encoder_of(clip)
         if not question.strip():
             raise ValueError(f'the question is empty: ask something, or write "{DESCRIBE}"')
-        tokens = clip.tokenize(question, pictures=pictures([image]))
+        asked = tokens(clip, question, "question", pictures=pictures([image]))
         options = {k: v for k, v in sampling_mode.items() if k != "sampling_mode"}
         sampled = sampling_mode["sampling_mode"] == "on"
-        text = clip.decode(clip.generate(tokens, do_sample=sampled, max_length=max_length, **options)).strip()
+        text = clip.decode(clip.generate(asked, do_sample=sampled, max_length=max_length, **options)).strip()
         return io.NodeOutput(text, ui=ui.PreviewText(text))

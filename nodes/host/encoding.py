@@ -52,6 +52,24 @@ def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tens
     return condition(clip, prompt, found, latents(vae, found, config) if vae is not None else ())
 
 
-def condition(clip: Any, prompt: str, found: Sequence[Image.Image] = (), sources: Sequence[torch.Tensor] = ()) -> Any:
-    """CONDITIONING of a prompt after pictures whose latents, if they are to be used, are known."""
-    return clip.encode_from_tokens_scheduled(clip.tokenize(prompt, pictures=found, latents=sources))
+def condition(
+    clip: Any,
+    prompt: str,
+    found: Sequence[Image.Image] = (),
+    sources: Sequence[torch.Tensor] = (),
+    name: str = "prompt",
+) -> Any:
+    """CONDITIONING of a prompt after pictures whose latents, if they are to be used, are known; `name`: see `tokens`."""
+    return clip.encode_from_tokens_scheduled(tokens(clip, prompt, name, pictures=found, latents=sources))
+
+
+def tokens(clip: Any, text: str, name: str, **beside: Any) -> Any:
+    """What a CLIP makes of a text that came by an input of this name.
+
+    Raises:
+        ValueError: the text holds words that the model does not know; of a node's texts the message names this one.
+    """
+    try:
+        return clip.tokenize(text, **beside)
+    except ValueError as error:
+        raise ValueError(f"the {name} input: {error}") from None

@@ -39,10 +39,15 @@ def generate(
 ) -> Drawn:
     """Pictures of a prompt; size is (width, height) in pixels, the other settings are `draw`'s."""
     prompts = {"full": prompt, "negative": negative_prompt}
-    asked = tuple((name, prompts[name]) for name in guidance.branches)
+    inputs = {"full": "prompt", "negative": "negative_prompt"}
+    asked = tuple((branch, prompts[branch]) for branch in guidance.branches)
     encoder = encoder_of(clip)
     check_vae(vae, encoder.config)
-    conds = encoder.recent.get(asked, (clip,), lambda: {name: condition(clip, words) for name, words in asked})
+
+    def encoded() -> dict[str, Any]:
+        return {branch: condition(clip, words, name=inputs[branch]) for branch, words in asked}
+
+    conds = encoder.recent.get(asked, (clip,), encoded)
     ratio = vae.spacial_compression_encode()
     return draw(model, vae, conds, torch.zeros(batch, vae.latent_channels, size[1] // ratio, size[0] // ratio),
                 None, guidance, **settings)  # fmt: skip
@@ -71,7 +76,9 @@ def edit(
             "negative": (negative_prompt, found, sources),
             "no_image": (instruction,),
         }
-        return found[0], sources[0], {name: condition(clip, *asked[name]) for name in guidance.branches}
+        inputs = {"full": "instruction", "negative": "negative_prompt", "no_image": "instruction"}
+        conds = {branch: condition(clip, *asked[branch], name=inputs[branch]) for branch in guidance.branches}
+        return found[0], sources[0], conds
 
     words = (instruction, negative_prompt, guidance.branches)
     first, latent, conds = encoder.recent.get(words, (clip, vae, *batches), encoded)

@@ -66,6 +66,24 @@ def test_an_input_that_the_node_has_not_is_named(host, loaded):
         host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="default", checkpoint2="")
 
 
+@pytest.mark.parametrize(
+    ("node", "inputs", "name"),
+    [
+        ("LightBagelGenerate", GENERATE, "prompt"),
+        ("LightBagelGenerate", GENERATE, "negative_prompt"),
+        ("LightBagelEdit", EDIT, "instruction"),
+        ("LightBagelEdit", EDIT, "negative_prompt"),
+        ("LightBagelDescribe", DESCRIBE, "question"),
+        ("LightBagelTextEncode", {}, "prompt"),
+    ],
+)
+def test_a_text_with_unknown_words_is_named(host, loaded, node, inputs, name):
+    """A node may have two of them."""
+    parts = dict(zip(PARTS, loaded, strict=True)) if "steps" in inputs else {"clip": loaded[1]}
+    with pytest.raises(ValueError, match=f"the {name} input: this model does not know: cat"):
+        host(node, **{**parts, **inputs, name: "a cat"})
+
+
 def test_the_settings_of_a_choice_are_checked(host, loaded):
     chosen = {"temperature": math.nan, "top_k": 1, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 0}
     with pytest.raises(ValueError, match=r"temperature must lie between 0\.01 and 2\.0, not be nan"):
