@@ -119,12 +119,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, serve(comfyui(), Path(folder) / "base", "--cache-classic") as server:
         started = time.monotonic()
         seen = soak(server, asked.runs, asked.seed, lambda text: print(text, flush=True))
-        log = server.log_text()
+        said = {"errors": len(server.tracebacks()), "memory leaks": server.log_text().count("memory leak")}
     warm = asked.runs // 10
     print(f"seed {asked.seed}, {time.monotonic() - started:.0f} s\n{seen.report(warm)}")
-    for word in ("Traceback", "memory leak"):
-        print(f"{word} in the log: {log.count(word)}")
-    return bool(seen.wrong or seen.grown(warm) or "Traceback" in log or "memory leak" in log)
+    for what, count in said.items():
+        print(f"{what} in the log: {count}")
+    return bool(seen.wrong or seen.grown(warm) or any(said.values()))
 
 
 if __name__ == "__main__":
