@@ -59,7 +59,7 @@ def condition(
     sources: Sequence[torch.Tensor] = (),
     name: str = "prompt",
 ) -> Any:
-    """CONDITIONING of a prompt after pictures whose latents, if they are to be used, are known; `name`: see `tokens`."""
+    """CONDITIONING of a prompt after pictures, whose latents are known if they are to be used; `name`: see `tokens`."""
     return clip.encode_from_tokens_scheduled(tokens(clip, prompt, name, pictures=found, latents=sources))
 
 

@@ -93,7 +93,7 @@ class Server:
     def tracebacks(self) -> list[str]:
         """Errors with their places that the server has logged, but those of its own database: there is none here."""
         _, *found = self.log_text().split("Traceback (most recent call last):")
-        return [text[:2000] for text in found if "sqlalchemy" not in text[:500]]
+        return [text[:2000] for text in found if "sqlalchemy" not in text[:3000]]
 
     def log_text(self) -> str:
         """All the server has said so far."""
