@@ -93,6 +93,9 @@ def wan_model(opened: Opened, dtype: torch.dtype | None, static: bool = False) -
     return managed(model, static)
 
 
+SMALLEST = 16  # pixels that a cell of the latents covers: of less the VAE makes nothing
+
+
 class SingleFrames(comfy.ldm.wan.vae2_2.WanVAE):
     """ComfyUI's Wan2.2 VAE for pictures: [B, 3, H, W] to [B, C, h, w] and back."""
 
@@ -127,8 +130,20 @@ class ImageVAE(comfy.sd.VAE):
 
 
 def _batch(pixels: Tensor) -> Tensor:
-    """IMAGE [B, H, W, C], of one that may hold frames, [B, T, H, W, C]."""
-    return pixels.reshape(-1, *pixels.shape[-3:])
+    """IMAGE [B, H, W, 3], of one that may hold frames, [B, T, H, W, 3].
+
+    Raises:
+        ValueError: it has another number of channels, or is too small to have latents.
+    """
+    height, width, channels = pixels.shape[-3:]
+    if channels != 3:
+        raise ValueError(
+            f"the pixels input has {channels} channels, and LightBagel's VAE takes pictures of red, green and blue: "
+            "take the alpha channel off first, or decode latents of another model with its own VAE"
+        )
+    if min(height, width) < SMALLEST:
+        raise ValueError(f"the pixels input is {width}x{height}: LightBagel's VAE needs at least {SMALLEST} each way")
+    return pixels.reshape(-1, height, width, channels)
 
 
 @contextmanager

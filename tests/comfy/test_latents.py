@@ -264,3 +264,11 @@ def test_a_vae_refuses_another_models_latents(host, loaded):
         host("VAEDecode", vae=loaded[2], samples={"samples": torch.zeros(1, 4, 8, 8)})
     with pytest.raises(ValueError, match="the samples input has 16 channels"):
         host("VAEDecodeTiled", loaded[2], {"samples": torch.zeros(1, 16, 1, 8, 8)}, tile_size=64)
+
+
+def test_a_vae_says_what_it_cannot_encode(host, loaded):
+    with pytest.raises(ValueError, match="the pixels input has 4 channels"):
+        host("VAEEncode", vae=loaded[2], pixels=torch.rand(1, 64, 64, 4))
+    with pytest.raises(ValueError, match="the pixels input is 64x8: LightBagel's VAE needs at least 16"):
+        host("VAEEncode", vae=loaded[2], pixels=torch.rand(1, 8, 64, 3))
+    assert host("VAEEncode", vae=loaded[2], pixels=torch.rand(1, 16, 64, 3))["samples"].shape == (1, 48, 1, 4)
