@@ -24,7 +24,7 @@ import numpy as np
 from conftest import comfyui
 from helpers import psnr
 from PIL import Image
-from random_graphs import OURS, Graph, Maker
+from random_graphs import OURS, SPOILT, Graph, Maker
 from serving import Refused, Server, serve
 
 # What a message of ours never holds: Python's and torch's own words for what went wrong inside.
@@ -55,16 +55,21 @@ class Fuzz:
         return "\n".join([*lines, *(f"WRONG {text}\n  {json.dumps(graph)}" for text, graph in self.wrong.items())])
 
 
-def is_ours(error: dict[str, Any]) -> bool:
-    """Whether a run that failed did so in the pack, or in what it called."""
-    return error["node_type"] in OURS or any("custom_nodes/lightbagel/" in line for line in error["traceback"])
+def is_ours(error: dict[str, Any], graph: Graph) -> bool:
+    """Whether a run that failed did so in a node of ours, or in what of ours a sound stock node called. What a stock
+    node itself was given against its own inputs is the host's to refuse.
+    """
+    spoilt = graph[error["node_id"]].get("_meta", {}).get("title") == SPOILT
+    called = any("custom_nodes/lightbagel/" in line for line in error["traceback"])
+    return error["node_type"] in OURS or (called and not spoilt)
 
 
 def judged(error: dict[str, Any], inputs: dict[str, Any]) -> str | None:
     """What is wrong with the words of an error of ours; None: a person understands them.
 
     They are of a kind meant for a person, hold none of Python's own words, are a sentence, and name an input of the
-    node that they are shown at (or its kind, where the node is a stock one with our MODEL in it).
+    node that they are shown at (or its kind, where the node is a stock one with our MODEL in it). An input may have no
+    name at all: '' is then its name.
     """
     kind, text = error["exception_type"], error["exception_message"].strip()
     if kind not in SAID:
@@ -76,7 +81,7 @@ def judged(error: dict[str, Any], inputs: dict[str, Any]) -> str | None:
     names = {part for name in inputs for part in (name, name.split(".")[0].rstrip("s"), name.split(".")[-1])}
     names |= {"conditioning", "model", "latent"} if error["node_type"] not in OURS else set()
     spoken = text.lower()
-    if not any(name and (name in spoken or name.replace("_", " ") in spoken) for name in names):
+    if not any(name and (name in spoken or name.replace("_", " ") in spoken) for name in names) and "''" not in spoken:
         return "names no input"
     return None
 
@@ -122,7 +127,7 @@ def fuzz(server: Server, graphs: int, seed: int, say: Any = None) -> Fuzz:
         if error is not None:
             node = graph[error["node_id"]]
             text = f"{error['node_type']}: {error['exception_type']}: {error['exception_message'].strip()[:300]}"
-            if not is_ours(error):
+            if not is_ours(error, graph):
                 seen.theirs[text] += 1
             else:
                 seen.messages[text] += 1
@@ -157,7 +162,7 @@ def run(server: Server, graph: Graph) -> tuple[str, dict[str, Any] | None]:
     entry = server.ended(answer["prompt_id"])
     kind, body = entry["status"]["messages"][-1]
     if kind == "execution_error":
-        return ("failed in words of ours" if is_ours(body) else "failed in the host's nodes"), body
+        return ("failed in words of ours" if is_ours(body, graph) else "failed in the host's nodes"), body
     return kind.removeprefix("execution_"), None
 
 

@@ -46,6 +46,7 @@ SOURCES: dict[str, tuple[tuple[str, int], ...]] = {
     "SIGMAS": (("BasicScheduler", 0),),
     "NOISE": (("RandomNoise", 0), ("DisableNoise", 0)),
 }
+SPOILT = "spoilt"  # the title of a node that was given what its inputs do not take
 HEAVY = {"MODEL", "CLIP", "VAE"}  # one loader is mostly enough
 DEEP = 3
 # Of what costs time only small numbers are asked for: (least, most).
@@ -202,6 +203,7 @@ class Maker:
         inputs = node["inputs"]
         if not inputs:
             return
+        node["_meta"] = {"title": SPOILT}
         name = self.chance.choice(list(inputs))
         how = self.chance.randrange(10)
         if how < 4:
