@@ -104,8 +104,12 @@ def comfyui_cases(tree: Path, comfyui: Path, size: int, picture: Any) -> dict[st
     torch.manual_seed(0)
     texts = [[[torch.randn(1, fusion["context_len"], fusion["context_dim"]), {}]] for _ in range(2)]
 
+    latent = helpers.empty(side=size)
+    frame = {"samples": latent["samples"].reshape(1, -1, 1, size // 16, size // 16)}  # Wan itself draws videos
+
     def case(used: Any, prompts: Any) -> Callable[[], Figures]:
-        return a_run(lambda steps: helpers.ksampler(host, used, prompts, helpers.empty(side=size), steps=steps))
+        empty = frame if used is plain else latent
+        return a_run(lambda steps: helpers.ksampler(host, used, prompts, empty, steps=steps))
 
     works = {"drawing": (model, drawing), "edit": (model, edit), "plain Wan": (plain, texts)}
     return {f"ComfyUI, {name}": case(*work) for name, work in works.items()}

@@ -44,7 +44,12 @@ class ImageFormat(comfy.latent_formats.Wan22):
         return latent * std / self.scale_factor + mean
 
     def _statistics(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each channel, to be broadcast to [B, C, h, w] or [B, C, T, h, w]."""
+        """Mean and deviation of each channel, to be broadcast to [B, C, h, w] or [B, C, T, h, w].
+
+        Raises:
+            ValueError: the latents are another model's; a node's that ComfyUI hands over before a run looks at it, too.
+        """
+        checked_channels(latent, self.latent_channels, "latent")
         shape = (1, -1, *(1 for _ in latent.shape[2:]))
         mean, std = (x.to(latent).reshape(shape) for x in (self.latents_mean, self.latents_std))
         return mean, std

@@ -138,6 +138,9 @@ def test_others_latents_are_refused(host, loaded, native, prompts):
     model, _, vae = loaded
     with pytest.raises(ValueError, match="16 channels: it is another model's"):
         ksampler(host, model, prompts, {"samples": torch.ones(1, 16, 16, 16)})
+    referring = host("ReferenceLatent", conditioning=prompts[0], latent={"samples": torch.ones(1, 4, 16, 16)})
+    with pytest.raises(ValueError, match="the latent input has 4 channels: it is another model's"):
+        ksampler(host, model, (referring, prompts[1]))
     with pytest.raises(ValueError, match="this latent has 13 frames"):
         ksampler(host, model, prompts, host("Wan22ImageToVideoLatent", None, 128, 128, 49, 1))
     with pytest.raises(ValueError, match="this latent has 2 frames"):
