@@ -78,7 +78,7 @@ class Fused:
         framed = latent_image.ndim == 5 or (self.native and not latent_image.any())
         if callback is not None and (framed or self.native):  # native previews know videos only
             callback = with_frame(callback)
-        guider.conds = conds_in_cells(guider.conds, found.spacial_downscale_ratio)
+        guider.conds = conds_in_cells(guider.conds, pictures, found.spacial_downscale_ratio)
         # LoRAs that hooks switch on and off during the run change all that Wan and the fusion stack make.
         constant = not getattr(guider.model_patcher, "hook_patches", None) and not in_training()
         if in_training():

@@ -121,12 +121,34 @@ def in_cells(area: tuple[Any, ...], pixels: int) -> tuple[Any, ...]:
     return (max(1, bottom - top), max(1, right - left), top, left)
 
 
-def conds_in_cells(conds: dict[str, Any], pixels: int) -> dict[str, Any]:
-    """A run's conditions, {name: conditions}, with their areas in cells of so many pixels."""
-    return {
-        name: each and [{**cond, "area": in_cells(cond["area"], pixels)} if "area" in cond else cond for cond in each]
-        for name, each in conds.items()
-    }
+def check_inside(area: tuple[Any, ...], pictures: Tensor, pixels: int) -> None:
+    """Raises ValueError when an area in cells, or in shares, begins at or beyond the edge of the pictures."""
+    sides = pictures.shape[-2:]
+    shares = area[0] == "percentage"
+    starts = [round(at * side) for at, side in zip(area[-2:], sides, strict=True)] if shares else area[-2:]
+    if any(start >= side for start, side in zip(starts, sides, strict=True)):
+        (y, x), (height, width) = ([n * pixels for n in each] for each in (starts, sides))
+        raise ValueError(
+            f"an area of a conditioning (ConditioningSetArea) begins at x {x}, y {y}, outside the picture of {width} x "
+            f"{height} pixels: set its x and y to a place inside, or draw a larger picture"
+        )
+
+
+def conds_in_cells(conds: dict[str, Any], pictures: Tensor, pixels: int) -> dict[str, Any]:
+    """A run's conditions, {name: conditions}, with their areas in the cells of its pictures, of so many pixels.
+
+    Raises:
+        ValueError: an area lies outside the pictures.
+    """
+
+    def placed(cond: dict[str, Any]) -> dict[str, Any]:
+        if "area" not in cond:
+            return cond
+        area = in_cells(cond["area"], pixels)
+        check_inside(area, pictures, pixels)
+        return {**cond, "area": area}
+
+    return {name: each and [placed(cond) for cond in each] for name, each in conds.items()}
 
 
 def one_frame(shape: Any) -> torch.Size:

@@ -81,6 +81,9 @@ def prompt(info: dict[str, Any], workflow: Path, chance: random.Random) -> dict[
             inputs["steps"] = steps
         if node["class_type"] in SIZED:
             inputs |= {"width": width, "height": height}
+        if node["class_type"] == "ConditioningSetArea":  # two regions side by side share the picture
+            half = width // 16 * 8
+            inputs |= {"width": max(64, half), "height": max(64, height), "x": half if inputs["x"] else 0}
     return nodes
 
 

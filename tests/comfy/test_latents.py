@@ -233,6 +233,20 @@ def test_two_areas_side_by_side(host, loaded, prompts, core, how, framed):
     assert psnr(pixels(host("VAEDecode", vae, {"samples": drawn})), reference) > 45
 
 
+@pytest.mark.parametrize("framed", [False, True])
+def test_an_area_outside_the_picture_is_refused(host, loaded, prompts, framed):
+    """One that reaches over the edge is cut there, as for every model."""
+    latent = {"samples": torch.zeros(1, 48, 1, 4, 8) if framed else torch.zeros(1, 48, 4, 8)}
+    for node, outside, over in (
+        ("ConditioningSetArea", (64, 64, 0, 64, 1.0), (128, 128, 64, 32, 1.0)),
+        ("ConditioningSetAreaPercentage", (0.5, 0.5, 0.0, 1.0, 1.0), (1.0, 1.0, 0.5, 0.5, 1.0)),
+    ):
+        with pytest.raises(ValueError, match=r"begins at x 0, y 64, outside the picture of 128 x 64 pixels"):
+            ksampler(host, loaded[0], (host(node, prompts[0], *outside), prompts[1]), latent, steps=1)
+        drawn = ksampler(host, loaded[0], (host(node, prompts[0], *over), prompts[1]), latent, steps=1)
+        assert bool(torch.isfinite(drawn).all())
+
+
 @pytest.mark.parametrize("bounds", ["default", "mask bounds"])
 def test_masks_side_by_side(host, loaded, prompts, core, bounds):
     """A mask weighs what the model makes of the whole picture, or of the mask's own bounds.
