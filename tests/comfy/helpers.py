@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -65,6 +68,30 @@ def ksampler(host, model, prompts, latent=None, **changed: Any) -> torch.Tensor:
         "latent_image": latent or empty(),
     }
     return host("KSampler", model, **{**inputs, **changed})["samples"]
+
+
+def part(host: Any, name: str) -> Any:
+    """A module of nodes/host, as ComfyUI has loaded it."""
+    return import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.{name}")
+
+
+def native(host: Any, vae: Any) -> tuple[Any, Any]:
+    """(MODEL, VAE) of the nano's sizes as ComfyUI's own loaders make them of the real files: those of a video model."""
+    import comfy.latent_formats
+    import comfy.ldm.wan.vae2_2 as vae2_2
+    import comfy.sd
+
+    load = part(host, "load")
+    opened = load.Files(Path(__file__).resolve().parents[2] / "lightbagel_core" / "nano").open(["generation"])
+    wan = load.wan_model(opened, torch.float32)
+    ours, stock = wan.model.latent_format, comfy.latent_formats.Wan22()
+    stock.latents_mean, stock.latents_std = (x.reshape(1, 48, 1, 1, 1) for x in (ours.latents_mean, ours.latents_std))
+    wan.model.latent_format = stock
+    kind, sizes = vae2_2.WanVAE, {"dim": 16, "dec_dim": 16, "num_res_blocks": 1}
+    with patch.object(vae2_2, "WanVAE", lambda **fixed: kind(**{**fixed, **sizes})):
+        films = comfy.sd.VAE(sd=vae.get_sd())
+    assert films.latent_dim == 3
+    return wan, films
 
 
 def fusion_of(model: Any) -> Any:

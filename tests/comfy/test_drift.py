@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, close, fusion_of, ksampler, source, tensor
+from helpers import INSTRUCTION, PROMPT, SETTINGS, STEPS, close, fusion_of, ksampler, part, source, tensor
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -24,8 +24,7 @@ GREEDY = {"do_sample": False, "max_length": 16}
 @pytest.fixture
 def ours(host: Any) -> Callable[[str], Any]:
     """Imports a module of nodes/host/ by its name."""
-    package = host.mappings["LightBagelLoader"].__module__.rpartition(".")[0]
-    return lambda name: import_module(f"{package}.host.{name}")
+    return lambda name: part(host, name)
 
 
 # --- unknown keywords ------------------------------------------------------------------------------------------------

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
+import helpers
 import pytest
 import torch
-from conftest import PACK
-from helpers import PROMPT, SEED, SETTINGS, STEPS, close, ksampler, pixels, psnr, source, tensor
+from helpers import PROMPT, SEED, SETTINGS, STEPS, close, ksampler, part, pixels, psnr, source, tensor
 
 NANO = "nano (built in)"
 OTHER = "a large green star on the right on a black background"
 
 
-def part(host: Any, name: str) -> Any:
-    """A module of nodes/host, as ComfyUI has loaded it."""
-    return import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.{name}")
-
-
 @pytest.fixture(scope="module")
 def native(host, loaded) -> tuple[Any, Any]:
-    """(MODEL, VAE) of the nano's sizes as ComfyUI's own loaders make them of the real files: those of a video model."""
-    import comfy.latent_formats
-    import comfy.ldm.wan.vae2_2 as vae2_2
-    import comfy.sd
-
-    load = part(host, "load")
-    wan = load.load_generation(load.Files(PACK / "lightbagel_core" / "nano"), torch.float32)
-    ours, stock = wan.model.latent_format, comfy.latent_formats.Wan22()
-    stock.latents_mean, stock.latents_std = (x.reshape(1, 48, 1, 1, 1) for x in (ours.latents_mean, ours.latents_std))
-    wan.model.latent_format = stock
-
-    @contextmanager
-    def small():
-        kind, sizes = vae2_2.WanVAE, {"dim": 16, "dec_dim": 16, "num_res_blocks": 1}
-        vae2_2.WanVAE = lambda **fixed: kind(**{**fixed, **sizes})
-        try:
-            yield
-        finally:
-            vae2_2.WanVAE = kind
-
-    with small():
-        vae = comfy.sd.VAE(sd=loaded[2].get_sd())
-    assert vae.latent_dim == 3
+    """(MODEL, VAE): a video model's, with our fusion stack put on it by Apply LightBagel Fusion, and its own VAE."""
+    wan, vae = helpers.native(host, loaded[2])
     return host("LightBagelApplyFusion", model=wan, fusion=NANO), vae
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, close, empty, ksampler, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, close, empty, ksampler, part, source, tensor
 
 GUIDING = {  # nodes that change CFG, or its result, and that act on a DiT
     "RescaleCFG": {"multiplier": 0.7},
@@ -25,11 +24,6 @@ GUIDING = {  # nodes that change CFG, or its result, and that act on a DiT
     "TCFG": {},
     "Mahiro": {},
 }  # fmt: skip
-
-
-def part(host: Any, name: str) -> Any:
-    """A module of nodes/host, as ComfyUI has loaded it."""
-    return import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.{name}")
 
 
 def generate(host: Any, model: Any, loaded: Any, **changed: Any) -> torch.Tensor:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import helpers
 import torch
 from helpers import PROMPT, SEED, source, tensor
 
@@ -261,31 +260,9 @@ def ours(host: Any) -> World:
     )
 
 
-@contextmanager
-def nano_sizes() -> Iterator[None]:
-    """Inside, ComfyUI's VAE class builds its Wan2.2 VAE in the nano's sizes."""
-    import comfy.ldm.wan.vae2_2 as module
-
-    kind, sizes = module.WanVAE, {"dim": 16, "dec_dim": 16, "num_res_blocks": 1}
-    module.WanVAE = lambda **fixed: kind(**{**fixed, **sizes})
-    try:
-        yield
-    finally:
-        module.WanVAE = kind
-
-
 def native(host: Any, vae: Any) -> World:
     """The same Wan weights as ComfyUI alone would load them: a video model's MODEL and VAE, and noise for words."""
-    import comfy.latent_formats
-    import comfy.sd
-
-    load = import_module(f"{host.mappings['LightBagelLoader'].__module__.rpartition('.')[0]}.host.load")
-    bare = load.load_generation(load.Files(PACK / "lightbagel_core" / "nano"), torch.float32)
-    ours, stock = bare.model.latent_format, comfy.latent_formats.Wan22()
-    stock.latents_mean, stock.latents_std = (x.reshape(1, 48, 1, 1, 1) for x in (ours.latents_mean, ours.latents_std))
-    bare.model.latent_format = stock
-    with nano_sizes():
-        films = comfy.sd.VAE(sd=vae.get_sd())
+    bare, films = helpers.native(host, vae)
     text = bare.model.diffusion_model.text_dim
 
     def words(seed: int) -> Any:
