@@ -6,7 +6,7 @@ PYTHON = python
 
 # What breaks first when the model, the sampler or a picture goes wrong, in about ten seconds.
 QUICK = tests/test_rooms.py tests/test_images.py tests/sampling tests/model/test_sequence.py \
-	tests/model/test_attention.py tests/model/test_vae.py tests/training/nano/test_world.py \
+	tests/model/test_attention.py tests/model/test_vae.py tests/world \
 	tests/model/test_forward.py::test_velocity_matches_the_oracle
 
 help:

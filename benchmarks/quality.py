@@ -34,7 +34,8 @@ from lightbagel_core.files.precision import MODES
 from lightbagel_core.model.forward import Content, Context
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.guidance import Guidance, combine
-from lightbagel_core.training.nano.world import Scene, random_edit, random_prompt
+from lightbagel_core.world.scenes import Scene
+from lightbagel_core.world.sentences import random_edit, random_prompt
 
 from .measure import options, parsed, report
 from .worker import in_comfyui

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightbagel_core.training.nano.world import Scene, Thing, render
+from lightbagel_core.world.scenes import Scene, Thing, render
 
 RED = Thing("circle", "red", "large", "left")
 BLUE = Thing("square", "blue", "small", "right", 1, -2)

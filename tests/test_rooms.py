@@ -15,6 +15,7 @@ BELOW_THE_PIPELINE = {"config", "images", "model", "sampling", "files", "memory"
 # "face" is lightbagel_core/__init__.py: the version and the names that people import.
 ROOMS = {
     "config": set(),
+    "world": set(),
     "images": {"config"},
     "model": {"config"},
     "sampling": {"config", "images"},
@@ -23,9 +24,9 @@ ROOMS = {
     "describe": BELOW_THE_PIPELINE,
     "pipeline": {*BELOW_THE_PIPELINE, "describe"},
     "face": {"pipeline", "sampling"},
-    "training": {*BELOW_THE_PIPELINE, "pipeline", "face"},
-    "evaluation": {*BELOW_THE_PIPELINE, "pipeline", "face", "training"},
-    "cli": {*BELOW_THE_PIPELINE, "describe", "pipeline", "face"},
+    "training": {*BELOW_THE_PIPELINE, "pipeline", "face", "world"},
+    "evaluation": {*BELOW_THE_PIPELINE, "pipeline", "face", "world"},
+    "cli": {*BELOW_THE_PIPELINE, "describe", "pipeline", "face", "evaluation"},
     "__main__": {"cli"},
     "nodes/host": {*BELOW_THE_PIPELINE, "pipeline", "face"},
     "nodes": {*BELOW_THE_PIPELINE, "pipeline", "face", "nodes/host"},

@@ -18,24 +18,14 @@ from PIL import Image
 
 from ..config import DESCRIBE
 from ..files.components import COMPONENTS
+from ..images import to_pixels
 from ..model import vae as vae_module
 from ..model.forward import Content
 from ..pipeline import LightBagel
 from ..sampling.guidance import Guidance
-from ..training.nano.vae_recipe import to_pixels
-from ..training.nano.world import (
-    PLACES,
-    RADIUS,
-    SIZE,
-    Scene,
-    caption,
-    random_edit,
-    random_prompt,
-    random_question,
-    random_scene,
-    render,
-)
-from .checker import read_scene, same_spot
+from ..world.reader import read_scene, same_spot
+from ..world.scenes import PLACES, RADIUS, SIZE, Scene, random_scene, render
+from ..world.sentences import caption, random_edit, random_prompt, random_question
 
 BATCH = 50
 
@@ -115,7 +105,7 @@ def vae_score(model: LightBagel, count: int, seed: int) -> float:
     right = []
     for start in range(0, count, BATCH):
         part = scenes[start : start + BATCH]
-        pixels = to_pixels(np.stack([render(s) for s in part])).to(model.device)
+        pixels = torch.stack([to_pixels(picture(s)) for s in part]).to(model.device)
         pictures = model.decode(vae_module.encode(model.vae, pixels))
         right += [(seen := read(p)) is not None and same_spot(s, seen) for s, p in zip(part, pictures, strict=True)]
     return float(np.mean(right))

@@ -15,7 +15,7 @@ from lightbagel_core.cli.arguments import make_parser
 from lightbagel_core.cli.commands import _files, _offload, main
 from lightbagel_core.config import NANO
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training.nano.world import Scene, Thing, render
+from lightbagel_core.world.scenes import Scene, Thing, render
 
 QUICK = ["--steps", "2", "--quiet", "--device", "cpu"]
 

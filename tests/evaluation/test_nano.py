@@ -11,9 +11,7 @@ from lightbagel_core.config import NANO
 from lightbagel_core.evaluation import nano as evaluate
 from lightbagel_core.evaluation.nano import agrees, edited
 from lightbagel_core.sampling.guidance import Guidance
-from lightbagel_core.training.nano.world import (
-    Scene,
-)
+from lightbagel_core.world.scenes import Scene
 
 FULL = ((101, 102), 50)  # seeds, samples of each
 QUICK = ((102,), 20)

@@ -25,11 +25,11 @@ from ...model.fusion import FusionStack
 from ...model.generation import Generation
 from ...model.understanding import Understanding
 from ...pipeline import LightBagel
+from ...world.scenes import SIZE
 from ..loop import Training
 from . import dit_recipe as dit
 from . import vae_recipe as vae
 from . import vlm_recipe as vlm
-from .world import SIZE
 
 
 def hardware() -> str:

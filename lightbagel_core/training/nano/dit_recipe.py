@@ -26,13 +26,14 @@ from ...model.sequence import ImageSegment, TokenLayout, lay_out
 from ...model.understanding import Understanding
 from ...model.vae import encode
 from ...pipeline import LightBagel
+from ...world.scenes import Scene, render
+from ...world.sentences import random_edit, random_prompt
 from ..dropout import SegmentDropout
 from ..loop import Recipe, Training
 from ..loss import flow_matching_errors
 from .vae_recipe import to_pixels
 from .vlm_recipe import GRID, PATCH, vit_picture
 from .vlm_recipe import config as vlm_config
-from .world import Scene, random_edit, random_prompt, render
 
 CONFIG: dict[str, Any] = {
     "patch_size": [1, PATCH, PATCH],

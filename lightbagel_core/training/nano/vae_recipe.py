@@ -14,8 +14,8 @@ from torch import Tensor
 from ...config import Preview
 from ...model.vae import encode, use_single_frames
 from ...pipeline import LightBagel
+from ...world.scenes import SIZE, pick, random_scene, render
 from ..loop import Recipe, Training
-from .world import SIZE, pick, random_scene, render
 
 CONFIG = {
     "base_dim": 16,

@@ -29,25 +29,9 @@ from transformers import (
 from ...model.forward import CleanImage, Content, pack_samples, und_states
 from ...model.understanding import ImageProcessor, Understanding
 from ...pipeline import LightBagel
+from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, coverage, random_scene, render
+from ...world.sentences import DESCRIBE, caption, random_edit, random_prompt, random_question, vocabulary
 from ..loop import Recipe, Training
-from .world import (
-    BACKGROUNDS,
-    COLOURS,
-    DESCRIBE,
-    PLACES,
-    RADIUS,
-    SHAPES,
-    SIZE,
-    Scene,
-    caption,
-    coverage,
-    random_edit,
-    random_prompt,
-    random_question,
-    random_scene,
-    render,
-    vocabulary,
-)
 
 SPECIALS = [
     "<|endoftext|>",

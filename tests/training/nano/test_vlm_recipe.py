@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from lightbagel_core.training.nano import vlm_recipe as vlm
-from lightbagel_core.training.nano.world import Scene, Thing
+from lightbagel_core.world.scenes import Scene, Thing
 
 
 def test_what_an_instruction_means_and_what_a_token_shows():

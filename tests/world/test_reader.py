@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 from scenes import PAIR
 
-from lightbagel_core.evaluation.checker import read_scene, same_spot
-from lightbagel_core.training.nano.world import (
-    PLACES,
-    RADIUS,
-    SHAPES,
-    Scene,
-    Thing,
-    caption,
-    random_scene,
-    render,
-)
+from lightbagel_core.world.reader import read_scene, same_spot
+from lightbagel_core.world.scenes import PLACES, RADIUS, SHAPES, Scene, Thing, random_scene, render
+from lightbagel_core.world.sentences import caption
 
 
 def test_every_drawn_scene_is_read_back_to_the_pixel():

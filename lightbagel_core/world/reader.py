@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
-from ..training.nano.world import BACKGROUNDS, COLOURS, PALETTE, PLACES, RADIUS, SHAPES, Scene, Thing, shape_mask
+from .scenes import BACKGROUNDS, COLOURS, PALETTE, PLACES, RADIUS, SHAPES, Scene, Thing, shape_mask
 
 MIN_AREA = 40  # pixels; a smaller blob is a speck and makes the reading fail
 MIN_OVERLAP = 0.72  # intersection over union with the drawn template; a circle and a square of one size reach 0.8
