@@ -1,0 +1,1 @@
+"""One module a bench: what its prompt file asks for, the layout its official scorer reads, its formula."""

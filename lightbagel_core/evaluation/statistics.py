@@ -1,0 +1,73 @@
+"""Intervals: Wilson's for shares, the bootstrap's for means. All at 95 %."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+from statistics import fmean
+
+import numpy as np
+
+from .scores import Score
+
+Z = 1.959963984540054  # of the normal distribution, two-sided 95 %
+DRAWS = 2000  # of the bootstrap; the ends of an interval then stand to about a fortieth of its width
+
+
+def wilson(right: int, n: int) -> Score:
+    """The share right / n with Wilson's score interval (1927); of nothing, 0 with the interval 0 to 1.
+
+    Raises:
+        ValueError: `right` lies outside 0..n.
+    """
+    if not 0 <= right <= n:
+        raise ValueError(f"{right} of {n} is no share")
+    if n == 0:
+        return Score(0.0, 0.0, 1.0, 0)
+    share = right / n
+    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return Score(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), n)
+
+
+def bootstrap(
+    groups: Mapping[str, Sequence[Sequence[float]]],
+    overall: Callable[[Sequence[Sequence[float]]], float],
+    seed: int = 0,
+) -> Score:
+    """A figure over groups of clusters of values, with the percentile bootstrap's interval.
+
+    Whole clusters are drawn anew within each group, since the pictures of one prompt are alike. A group of one cluster
+    cannot vary: its interval is too narrow then.
+
+    Args:
+        groups: for each group its clusters, each the values of one prompt.
+        overall: makes the figure of the groups' values; see `mean_of_means` and `mean_of_all`.
+        seed: of the draws; the same seed gives the same interval.
+    """
+    flat = [[value for cluster in clusters for value in cluster] for clusters in groups.values()]
+    kept = [clusters for clusters, values in zip(groups.values(), flat, strict=True) if values]
+    flat = [values for values in flat if values]
+    n = sum(map(len, flat))
+    if not n:
+        return Score(0.0, 0.0, 0.0, 0)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(DRAWS):
+        again = []
+        for clusters in kept:
+            rows = rng.integers(len(clusters), size=len(clusters))
+            again.append([value for row in rows for value in clusters[row]])
+        drawn.append(overall([values for values in again if values]))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Score(overall(flat), float(low), float(high), n)
+
+
+def mean_of_means(groups: Sequence[Sequence[float]]) -> float:
+    """The mean of the groups' means: every group counts the same."""
+    return fmean(map(fmean, groups))
+
+
+def mean_of_all(groups: Sequence[Sequence[float]]) -> float:
+    """The mean of all values: every value counts the same."""
+    return fmean(value for values in groups for value in values)
