@@ -121,7 +121,7 @@ def test_a_wrong_import_is_seen_however_it_is_written():
     for source, line in {
         "from ..files.checkpoint import fill": 1,
         "from .. import pipeline": 1,
-        "import torch\nimport lightbagel_core.cli.png": 2,
+        "import torch\nimport lightbagel_core.cli.console": 2,
         "if TYPE_CHECKING:\n    from ..pipeline import LightBagel": 2,
         "def late():\n    from lightbagel_core.sampling import schedule": 2,
         "import comfy.model_management": 1,

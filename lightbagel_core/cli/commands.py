@@ -8,84 +8,16 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import __version__
 from ..config import COMPONENTS, MODEL_DTYPES
 from ..files.file_names import check_new
+from ..files.png import write_pngs
 from .arguments import EXIT_USAGE, make_parser
 from .console import survive_any_console
-from .png import write_pngs
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..files.formats import Opened
-    from ..pipeline import LightBagel
-
-
-def _files(args: argparse.Namespace, need: Sequence[str] = COMPONENTS) -> Opened:
-    """The model that --model and its sisters name: the nano if they name nothing."""
-    from ..config import NANO
-    from ..files.formats import open_model
-
-    given = {name: getattr(args, name) for name in COMPONENTS if getattr(args, name) is not None}
-    name = args.model or ("nano" if not given else None)
-    checkpoint = NANO if name == "nano" else Path(name) if name else None
-    return open_model(checkpoint, components=given, tokenizer=args.tokenizer, config=args.config, need=need)
-
-
-def _device(args: argparse.Namespace) -> torch.device:
-    import torch
-
-    from ..files.precision import default_device
-
-    try:
-        device = torch.device(args.device) if args.device else default_device()
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {args.device!r} does not work here: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def _how(args: argparse.Namespace, opened: Opened) -> dict[str, Any]:
-    """Where and in what an opened model is to compute."""
-    import torch
-
-    device = _device(args)
-    dtype = getattr(torch, MODEL_DTYPES[args.dtype]) if args.dtype else None
-    return {"device": device, "dtype": dtype, "offload": _offload(args, opened, device, dtype)}
-
-
-def _open(args: argparse.Namespace) -> LightBagel:
-    from ..pipeline import LightBagel
-    from .info import NO_FUSION
-
-    opened = _files(args)
-    model = LightBagel.of(opened, **_how(args, opened), attention=args.attention)
-    if model.unfused:
-        print(f"lightbagel: {NO_FUSION}", file=sys.stderr)
-    if args.compile:
-        model.compile()
-    return model
-
-
-def _offload(args: argparse.Namespace, opened: Opened, device: torch.device, dtype: torch.dtype | None) -> Any:
-    """What --offload asks for; by itself as little as the graphics card allows."""
-    if args.offload != "auto" or device.type != "cuda":
-        return None if args.offload in ("auto", "none") else args.offload
-    import torch
-
-    from ..files.precision import Precision
-    from ..memory.plan import Work, offload_for
-
-    default = opened.config.defaults
-    width, height = getattr(args, "size", None) or (default.width, default.height)
-    work = Work(width, height, len(getattr(args, "images", ())), 3 * getattr(args, "count", 1))
-    card = torch.cuda.mem_get_info(device)[0]
-    return offload_for(opened.config, opened.components, Precision.of(dtype, device), card, work)
+from .opening import files_of, how_of, open_model_of
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:
@@ -114,7 +46,7 @@ def _draw(args: argparse.Namespace) -> None:
     editing = args.command == "edit"
     outputs = _outputs(args)
     sources = [open_image(path) for path in args.images] if editing else []
-    model = _open(args)
+    model = open_model_of(args)
     width, height = args.size or (None, None)
     asked = {name: value for name, value in vars(args).items() if name in Asked.__annotations__}
     settings = model.settings(*sources[:1], width=width, height=height, num_images=args.count, **asked)
@@ -147,8 +79,8 @@ def _describe(args: argparse.Namespace) -> None:
     pictures = [open_image(path) for path in paths]
     question = {} if args.question is None else {"question": args.question}
     options = {"max_new_tokens": args.max_new_tokens, **question}
-    opened = _files(args, ["understanding"])
-    answers = Describer.of(opened, **_how(args, opened)).describe_each(pictures, **options)
+    opened = files_of(args, ["understanding"])
+    answers = Describer.of(opened, **how_of(args, opened)).describe_each(pictures, **options)
     if len(answers) == 1:
         print(answers[0])
         return
@@ -159,7 +91,7 @@ def _describe(args: argparse.Namespace) -> None:
 def _info(args: argparse.Namespace) -> None:
     from .info import about
 
-    print(about(_files(args)))
+    print(about(files_of(args)))
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -168,7 +100,7 @@ def _convert(args: argparse.Namespace) -> None:
     from ..files.convert import convert
 
     dtype = getattr(torch, MODEL_DTYPES[args.dtype]) if args.dtype else None
-    opened = _files(args, args.only or COMPONENTS)
+    opened = files_of(args, args.only or COMPONENTS)
     convert(opened, args.output, dtype, int(args.shard_size), progress=not args.quiet)
     print(args.output)
 

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from lightbagel_core.cli.arguments import make_parser
-from lightbagel_core.cli.commands import _files, _offload, main
+from lightbagel_core.cli.commands import main
 from lightbagel_core.config import NANO
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.world.scenes import Scene, Thing, render
@@ -117,18 +116,6 @@ def test_odd_but_honest_images_just_work(tmp_path, kind):
     assert main(["edit", str(path), "add a red circle on the left", "-o", str(out), *QUICK]) == 0
     with Image.open(out) as image:
         assert max(image.size) == (64 if kind == "1x1" else 128)
-
-
-@pytest.mark.parametrize(("free", "offload"), [(48e9, None), (0.83e9, "parts"), (0.8e9, "layers")])
-def test_offloading_is_chosen_by_the_cards_free_memory(monkeypatch, free, offload):
-    """The nano needs some 40 MB, half of that part by part; 0.8 GB are left to the system."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(48e9)))
-    args = make_parser().parse_args(["generate", "a red circle", "-o", "a.png", "--dtype", "bfloat16"])
-    cuda = torch.device("cuda")
-    assert _offload(args, _files(args), cuda, torch.bfloat16) == offload
-    assert _offload(args, _files(args), torch.device("cpu"), None) is None
-    args.offload = "layers"
-    assert _offload(args, _files(args), cuda, None) == "layers"
 
 
 @pytest.mark.parametrize(

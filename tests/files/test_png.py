@@ -8,7 +8,7 @@ import os
 import pytest
 from PIL import Image
 
-from lightbagel_core.cli.png import write_pngs
+from lightbagel_core.files.png import write_pngs
 
 
 def test_the_settings_of_each_picture_are_in_its_text(tmp_path):

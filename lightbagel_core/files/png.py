@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def png_bytes(picture: Image, settings: Mapping[str, Any]) -> bytes:
+    """A PNG file's content, with its settings as JSON in the text chunk "lightbagel"."""
+    from PIL.PngImagePlugin import PngInfo
+
+    text, content = PngInfo(), BytesIO()
+    text.add_text("lightbagel", json.dumps(settings))
+    picture.save(content, "PNG", pnginfo=text)
+    return content.getvalue()
 
 
 def write_pngs(pictures: Sequence[Image], paths: Sequence[Path], settings: dict[str, Any]) -> None:
@@ -18,16 +29,12 @@ def write_pngs(pictures: Sequence[Image], paths: Sequence[Path], settings: dict[
     Raises:
         ValueError: they could not be written, for instance because the disk is full.
     """
-    from PIL.PngImagePlugin import PngInfo
-
     partials: list[Path] = []
     try:
         for index, (picture, path) in enumerate(zip(pictures, paths, strict=True)):
-            text = PngInfo()
-            text.add_text("lightbagel", json.dumps({**settings, "index": index}))
             partials.append(path.with_name(f".{path.name}.{os.getpid()}.partial"))
             with open(partials[-1], "wb") as file:
-                picture.save(file, "PNG", pnginfo=text)
+                file.write(png_bytes(picture, {**settings, "index": index}))
                 file.flush()
                 os.fsync(file.fileno())
         for partial, path in zip(partials, paths, strict=True):
