@@ -1,8 +1,7 @@
-"""Draws what a bench asks for into the layout that its official scorer reads.
+"""Draws a batch of a bench's items into the layout that its official scorer reads.
 
-The batch is the unit of work. Which pictures are in it follows from the bench and the settings alone, and a picture's
-noise from its item: so it makes no difference how many processes share the batches, or how often they were stopped. A
-batch of which a picture is lacking is drawn again as a whole, and what is there stays.
+The noise of a picture follows from its item alone. A batch of which a picture is lacking is drawn again as a whole, so
+that each picture comes from the batch it always comes from; what is there stays.
 """
 
 from __future__ import annotations
@@ -12,13 +11,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from time import monotonic
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..files.png import png_bytes
 from ..model.forward import Content
@@ -27,7 +23,6 @@ from ..sampling.settings import Asked, Settings
 from .items import Item
 from .presets import Drawing
 from .run_file import SCRATCH
-from .shares import Share
 from .writing import write_whole
 
 NOT_DRAWN = "not-drawn"  # the folder, below the output folder, that says of each lacking item why
@@ -44,26 +39,10 @@ class Row:
     drawn: list[Image.Image] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Report:
-    """drawn: pictures that this call made. there: that it found. missing: why an item lacks some, by its id."""
-
-    drawn: int
-    there: int
-    missing: dict[str, str]
-    seconds: float
-
-
 def seed_of(bench: str, item: str, sample: int, turn: int = 0, seed: int = 0) -> int:
     """The seed of one picture's noise, 0 to 2^63 - 1: a hash, the same on every machine."""
     digest = hashlib.sha256(json.dumps([bench, item, sample, turn, seed]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def batches(items: Sequence[Item], drawing: Drawing) -> list[Sequence[Item]]:
-    """The items of each batch: as many as have room in it, with all their samples; at least one."""
-    together = max(1, drawing.batch // drawing.samples)
-    return [items[start : start + together] for start in range(0, len(items), together)]
 
 
 def is_there(item: Item, out: Path, turns: int | None = None) -> bool:
@@ -221,45 +200,3 @@ def grid(pictures: Sequence[Image.Image]) -> Image.Image:
     for i, picture in enumerate(pictures):
         whole.paste(picture, (i % 2 * width, i // 2 * height))
     return whole
-
-
-def draw_bench(
-    model: LightBagel,
-    bench: str,
-    items: Sequence[Item],
-    out: Path,
-    drawing: Drawing,
-    share: Share | None = None,
-    progress: bool = True,
-) -> Report:
-    """Draws this process's share of a bench's items into `out`; what is there already is left as it is.
-
-    Raises:
-        ValueError: a setting outside its range, another process with the same share, a full disk.
-    """
-    share, started = share or Share(), monotonic()
-    drawer, work = Drawer(model, bench, out, drawing), batches(items, drawing)
-    mine = [work[number] for number in share.batches(len(work))]
-    total = sum(len(item.turns) for batch in mine for item in batch) * drawing.samples
-    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
-    try:
-        with (
-            FileLock(out / SCRATCH / f"{share.rank}-of-{share.world}.lock", timeout=0),
-            tqdm(total=total, disable=not progress, unit=" pictures", desc=bench, smoothing=0) as bar,
-        ):
-            drawn = there = 0
-            for batch in mine:
-                size = sum(len(item.turns) for item in batch) * drawing.samples
-                if all(is_there(item, out) for item in batch):
-                    there += size
-                    bar.initial += size
-                    bar.update(size)
-                    continue
-                drawn += drawer.batch(batch)
-                bar.update(size)
-    except Timeout:
-        raise ValueError(
-            f"another process is drawing share {share.rank} of {share.world} into {out}; wait for it, or give each "
-            "process its own RANK"
-        ) from None
-    return Report(drawn, there, drawer.missing, monotonic() - started)
