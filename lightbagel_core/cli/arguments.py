@@ -9,24 +9,10 @@ from typing import NoReturn, get_args
 from .. import __version__
 from ..config import ATTENTION, COMPONENTS, MODEL_DTYPES, Renorm, SolverName
 from ..files.download import KNOWN
+from .argument_types import gigabytes, interval, size
+from .bench_arguments import add_bench
 
 EXIT_USAGE = 2
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    try:
-        return int(width), int(height or width)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT in pixels, such as 1024x768, not {text!r}") from None
-
-
-def _interval(text: str) -> tuple[float, float]:
-    lo, _, hi = text.partition(",")
-    try:
-        return float(lo), float(hi)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"an interval is LO,HI between 0 and 1, such as 0.7,1, not {text!r}") from None
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,13 +56,13 @@ def make_parser() -> argparse.ArgumentParser:
     draw = Parser(add_help=False)
     draw.add_argument("-o", "--output", type=Path, required=True, help="the .png to write; with --count: name-1.png …")
     draw.add_argument("--negative", default="", metavar="PROMPT", help="what to keep away from")
-    draw.add_argument("--size", type=_size, metavar="WxH", help="output size in pixels")
+    draw.add_argument("--size", type=size, metavar="WxH", help="output size in pixels")
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--count", type=int, default=1, help="pictures to make at once")
     draw.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     draw.add_argument("--solver", choices=get_args(SolverName))
     draw.add_argument("--text-guidance", type=float, help="1 or less: off")
-    draw.add_argument("--guidance-interval", type=_interval, default=(0.0, 1.0), metavar="LO,HI")
+    draw.add_argument("--guidance-interval", type=interval, default=(0.0, 1.0), metavar="LO,HI")
     draw.add_argument("--renorm", choices=get_args(Renorm), default="none")
     draw.add_argument("--renorm-min", type=float, default=0.0)
     draw.add_argument("--attention", choices=ATTENTION, help="default: the fastest that is installed; see info")
@@ -99,20 +85,11 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")
     convert.add_argument("--dtype", choices=MODEL_DTYPES, help="default: as stored")
     convert.add_argument("--only", nargs="+", choices=COMPONENTS, metavar="COMPONENT", help="leave the others out")
-    convert.add_argument("--shard-size", type=_gigabytes, default=4e9, metavar="GB", help="of a file; default: 4")
+    convert.add_argument("--shard-size", type=gigabytes, default=4e9, metavar="GB", help="of a file; default: 4")
     convert.add_argument("--quiet", action="store_true", help="no progress bar")
     fetch = commands.add_parser("download", help="fetch model files into ComfyUI's models folder")
     fetch.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(KNOWN)}, or OWNER/REPO:PATH/IN/REPO")
     fetch.add_argument("--to", type=Path, required=True, metavar="MODELS_FOLDER", help="ComfyUI's models folder")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_bench(commands, model, Parser)
     return parser
-
-
-def _gigabytes(text: str) -> float:
-    try:
-        size = float(text) * 1e9
-    except ValueError:
-        size = 0
-    if not 0 < size < float("inf"):
-        raise argparse.ArgumentTypeError(f"a size is a number of gigabytes above 0, not {text!r}")
-    return size

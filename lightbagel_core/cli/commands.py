@@ -1,4 +1,4 @@
-"""lightbagel generate | edit | describe | info | convert | download."""
+"""lightbagel generate | edit | describe | info | convert | download | bench."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +113,25 @@ def _download(args: argparse.Namespace) -> None:
         print(path)
 
 
-COMMANDS = {
+def _bench(args: argparse.Namespace) -> int:
+    from .bench import bench
+
+    return bench(args)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "generate": _draw,
     "edit": _draw,
     "describe": _describe,
     "info": _info,
     "convert": _convert,
     "download": _download,
+    "bench": _bench,
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; 0 when done, 2 for anything the caller can mend, 130 when interrupted."""
+    """Runs one command; 0 when done, 2 for anything the caller can mend or lacks, 130 when interrupted."""
     survive_any_console()
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)
@@ -137,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            COMMANDS[args.command](args)
+            status = COMMANDS[args.command](args)
     except (ValueError, OSError) as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:
@@ -154,6 +162,6 @@ def main(argv: list[str] | None = None) -> int:
         print("lightbagel: interrupted", file=sys.stderr)
         return 130
     else:
-        return 0
+        return status or 0
     print(f"lightbagel: {' '.join(message.split())}", file=sys.stderr)
     return EXIT_USAGE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,6 +45,3 @@ def authors(editing: bool) -> tuple[Asked, str, int]:
     """
     size: Asked = {"image_guidance": 1.0} if editing else {"width": 1024, "height": 1024}
     return {**AUTHORS, **size}, NEGATIVE, 42
-
-
-PRESETS: Mapping[str, Any] = {"authors": authors}

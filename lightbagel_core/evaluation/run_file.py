@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -17,6 +18,8 @@ from .. import __version__
 from ..files.convert import told_apart
 from ..files.tensor_files import sha256
 from ..pipeline import LightBagel
+from .bench import Files
+from .presets import Drawing
 from .writing import write_whole
 
 FILE = "run.json"
@@ -82,13 +85,29 @@ def _differences(one: Any, other: Any, path: str = "") -> list[str]:
     return [] if one == other else [f"{path}: {one} and {other}"]
 
 
-def claim(out: Path, model: LightBagel, asked: Mapping[str, Any]) -> None:
+def prompts_hash(prompts: Path, out: Path) -> str:
+    """The checksum of a prompt file, or of the names and contents of a folder's files but those below `out`."""
+    if prompts.is_file():
+        return sha256(prompts)
+    digest = hashlib.sha256()
+    for file in sorted(prompts.rglob("*")):
+        if file.is_file() and out.resolve() not in file.resolve().parents:
+            digest.update(f"{file.relative_to(prompts).as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def claim(out: Path, model: LightBagel, bench: str, files: Files, drawing: Drawing) -> None:
     """Writes the run file of a folder, or finds that the one that is there says the same.
 
     Raises:
         ValueError: the pictures there were made with something else, or the file is damaged.
     """
     file = out / FILE
+    asked = {"bench": bench, "prompts": prompts_hash(files.prompts, out), "settings": drawing.to_dict()}
+    try:
+        (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"could not make the folder {out}: {error.strerror or error}") from None
     with FileLock(out / SCRATCH / "run.lock"):
         known: dict[str, Any] = {}
         if file.is_file():
@@ -97,8 +116,7 @@ def claim(out: Path, model: LightBagel, asked: Mapping[str, Any]) -> None:
                 before = known["made_with"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{file} is damaged ({error!r}); choose another folder, or delete this one") from None
-        asked = json.loads(json.dumps(asked))
-        record = describe_run(model, asked, known)
+        record = json.loads(json.dumps(describe_run(model, asked, known)))
         if not known:
             write_whole(file, json.dumps(record, indent=1).encode() + b"\n", out / SCRATCH)
         elif found := _differences(before, record["made_with"]):
