@@ -18,7 +18,9 @@ class Files:
     out: the folder that pictures were drawn into.
     images: the folder of source pictures; None: where the bench has them beside its prompt file.
     results: what an official detector or judge wrote; None: where `record` writes it.
-    judge_prompts: the file of the user's copy of the bench that holds the judge's prompts.
+    judge_prompts: the file of the user's copy of the bench that holds the judge's prompts or questions; for DPG-Bench
+        its csv.
+    samples: how many pictures of each prompt were asked for; None: as many as the prompt with the most results has.
     """
 
     prompts: Path
@@ -26,6 +28,7 @@ class Files:
     images: Path | None = None
     results: Path | None = None
     judge_prompts: Path | None = None
+    samples: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from math import hypot
 from typing import Any
 
+from ..prompt_file import text
+
+RELATIONS = ("left of", "right of", "above", "below")
 THRESHOLD = 0.1  # of both objects' extents together; a smaller offset is no relation
 
 
@@ -19,6 +22,29 @@ class Found:
     box: tuple[float, float, float, float]
 
 
+def metadata_of(row: Any, where: str) -> dict[str, Any]:
+    """A row that the official scorer and `judge_objects` can work with.
+
+    Raises:
+        ValueError: a key is missing or of the wrong type, or a position is towards no earlier object.
+    """
+    text(row, "tag", where)
+    text(row, "prompt", where)
+    for key in ("include", "exclude"):
+        clauses = row.get(key, [])
+        if not isinstance(clauses, list) or (key == "include" and not clauses):
+            raise ValueError(f"{where}: {key!r} is no list of objects to look for")
+        for index, clause in enumerate(clauses):
+            text(clause, "class", f"{where}, {key!r}")
+            if type(clause.get("count")) is not int or clause["count"] < 1:
+                raise ValueError(f"{where}, {key!r}: 'count' is no number from 1 on")
+            if "color" in clause:
+                text(clause, "color", f"{where}, {key!r}")
+            if "position" in clause and clause["position"] not in [[to, of] for to in RELATIONS for of in range(index)]:
+                raise ValueError(f"{where}: {clause['position']!r} is no relation to an earlier object of 'include'")
+    return dict(row)
+
+
 def judge_objects(found: Sequence[Found], metadata: Mapping[str, Any], ranked: bool = True) -> tuple[bool, str]:
     """Whether the objects fulfil GenEval's metadata, and if not, why: a line for each clause that fails.
 
@@ -27,7 +53,7 @@ def judge_objects(found: Sequence[Found], metadata: Mapping[str, Any], ranked: b
 
     Args:
         found: in each class the surest first.
-        metadata: as `geneval.metadata_of` lets it through.
+        metadata: as `metadata_of` lets it through.
         ranked: the official rule, which looks at the colours and positions of the surest objects only and lets others
             be as they may. False: for a reader that is equally sure of all it found; then any so many may fulfil it.
     """
@@ -75,7 +101,7 @@ def _take(
 
 
 def relations(box: Sequence[float], other: Sequence[float]) -> set[str]:
-    """How one box lies to another: any of "left of", "right of", "above", "below".
+    """How one box lies to another: any of `RELATIONS`.
 
     The offset of the centres is first made smaller, along each axis, by a tenth of both extents; what is left counts
     along an axis where it is more than half of the whole offset, so that a diagonal is two relations.
@@ -89,5 +115,4 @@ def relations(box: Sequence[float], other: Sequence[float]) -> set[str]:
     if max(map(abs, rest)) < 1e-3:
         return set()
     across, down = (part / hypot(*offsets) for part in rest)
-    names = {"left of": -across, "right of": across, "above": -down, "below": down}
-    return {name for name, share in names.items() if share > 0.5}
+    return {name for name, share in zip(RELATIONS, (-across, across, -down, down), strict=True) if share > 0.5}

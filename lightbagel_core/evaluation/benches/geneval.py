@@ -1,0 +1,138 @@
+"""GenEval: short or long prompts of six tasks, each picture right or wrong as a detector of objects finds it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..bench import Bench, Files
+from ..items import Item, Reading
+from ..json_lines import lines_of, parsed
+from ..prompt_file import collect, text
+from ..scores import Scores, Worst
+from ..statistics import bootstrap, mean_of_all, mean_of_means, wilson
+from .geneval_rule import metadata_of
+
+NAME, TITLE = "geneval", "GenEval"
+PICTURE = re.compile(r"(\d+)[/\\]samples[/\\](\d+)\.png$", re.ASCII)
+WORST = 24  # items for the contact sheet
+
+
+def read(files: Files, samples: int) -> Reading:
+    """The prompts of `evaluation_metadata.jsonl` or of its long variant, a line each: {tag, include, exclude, prompt}.
+
+    A line's number, from 0, names its folder, so that a line that cannot be used moves no other.
+
+    Raises:
+        ValueError: the file is none of GenEval's.
+    """
+    rows = lines_of(files.prompts)
+    return collect(TITLE, files.prompts, rows, partial(_item, samples))
+
+
+def _item(samples: int, numbered: tuple[int, str], where: str) -> Item:
+    number, line = numbered
+    metadata = metadata_of(parsed(line, where), where)
+    folder = PurePosixPath(f"{number:05d}")
+    pictures = tuple(folder / "samples" / f"{sample:04d}.png" for sample in range(samples))
+    beside = {folder / "metadata.jsonl": partial(_content, metadata)}
+    return Item(folder.name, metadata["tag"], (metadata["prompt"],), (pictures,), beside=beside)
+
+
+def _content(metadata: dict[str, Any]) -> bytes:
+    return json.dumps(metadata).encode("ascii")  # the scorer reads it in whatever encoding its system has
+
+
+def score(files: Files, bench: str = NAME) -> Scores:
+    """The figures of what the official `evaluate_images.py` wrote, by default `results.jsonl` in the output folder.
+
+    A task's figure is the share of its pictures that are right. The first headline is the mean of the task's figures,
+    as the official summary has it, the second the share of all pictures. A picture without a result counts as wrong.
+
+    Args:
+        bench: the name that the scores get.
+
+    Raises:
+        ValueError: there are no results, or they are of other prompts.
+    """
+    file = files.results or files.out / "results.jsonl"
+    results, unreadable = _results(file)
+    samples = files.samples or max(map(len, results.values()))
+    reading = read(files, samples)
+    tasks: dict[str, dict[bytes, list[float]]] = {}
+    missing, rows = 0, []
+    for item in reading.items:
+        (content,) = (make() for make in item.beside.values())
+        pictures = results.pop(item.id, {})
+        for metadata, _, _ in pictures.values():
+            if metadata != json.loads(content):
+                raise ValueError(f"{file} judges {item.id} by other metadata than {files.prompts}: they do not belong")
+        right = [float(correct) for _, correct, _ in pictures.values()]
+        lacking = max(0, samples - len(right))
+        missing += lacking
+        values = right + [0.0] * lacking
+        tasks.setdefault(item.group, defaultdict(list))[content] += values
+        reason = next((said for _, correct, said in pictures.values() if not correct), "no result" if lacking else "")
+        shown = tuple(map(str, item.files[0]))
+        rows.append(Worst(item.id, item.turns[0], sum(values) / len(values), shown, reason))
+    if results:
+        raise ValueError(f"{file} has results for {min(results)}, which {files.prompts} does not ask for")
+    clusters = {tag: list(prompts.values()) for tag, prompts in tasks.items()}
+    flat = {tag: [value for prompt in prompts for value in prompt] for tag, prompts in clusters.items()}
+    notes = [f"{len(unreadable)} lines of {file.name} are not used: {unreadable[0]}"] if unreadable else []
+    if reading.unusable:
+        notes.append(f"{len(reading.unusable)} lines of {files.prompts.name} are not used: {reading.unusable[0]}")
+    return Scores(
+        bench,
+        "share",
+        {"mean of tasks": bootstrap(clusters, mean_of_means), "all pictures": bootstrap(clusters, mean_of_all)},
+        {tag: wilson(int(sum(values)), len(values)) for tag, values in flat.items()},
+        missing=missing,
+        notes=notes,
+        worst=sorted((row for row in rows if row.score < 1), key=lambda row: row.score)[:WORST],
+    )
+
+
+Judgement = tuple[Any, bool, str]  # metadata, whether the picture is right, why not
+
+
+def _results(file: Path) -> tuple[dict[str, dict[int, Judgement]], list[str]]:
+    """(for each folder the judgement of each sample, a sentence for each line that could not be read)."""
+    if not file.is_file():
+        raise ValueError(f"there is no {file}; let GenEval's evaluate_images.py write it, or say where it lies")
+    results: dict[str, dict[int, Judgement]] = defaultdict(dict)
+    unreadable = []
+    for where, (_, line) in lines_of(file):
+        try:
+            row = parsed(line, where)
+            place = PICTURE.search(text(row, "filename", where))
+            if place is None:
+                raise ValueError(f"{where}: {row['filename']!r} is no picture of GenEval's layout")
+            name, sample = f"{int(place[1]):05d}", int(place[2])
+            metadata = parsed(text(row, "metadata", where), where)
+            if not isinstance(row.get("correct"), bool):
+                raise ValueError(f"{where}: 'correct' is neither true nor false")
+            if sample in results[name]:
+                raise ValueError(f"{where}: {place[0]} has a result already; the first is used")
+            results[name][sample] = (metadata, row["correct"], str(row.get("reason") or ""))
+        except ValueError as error:
+            unreadable.append(str(error))
+    if not any(results.values()):
+        raise ValueError(f"{file} has no result that can be read: {unreadable[0]}")
+    return results, unreadable
+
+
+BENCH = Bench(
+    NAME,
+    TITLE,
+    editing=False,
+    samples=4,
+    batch=4,
+    read=read,
+    score=score,
+    official="python evaluation/evaluate_images.py {out} --outfile {out}/results.jsonl --model-path DETECTOR_FOLDER",
+)
