@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
-from statistics import fmean
 
 import numpy as np
 
@@ -42,32 +41,42 @@ def bootstrap(
 
     Args:
         groups: for each group its clusters, each the values of one prompt.
-        overall: makes the figure of the groups' values; see `mean_of_means` and `mean_of_all`.
+        overall: makes the figure of the groups' values, each group a list or an array of them; see `mean_of_means` and
+            `mean_of_all`.
         seed: of the draws; the same seed gives the same interval.
     """
-    flat = [[value for cluster in clusters for value in cluster] for clusters in groups.values()]
-    kept = [clusters for clusters, values in zip(groups.values(), flat, strict=True) if values]
-    flat = [values for values in flat if values]
+    kept = [[cluster for cluster in clusters if len(cluster)] for clusters in groups.values()]
+    kept = [clusters for clusters in kept if clusters]
+    flat = [[value for cluster in clusters for value in cluster] for clusters in kept]
     n = sum(map(len, flat))
     if not n:
         return Score(0.0, 0.0, 0.0, 0)
     rng = np.random.default_rng(seed)
+    tables = [_padded(clusters) for clusters in kept]
     drawn = []
     for _ in range(DRAWS):
         again = []
-        for clusters in kept:
-            rows = rng.integers(len(clusters), size=len(clusters))
-            again.append([value for row in rows for value in clusters[row]])
-        drawn.append(overall([values for values in again if values]))
+        for values, filled in tables:
+            rows = rng.integers(len(values), size=len(values))
+            again.append(values[rows][filled[rows]])
+        drawn.append(overall(again))
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Score(overall(flat), float(low), float(high), n)
 
 
+def _padded(clusters: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters as one table, [clusters, longest], and where it is filled: drawing rows of it is quick."""
+    filled = np.arange(max(map(len, clusters))) < np.array([[len(cluster)] for cluster in clusters])
+    values = np.zeros(filled.shape)
+    values[filled] = [value for cluster in clusters for value in cluster]
+    return values, filled
+
+
 def mean_of_means(groups: Sequence[Sequence[float]]) -> float:
     """The mean of the groups' means: every group counts the same."""
-    return fmean(map(fmean, groups))
+    return float(np.mean([np.mean(values) for values in groups]))
 
 
 def mean_of_all(groups: Sequence[Sequence[float]]) -> float:
     """The mean of all values: every value counts the same."""
-    return fmean(value for values in groups for value in values)
+    return float(np.mean(np.concatenate([np.asarray(values) for values in groups])))
