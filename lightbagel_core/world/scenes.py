@@ -5,7 +5,7 @@ Everything random is drawn from a `numpy.random.Generator`, so a sample is repro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIZE = 128  # pixels, both sides
-PALETTE = {
+Colour = tuple[int, int, int]
+PALETTE: Mapping[str, Colour] = {
     "red": (222, 40, 40),
     "green": (36, 160, 60),
     "blue": (40, 80, 224),
@@ -34,6 +35,7 @@ RELATION = {
     ("top", "bottom"): "above",
     ("bottom", "top"): "below",
 }
+MOST = 4  # things in a scene; training and `random_scene` draw two at most, the benches draw more
 JITTER = 2  # pixels either way, so that a picture holds more than its caption says
 
 
@@ -60,12 +62,16 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and up to two things at different places, in canonical order (left or top or centre first)."""
+    """A background and up to four things at different places.
+
+    In canonical order the centre comes first, then left, top, right, bottom.
+    """
 
     background: str
     things: tuple[Thing, ...] = ()
 
     def ordered(self) -> Scene:
+        """The same scene with its things in canonical order."""
         rank = {"centre": 0, "left": 1, "top": 2, "right": 3, "bottom": 4}
         return replace(self, things=tuple(sorted(self.things, key=lambda t: rank[t.place])))
 
@@ -104,12 +110,12 @@ def coverage(thing: Thing) -> np.ndarray:
     return cover
 
 
-def render(scene: Scene) -> np.ndarray:
-    """The picture of a scene, uint8 [128, 128, 3]."""
+def render(scene: Scene, palette: Mapping[str, Colour] = PALETTE) -> np.ndarray:
+    """The picture of a scene, uint8 [128, 128, 3]; another palette draws it in other shades."""
     picture = np.empty((SIZE, SIZE, 3), np.float32)
-    picture[:] = PALETTE[scene.background]
+    picture[:] = palette[scene.background]
     for thing in scene.things:
-        picture += coverage(thing)[..., None] * (np.array(PALETTE[thing.colour], np.float32) - picture)
+        picture += coverage(thing)[..., None] * (np.array(palette[thing.colour], np.float32) - picture)
     return np.rint(picture).astype(np.uint8)
 
 

@@ -32,6 +32,13 @@ PLACE_PHRASE = {
     "bottom": "at the bottom",
     "centre": "in the centre",
 }
+NUMBERS = (
+    "none",
+    "one",
+    "two",
+    "three",
+    "four",
+)  # the nano, which learnt two things, lacks the last two
 DESCRIBE = "describe the image"
 
 
@@ -47,7 +54,8 @@ def caption(scene: Scene) -> str:
     if len(things) == 2 and (things[0].place, things[1].place) in RELATION:
         body = f"{noun(things[0])} {RELATION[things[0].place, things[1].place]} {noun(things[1])}"
     else:
-        body = " and ".join(f"{noun(t)} {PLACE_PHRASE[t.place]}" for t in things)
+        *firsts, last = [f"{noun(t)} {PLACE_PHRASE[t.place]}" for t in things]
+        body = f"{', '.join(firsts)} and {last}" if firsts else last
     return f"{body} on a {scene.background} background"
 
 
@@ -126,7 +134,7 @@ def random_edit(rng: np.random.Generator, kind: str | None = None) -> tuple[Scen
 
 def random_question(rng: np.random.Generator, scene: Scene) -> tuple[str, str]:
     """A question about a scene and its short answer."""
-    count = ("none", "one", "two")[len(scene.things)]
+    count = NUMBERS[len(scene.things)]
     pairs = [
         ("what colour is the background?", scene.background),
         ("how many shapes are there?", count),
