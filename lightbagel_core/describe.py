@@ -13,7 +13,7 @@ from .files.checkpoint import build_understanding
 from .files.formats import Opened
 from .files.precision import Precision
 from .memory.offload import Offload, Residency
-from .model.understanding import Understanding
+from .model.understanding import Talk, Turn, Understanding
 
 
 class Describer:
@@ -58,5 +58,13 @@ class Describer:
         if not question.strip():
             raise ValueError("describe needs a question; leave it out for a description")
         turns = [([images.to_rgb(picture) for picture in pictures], question) for pictures in sets]
+        return self.answers(turns, max_new_tokens)
+
+    def answers(self, turns: Sequence[Turn | Talk], max_new_tokens: int = 128) -> list[str]:
+        """Answers the last message of each of several conversations, all in one batch.
+
+        Raises:
+            ValueError: an unknown word (nano).
+        """
         self.need()
         return self.und.answers(turns, max_new_tokens)

@@ -24,12 +24,22 @@ try:  # transformers 5 has two; this one needs no torchvision and resizes the sa
 except ImportError:
     from transformers import Qwen2VLImageProcessor as ImageProcessor
 
-__all__ = ["ImageProcessor", "Turn", "Understanding", "VitImage"]
+__all__ = ["ImageProcessor", "Talk", "Turn", "Understanding", "VitImage"]
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
 
 Turn = tuple[Sequence[Image.Image], str]  # RGB images, and one question about all of them
+
+
+@dataclass(frozen=True, eq=False)
+class Talk:
+    """A conversation whose last message is to be answered, where one question about pictures does not say it all.
+
+    messages: of each its role ("system", "user" or "assistant") and its RGB images and texts in the order of reading.
+    """
+
+    messages: Sequence[tuple[str, Sequence[Image.Image | str]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,20 +169,17 @@ class Understanding(nn.Module):
             states.append(hidden)
         return states
 
-    def chat_inputs(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
-        """Inputs of the stock model for a batch of user turns, in its own chat template, padded on the left.
+    def chat_inputs(self, turns: Sequence[Turn | Talk]) -> dict[str, Tensor]:
+        """Inputs of the stock model for a batch of conversations, in its own chat template, padded on the left.
 
         `input_ids` and `attention_mask` are [B, N]; `pixel_values` and `image_grid_thw` hold the images of all turns
         one after the other, and are absent without any.
         """
-        talks = []
-        for images, question in turns:
-            self.words_to_ids(question)
-            content = [{"type": "image"} for _ in images] + [{"type": "text", "text": question}]
-            talks.append([{"role": "user", "content": content}])
-        texts = self.tokenizer.apply_chat_template(talks, tokenize=False, add_generation_prompt=True)
+        talks = [turn if isinstance(turn, Talk) else Talk([("user", [*turn[0], turn[1]])]) for turn in turns]
+        chats = [[self._message(role, parts) for role, parts in talk.messages] for talk in talks]
+        texts = self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         inputs: dict[str, Tensor] = {}
-        seen = [image for images, _ in turns for image in images]
+        seen = [p for talk in talks for _, parts in talk.messages for p in parts if not isinstance(p, str)]
         if seen:
             pixels, grid = self._pixel_values(seen)
             inputs |= {"pixel_values": pixels, "image_grid_thw": grid}
@@ -185,6 +192,13 @@ class Understanding(nn.Module):
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=self.device)
         return inputs | {"input_ids": ids, "attention_mask": mask} | self.image_token_types(ids)
 
+    def _message(self, role: str, parts: Sequence[Image.Image | str]) -> dict[str, Any]:
+        """A message as chat templates read it. Raises ValueError for words as `words_to_ids` does."""
+        for text in (role, *(part for part in parts if isinstance(part, str))):
+            self.words_to_ids(text)
+        content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
+        return {"role": role, "content": content}
+
     def image_token_types(self, ids: Tensor) -> dict[str, Tensor]:
         """The argument by which transformers 5 finds image tokens in ids [B, N]; none in transformers 4."""
         if "mm_token_type_ids" not in inspect.signature(self.vlm.forward).parameters:
@@ -192,7 +206,7 @@ class Understanding(nn.Module):
         return {"mm_token_type_ids": (ids == self.token_id(IMAGE_PAD)).int()}
 
     @torch.no_grad()
-    def answer_ids(self, turns: Sequence[Turn], **options: Any) -> list[list[int]]:
+    def answer_ids(self, turns: Sequence[Turn | Talk], **options: Any) -> list[list[int]]:
         """Token ids of the stock model's answer to each turn, each up to its end marker: one `generate` for all.
 
         Args:
@@ -209,7 +223,7 @@ class Understanding(nn.Module):
         ends = ends if isinstance(ends, list) else [ends]
         return ids[: next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
 
-    def answers(self, turns: Sequence[Turn], max_new_tokens: int = 128, **options: Any) -> list[str]:
+    def answers(self, turns: Sequence[Turn | Talk], max_new_tokens: int = 128, **options: Any) -> list[str]:
         """The stock model's greedy answer to each turn.
 
         In float32 a turn's answer is what it is alone; in fewer bits a batch rounds otherwise.

@@ -11,6 +11,7 @@ from PIL import Image
 from scenes import noise_picture, one_thing
 
 from benchmarks.run import StockProcessor
+from lightbagel_core.model.understanding import Talk
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]
 
@@ -118,3 +119,36 @@ def test_describe_is_the_stock_model_token_for_token(tiny, count):
     words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
     assert tiny.und.answers([(pictures, question)], max_new_tokens=12) == [words]
     assert words or count == 2  # with random weights an answer may be nothing but markers
+
+
+def test_a_conversation_keeps_its_order(tiny):
+    """Pictures stand between the words where they stood, each with as many tokens as its size makes."""
+    wide, small = noise_picture(6, 112, 84), noise_picture(7, 56, 56)
+    talk = Talk(
+        [
+            ("user", ["what is on the left?", wide, "and there?", small]),
+            ("assistant", ["a star"]),
+            ("user", [small, "what colour is the circle?"]),
+        ]
+    )
+    inputs = tiny.und.chat_inputs([talk, ([wide], "what is there?")])
+    seen = {name: f"<|vision_start|>{'<|image_pad|>' * count}<|vision_end|>" for name, count in (("w", 12), ("s", 4))}
+    prompt = (
+        f"<|im_start|>user what is on the left?{seen['w']}and there?{seen['s']}<|im_end|>"
+        "<|im_start|>assistant a star<|im_end|>"
+        f"<|im_start|>user {seen['s']}what colour is the circle?<|im_end|><|im_start|>assistant "
+    )
+    ids = tiny.und.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert inputs["input_ids"][0].tolist() == ids
+    alone = [tiny.und.processor(images=[picture], return_tensors="pt") for picture in (wide, small, small, wide)]
+    torch.testing.assert_close(inputs["pixel_values"], torch.cat([each["pixel_values"] for each in alone]))
+
+
+def test_a_conversation_of_one_question_is_a_turn(nano):
+    talks = [Talk([("user", [*images, question])]) for images, question in SCENES]
+    assert nano.und.answers(talks) == nano.und.answers(SCENES)
+
+
+def test_a_role_that_the_nano_has_no_word_for_is_refused(nano):
+    with pytest.raises(ValueError, match="does not know: system"):
+        nano.und.answers([Talk([("system", ["the circle"]), ("user", ["what colour is the circle?"])])])
