@@ -114,7 +114,7 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from .bench import bench
+    from .bench_commands import bench
 
     return bench(args)
 

@@ -22,7 +22,6 @@ from ..pipeline import LightBagel
 from ..sampling.settings import Asked, Settings
 from .items import Item
 from .presets import Drawing
-from .run_file import SCRATCH
 from .writing import write_whole
 
 NOT_DRAWN = "not-drawn"  # the folder, below the output folder, that says of each lacking item why
@@ -53,9 +52,13 @@ def is_there(item: Item, out: Path, turns: int | None = None) -> bool:
 class Drawer:
     """Draws the batches of one bench with one model."""
 
-    def __init__(self, model: LightBagel, bench: str, out: Path, drawing: Drawing) -> None:
-        """Raises ValueError for a negative prompt whose words the model does not know."""
-        self.model, self.bench, self.out, self.drawing = model, bench, out, drawing
+    def __init__(self, model: LightBagel, bench: str, out: Path, drawing: Drawing, scratch: Path) -> None:
+        """`scratch` is a folder on the disk of `out` that no other process uses: files lie in it until they are whole.
+
+        Raises:
+            ValueError: the negative prompt has words that the model does not know.
+        """
+        self.model, self.bench, self.out, self.drawing, self.scratch = model, bench, out, drawing, scratch
         self.negative = model.text(drawing.negative)
         self.seed = drawing.asked.get("seed", 0)
         self.missing: dict[str, str] = {}
@@ -104,7 +107,7 @@ class Drawer:
     def not_drawn(self, item: Item, error: ValueError) -> None:
         """Notes why an item lacks pictures; the others go on."""
         self.missing[item.id] = " ".join(str(error).split())
-        write_whole(self.note(item), self.missing[item.id].encode() + b"\n", self.out / SCRATCH)
+        write_whole(self.note(item), self.missing[item.id].encode() + b"\n", self.scratch)
 
     def alike(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """Rows that can be drawn together: of one size, with as many sources, no more than a batch."""
@@ -167,19 +170,19 @@ class Drawer:
 
     def write(self, rows: Sequence[Row], beside: dict[PurePosixPath, bytes]) -> int:
         """Writes the pictures of an item's rows that are lacking, and what lies beside them."""
-        scratch, written = self.out / SCRATCH, 0
+        written = 0
         if not rows:
             return 0
         item = rows[0].item
         for file, content in beside.items():
             if not (self.out / file).is_file():
-                write_whole(self.out / file, content, scratch)
+                write_whole(self.out / file, content, self.scratch)
         for turn, files in enumerate(item.files[: min(row.turns for row in rows)]):
             pictures = [row.drawn[turn] for row in rows]
             shown = [grid(pictures)] if item.grid else pictures
             for sample, (file, picture) in enumerate(zip(files, shown, strict=True)):
                 if not (self.out / file).is_file():
-                    write_whole(self.out / file, png_bytes(picture, self.about(item, turn, sample)), scratch)
+                    write_whole(self.out / file, png_bytes(picture, self.about(item, turn, sample)), self.scratch)
                     written += len(pictures) // len(shown)
         if item.id not in self.missing:
             self.note(item).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def describe_run(model: LightBagel, asked: Mapping[str, Any], known: Mapping[str
             "model": {
                 "name": model.config.name,
                 "dtype": str(model.gen.dtype).removeprefix("torch."),
+                "defaults": asdict(model.config.defaults),
                 "files": _hashes(model_files(model), before),
             },
         },

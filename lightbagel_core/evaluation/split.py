@@ -6,6 +6,7 @@ difference to a picture how many processes share the batches, or how often they 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def draw_bench(
         ValueError: a setting outside its range, another process with the same share, a full disk.
     """
     share, started = share or Share(), monotonic()
-    drawer, work = Drawer(model, bench, out, drawing), batches(items, drawing)
+    scratch = out / SCRATCH / f"{share.rank}-of-{share.world}"
+    drawer, work = Drawer(model, bench, out, drawing, scratch), batches(items, drawing)
     mine = [work[number] for number in share.batches(len(work))]
     waiting = [batch for batch in mine if not all(is_there(item, out) for item in batch)]
 
@@ -61,14 +63,15 @@ def draw_bench(
         return drawing.samples * sum(len(item.turns) for batch in batches for item in batch)
 
     there, drawn = size(mine) - size(waiting), 0
-    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    drawer.scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
-            FileLock(out / SCRATCH / f"{share.rank}-of-{share.world}.lock", timeout=0),
+            FileLock(drawer.scratch.with_suffix(".lock"), timeout=0),
             tqdm(
                 total=size(mine), initial=there, disable=not progress, unit=" pictures", desc=bench, smoothing=0
             ) as bar,
         ):
+            shutil.rmtree(drawer.scratch, ignore_errors=True)  # of a process that was killed while it wrote
             for batch in waiting:
                 drawn += drawer.batch(batch)
                 bar.update(size([batch]))
