@@ -16,15 +16,16 @@ from ..images import open_image
 @dataclass(frozen=True)
 class Source:
     """A picture to be edited. name: for messages. open: gives it in RGB, or raises a ValueError that says what is wrong
-    with it; nothing is read before.
+    with it; nothing is read before. file: where it lies, if in a file of its own.
     """
 
     name: str
     open: Callable[[], Image.Image]
+    file: Path | None = None
 
     @classmethod
     def of_file(cls, file: Path) -> Source:
-        return cls(file.name, partial(open_image, file))
+        return cls(file.name, partial(open_image, file), file)
 
 
 @dataclass(frozen=True)
