@@ -13,6 +13,7 @@
 | fewer, cheaper steps | `quality steps` |
 | the same in ComfyUI, EasyCache | `quality easycache --comfyui PATH` |
 | describing beside the stock processor and model | `run describe --counts 1 8` |
+| drawing a bench: pictures a second, what the bench adds | `benches --threads 1` |
 | a step before and after a change | `step --against TREE [--comfyui PATH]` |
 
 What pictures come out right of the nano is `python -m lightbagel_core.evaluation.nano`. Times are compared as ratios
