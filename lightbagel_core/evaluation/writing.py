@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
+from ..files.file_names import check_new
+
 
 def write_whole(file: Path, content: bytes, scratch: Path) -> None:
     """Writes a file by way of a folder on the same disk, so that nobody who lists its own folder sees a part of it.
@@ -27,3 +29,15 @@ def write_whole(file: Path, content: bytes, scratch: Path) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(f"could not write {file}: {error.strerror or error}") from None
+
+
+def write_beside(file: Path, content: bytes) -> None:
+    """Writes a file that a user named, whole, by way of a temporary one beside it.
+
+    Raises:
+        ValueError: there is no such folder, or the file could not be written.
+    """
+    check_new(file)
+    if not file.parent.is_dir():
+        raise ValueError(f"could not write {file}: there is no folder {file.parent}; make it first")
+    write_whole(file, content, file.parent)
