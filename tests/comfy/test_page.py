@@ -56,6 +56,21 @@ def overlaps(page: Page) -> list[tuple[str, str]]:
     ]
 
 
+def test_the_grid_is_named_by_its_values(server: Server, page: Page):
+    """The page puts the nodes' values into the name of the saved picture, also those a person has changed."""
+    drop(page, PACK / "workflows" / "guidance-grid.json")
+    page.evaluate("""() => {
+      const set = (node, name, value) => (node.widgets.find((w) => w.name == name).value = value);
+      for (const node of app.graph.nodes) {
+        if (node.type == "KSampler") set(node, "steps", 1);
+        if (node.title == "Middle row") set(node, "cfg", 2.5);
+        if (node.title == "Third column") set(node, "value", 7);
+      }
+    }""")
+    ((image,),) = (output["images"] for output in run(page, server)["outputs"].values())
+    assert image["filename"].startswith("LightBagel_guidance_1_2.5_8_seeds_1_2_7_4_")
+
+
 def test_an_answer_is_no_setting(page: Page):
     """What Describe shows is saved neither in the workflow nor in the prompt."""
     drop(page, PACK / "workflows" / "describe.json")

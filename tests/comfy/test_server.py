@@ -68,7 +68,7 @@ def message(entry: dict[str, Any]) -> str:
 
 
 def test_there_are_workflows_with_pictures_and_notes():
-    assert len(WORKFLOWS) == 12
+    assert len(WORKFLOWS) == 13
     for workflow in WORKFLOWS:
         assert min(Image.open(workflow.with_suffix(".jpg")).size) >= 300
         kinds = [node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]]
@@ -92,6 +92,22 @@ def test_a_workflow_through_post_prompt(server: Server, prompt: Any, workflow: P
     assert entry["status"]["status_str"] == "success", message(entry)
     assert entry["outputs"]
     assert all(picture.std() > 10 for picture in pictures(server, entry))
+
+
+def test_a_cell_of_the_grid(server: Server, prompt: Any):
+    """It is what one sampler draws with its row's guidance and its column's seed."""
+    size = {"cell_width": 128, "cell_height": 128, "padding": 0}
+    (grid,) = pictures(server, server.run(prompt("guidance-grid", ImageGrid=size, KSampler={"steps": 8})))
+    cells = grid.reshape(3, 128, 4, 128, 3).swapaxes(1, 2).astype(float)
+    for row, column, guidance, seed in ((0, 3, 1.0, 4), (1, 0, 2.0, 1), (2, 2, 8.0, 3)):
+        alone = prompt("guidance-grid", KSampler={"steps": 8, "cfg": guidance, "seed": seed})
+        found = {node["class_type"]: key for key, node in alone.items()}
+        alone[found["VAEDecode"]]["inputs"]["samples"] = [found["KSampler"], 0]
+        alone[found["SaveImage"]]["inputs"]["images"] = [found["VAEDecode"], 0]
+        (picture,) = pictures(server, server.run(alone))
+        distance = np.abs(cells - picture).mean((2, 3, 4))
+        assert distance[row, column] < 0.1
+        assert (distance < 0.1).sum() == 1
 
 
 def test_a_checkpoint_from_extra_model_paths(server: Server, prompt: Any):
