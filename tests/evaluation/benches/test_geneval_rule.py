@@ -25,7 +25,6 @@ def two_cups(*colours: str) -> list[Found]:
         (30, 14, {"right of"}),  # 10 / 33.1 = 0.30 downwards
         (10, 10, set()),  # 6 / 14.14 = 0.42: too little either way
         (4, 4, set()),  # nothing is left
-        (4.0005, 0, set()),  # less than a thousandth is left
         (9, 0, {"right of"}),  # 5 / 9
         (7, 0, set()),  # 3 / 7
         (0, 0, set()),
@@ -33,6 +32,12 @@ def two_cups(*colours: str) -> list[Found]:
 )
 def test_a_relation_is_what_is_left_of_the_offset(dx, dy, expected):
     assert relations(thing("a", dx, dy).box, thing("b").box) == expected
+
+
+def test_less_than_a_thousandth_of_a_pixel_is_no_offset():
+    point = (0.0, 0.0, 0.0, 0.0)
+    assert relations((0.0009, 0.0, 0.0009, 0.0), point) == set()
+    assert relations((0.0011, 0.0, 0.0011, 0.0), point) == {"right of"}
 
 
 def test_more_than_asked_for_are_fine_unless_excluded():
