@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -29,19 +30,34 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         if not path.is_file():
             raise ValueError(f"there is no image file {path}")
+    except PermissionError:
+        raise ValueError(f"{path} may not be read; change its permissions or use a copy") from None
+    return read_image(path, str(path))
+
+
+def read_image(source: Path | BinaryIO, name: str) -> Image.Image:
+    """An RGB picture from a file that is there, or from an open one.
+
+    Args:
+        name: what messages call it.
+
+    Raises:
+        ValueError: it is no picture, damaged, or too large; the message says what to do.
+    """
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(source) as image:
                 image.load()
                 return to_rgb(image)
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image this can read; convert it to PNG or JPEG") from None
+        raise ValueError(f"{name} is not an image this can read; convert it to PNG or JPEG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"{path} has too many pixels; scale it down first") from None
+        raise ValueError(f"{name} has too many pixels; scale it down first") from None
     except PermissionError:
-        raise ValueError(f"{path} may not be read; change its permissions or use a copy") from None
+        raise ValueError(f"{name} may not be read; change its permissions or use a copy") from None
     except (OSError, SyntaxError, EOFError, struct.error) as error:
-        raise ValueError(f"{path} is damaged ({error}); save it again or use another file") from None
+        raise ValueError(f"{name} is damaged ({error}); save it again or use another file") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
