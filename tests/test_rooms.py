@@ -25,7 +25,7 @@ ROOMS = {
     "pipeline": {*BELOW_THE_PIPELINE, "describe"},
     "face": {"pipeline", "sampling"},
     "training": {*BELOW_THE_PIPELINE, "pipeline", "face", "world"},
-    "evaluation": {*BELOW_THE_PIPELINE, "pipeline", "face", "world"},
+    "evaluation": {*BELOW_THE_PIPELINE, "describe", "pipeline", "face", "world"},
     "cli": {*BELOW_THE_PIPELINE, "describe", "pipeline", "face", "evaluation"},
     "__main__": {"cli"},
     "nodes/host": {*BELOW_THE_PIPELINE, "pipeline", "face"},

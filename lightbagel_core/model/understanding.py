@@ -107,6 +107,12 @@ class Understanding(nn.Module):
             raise ValueError(f"this model does not know: {', '.join(strange)}. The words it knows: {known}")
         return ids
 
+    def check(self, talk: Talk) -> None:
+        """Raises ValueError where a conversation holds words that `words_to_ids` refuses."""
+        for role, parts in talk.messages:
+            for text in (role, *(part for part in parts if isinstance(part, str))):
+                self.words_to_ids(text)
+
     def text_ids(self, text: str) -> list[int]:
         """`<|im_start|>` tokens `<|im_end|>`: a text segment of the generation path; no chat template."""
         return [self.token_id(IM_START), *self.words_to_ids(text), self.token_id(IM_END)]
@@ -176,7 +182,9 @@ class Understanding(nn.Module):
         one after the other, and are absent without any.
         """
         talks = [turn if isinstance(turn, Talk) else Talk([("user", [*turn[0], turn[1]])]) for turn in turns]
-        chats = [[self._message(role, parts) for role, parts in talk.messages] for talk in talks]
+        for talk in talks:
+            self.check(talk)
+        chats = [[{"role": role, "content": _content(parts)} for role, parts in talk.messages] for talk in talks]
         texts = self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         inputs: dict[str, Tensor] = {}
         seen = [p for talk in talks for _, parts in talk.messages for p in parts if not isinstance(p, str)]
@@ -191,13 +199,6 @@ class Understanding(nn.Module):
         ids = torch.tensor([[fill] * (length - len(row)) + row for row in rows], device=self.device)
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=self.device)
         return inputs | {"input_ids": ids, "attention_mask": mask} | self.image_token_types(ids)
-
-    def _message(self, role: str, parts: Sequence[Image.Image | str]) -> dict[str, Any]:
-        """A message as chat templates read it. Raises ValueError for words as `words_to_ids` does."""
-        for text in (role, *(part for part in parts if isinstance(part, str))):
-            self.words_to_ids(text)
-        content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
-        return {"role": role, "content": content}
 
     def image_token_types(self, ids: Tensor) -> dict[str, Tensor]:
         """The argument by which transformers 5 finds image tokens in ids [B, N]; none in transformers 4."""
@@ -234,3 +235,8 @@ class Understanding(nn.Module):
         options |= {"max_new_tokens": max_new_tokens, "do_sample": False}
         answers = self.answer_ids(turns, **options)
         return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers]
+
+
+def _content(parts: Sequence[Image.Image | str]) -> list[dict[str, str]]:
+    """The parts of a message as chat templates read them."""
+    return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
