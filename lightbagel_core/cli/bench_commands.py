@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
 
 from .opening import open_model_of
 
 if TYPE_CHECKING:
     from ..evaluation.bench import Bench, Files
     from ..evaluation.presets import Drawing
+    from ..evaluation.runs import Run
     from ..evaluation.shares import Share
 
+JUDGE_ANSWERS = "judge-answers.jsonl"  # below the pictures' folder: what has been asked once is not asked again
 SHOWN = 12  # of what is missing; the rest is counted
 
 
@@ -99,9 +105,79 @@ def generate(args: argparse.Namespace) -> int:
     return 2 if report.missing or reading.unusable else 0
 
 
-ACTIONS = {"generate": generate}
+def score(args: argparse.Namespace) -> int:
+    """Has a judge asked, where one is named; writes the figures into the pictures' folder and prints them."""
+    from ..evaluation.registry import bench_named
+    from ..evaluation.scores import FILE
+    from ..evaluation.writing import write_beside
+
+    bench, files = bench_named(args.bench), _files(args)
+    if bench.score is None:
+        raise ValueError(
+            f"{bench.title} is scored by its own scripts alone: {bench.official.format(out=files.out)}"
+            if bench.official
+            else f"{bench.title} is scored by its own scripts alone"
+        )
+    if args.judge_url is not None:
+        _judge(args, bench, files)
+    found = bench.score(files)
+    write_beside(files.out / FILE, json.dumps(found.to_dict(), indent=1).encode() + b"\n")
+    _show([files.out])
+    return 0
+
+
+def _judge(args: argparse.Namespace, bench: Bench, files: Files) -> None:
+    """Asks the judge, and writes what it said in the form that the official judge writes."""
+    from ..evaluation.judge import Judge, ask
+
+    if bench.judged is None:
+        raise ValueError(f"{bench.title} is not scored by a judge behind an endpoint; leave out --judge-url")
+    if args.judge_model is None:
+        raise ValueError("--judge-url needs --judge-model, the name under which the endpoint knows the judge")
+    price_in, price_out = args.judge_price or (None, None)
+    judge = Judge(
+        args.judge_url, args.judge_model, price_in=price_in, price_out=price_out, concurrency=args.judge_workers
+    )
+    questions = bench.judged.questions(files)
+    with tqdm(total=len(questions), disable=args.quiet, unit=" questions", desc=bench.name) as bar:
+        judgement = ask(questions, judge, files.out / JUDGE_ANSWERS, lambda done, total: bar.update())
+    print(judgement.cost.line())
+    print(f"what {judge.model} said: {bench.judged.record(files, judgement.answers)}")
+
+
+def _show(folders: Sequence[Path]) -> list[Run]:
+    """Prints the tables of scored runs."""
+    from ..evaluation.runs import read_runs
+    from ..evaluation.table import markdown
+
+    runs = read_runs(folders)
+    print(markdown(runs), end="")
+    return runs
+
+
+def table(args: argparse.Namespace) -> int:
+    """Prints runs beside the paper; writes the table, a figure and a contact sheet where they are asked for."""
+    from ..evaluation.figure import write_figure
+    from ..evaluation.sheet import write_sheet
+    from ..evaluation.table import write_table
+
+    runs = _show(args.runs)
+    if args.markdown is not None:
+        write_table(args.markdown, runs)
+    if args.figure is not None:
+        write_figure(args.figure, runs)
+    if args.sheet is not None:
+        for note in write_sheet(args.sheet, runs[0]):
+            print(f"lightbagel: {note}", file=sys.stderr)
+    for file in (args.markdown, args.figure, args.sheet):
+        if file is not None:
+            print(file, file=sys.stderr)
+    return 0
+
+
+ACTIONS = {"generate": generate, "score": score, "table": table}
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Runs one of bench's commands."""
+    """Runs one of bench's commands; gives the exit status."""
     return ACTIONS[args.action](args)

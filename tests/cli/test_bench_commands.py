@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from judge_server import says, serve
+from PIL import Image
+from scenes import PICTURE
 
 from lightbagel_core.cli.commands import main
 
@@ -76,3 +79,88 @@ def test_other_settings_do_not_mix_in_one_folder(prompts, capsys):
     generate(prompts)
     assert generate(prompts, "--seed", "1") == 2
     assert "holds pictures of another run (settings.asked.seed: 0 and 1)" in capsys.readouterr().err
+
+
+KEY = "sk-a-key-that-nobody-may-see"
+MARKS = "Brief reasoning: the circle is blue.\nPrompt Compliance: 4\nVisual Naturalness: 3\nDetail Integrity: 2"
+
+
+@pytest.fixture
+def edits(tmp_path) -> Path:
+    """A copy of ImgEdit with two edits, drawn."""
+    rows = {
+        key: {"id": f"animal/{key}.png", "prompt": prompt, "edit_type": kind}
+        for key, prompt, kind in (("7", "make the circle blue", "adjust"), ("9", "remove the square", "remove"))
+    }
+    (tmp_path / "animal").mkdir()
+    for key in rows:
+        PICTURE.save(tmp_path / "animal" / f"{key}.png")
+    (tmp_path / "basic_edit.json").write_text(json.dumps(rows), "utf-8")
+    judge = {kind: f"Grade {kind}: <edit_prompt>" for kind in ("adjust", "remove")}
+    (tmp_path / "prompts.json").write_text(json.dumps(judge), "utf-8")
+    words = ["bench", "generate", "imgedit", str(tmp_path / "basic_edit.json"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--steps", "2", "--quiet"]) == 0
+    return tmp_path
+
+
+def score(edits: Path, *words: str) -> int:
+    return main(["bench", "score", "imgedit", str(edits / "basic_edit.json"), "--out", str(edits / "out"), *words])
+
+
+def test_from_pictures_over_a_judge_to_a_table(edits, capsys, monkeypatch):
+    monkeypatch.setenv("LIGHTBAGEL_JUDGE_KEY", KEY)
+    with serve() as server:
+        server.answer = says(MARKS)
+        judge = ["--judge-url", server.url, "--judge-model", "judge", "--judge-price", "2,8", "--quiet"]
+        assert score(edits, *judge) == 0
+        said = capsys.readouterr()
+        assert len(server.requests) == 2
+        assert sorted(request.text for request in server.requests) == [
+            "Grade adjust: make the circle blue",
+            "Grade remove: remove the square",
+        ]
+        assert "judge: 2 requests, 0 answers from the cache" in said.out
+        assert "| **mean of types** | 3.77 | **3.00** " in said.out  # the paper's, beside ours
+        assert score(edits, *judge) == 0
+        assert len(server.requests) == 2
+    assert score(edits) == 0  # from what the judge wrote, without asking
+    figure, sheet, markdown = (edits / name for name in ("figure.png", "sheet.png", "table.md"))
+    options = ["--figure", str(figure), "--sheet", str(sheet), "--markdown", str(markdown)]
+    assert main(["bench", "table", str(edits / "out"), *options]) == 0
+    said = capsys.readouterr()
+    assert markdown.read_text("utf-8") in said.out
+    for file in (figure, sheet):
+        with Image.open(file) as picture:
+            assert min(picture.size) > 200
+    written = [file for file in edits.rglob("*") if file.is_file()]
+    assert not [file for file in written if KEY.encode() in file.read_bytes()]
+    assert KEY not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "result.json"),
+        (("--judge-url", "http://127.0.0.1:9/v1"), "--judge-url needs --judge-model"),
+        (("--judge-url", "http://example.com/v1", "--judge-model", "m"), "would show the pictures to everybody"),
+    ],
+)
+def test_a_score_without_results_is_one_line(edits, words, message, capsys):
+    assert score(edits, *words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert not (edits / "out" / "scores.json").exists()
+
+
+def test_what_has_no_formula_or_no_judge_says_so(edits, capsys):
+    for bench, words, message in (
+        ("rise", (), "is scored by its own scripts alone"),
+        ("geneval", ("--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m"), "is not scored by a judge"),
+    ):
+        assert main(["bench", "score", bench, str(edits / "p"), "--out", str(edits / "out"), *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_scores_is_one_line(tmp_path, capsys):
+    assert main(["bench", "table", str(tmp_path)]) == 2
+    assert "has no scores.json; run `lightbagel bench score` on it first" in capsys.readouterr().err
