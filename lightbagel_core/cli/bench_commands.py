@@ -24,16 +24,11 @@ JUDGE_ANSWERS = "judge-answers.jsonl"  # below the pictures' folder: what has be
 SHOWN = 12  # of what is missing; the rest is counted
 
 
-def _files(args: argparse.Namespace) -> Files:
+def _files(args: argparse.Namespace, samples: int | None = None) -> Files:
     from ..evaluation.bench import Files
 
-    return Files(
-        args.prompts,
-        args.out,
-        args.image_folder,
-        getattr(args, "results", None),
-        getattr(args, "judge_prompts", None),
-    )
+    results, judge_prompts = getattr(args, "results", None), getattr(args, "judge_prompts", None)
+    return Files(args.prompts, args.out, args.image_folder, results, judge_prompts, samples)
 
 
 def _drawing(args: argparse.Namespace, bench: Bench) -> Drawing:
@@ -108,10 +103,11 @@ def generate(args: argparse.Namespace) -> int:
 def score(args: argparse.Namespace) -> int:
     """Has a judge asked, where one is named; writes the figures into the pictures' folder and prints them."""
     from ..evaluation.registry import bench_named
+    from ..evaluation.runs import samples_of
     from ..evaluation.scores import FILE
     from ..evaluation.writing import write_beside
 
-    bench, files = bench_named(args.bench), _files(args)
+    bench, files = bench_named(args.bench), _files(args, samples_of(args.out))
     if bench.score is None:
         raise ValueError(
             f"{bench.title} is scored by its own scripts alone: {bench.official.format(out=files.out)}"

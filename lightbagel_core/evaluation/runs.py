@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .paper import Paper
 from .scores import FILE, Scores, read_scores
@@ -53,13 +54,27 @@ def _with_scores(folder: Path) -> list[Path]:
     return sorted(file.parent for file in folder.glob(f"*/{FILE}")) or [folder]
 
 
-def _model(folder: Path) -> str:
-    """The model's name in a run file; nothing where there is no such file, or none that says it."""
+def _made_with(folder: Path, *names: str) -> Any:
+    """What a run file says of how its pictures were made; None where there is no such file, or none that says it."""
     try:
-        name = json.loads((folder / RUN_FILE).read_text("utf-8"))["made_with"]["model"]["name"]
+        found = json.loads((folder / RUN_FILE).read_text("utf-8"))["made_with"]
+        for name in names:
+            found = found[name]
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return None
+    return found
+
+
+def _model(folder: Path) -> str:
+    """The model's name in a run file; nothing where none is said."""
+    name = _made_with(folder, "model", "name")
     return name.strip() if isinstance(name, str) else ""
+
+
+def samples_of(folder: Path) -> int | None:
+    """How many pictures of each prompt a run drew, as its run file says; None where none is said."""
+    samples = _made_with(folder, "settings", "samples")
+    return samples if isinstance(samples, int) and samples > 0 else None
 
 
 def by_bench(runs: Iterable[Run]) -> dict[str, list[Run]]:

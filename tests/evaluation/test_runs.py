@@ -8,7 +8,7 @@ import pytest
 from invented import geneval, imgedit, run
 
 from lightbagel_core.evaluation.paper import IMGEDIT
-from lightbagel_core.evaluation.runs import by_bench, read_runs, row_names
+from lightbagel_core.evaluation.runs import by_bench, read_runs, row_names, samples_of
 
 
 def made(folder, scores, model=None):
@@ -93,3 +93,10 @@ def test_rows_stand_in_the_papers_order_and_none_is_lost():
     assert overall == ["mean of types", "mean of samples"]
     assert groups == [*IMGEDIT.groups, "zoom"]
     assert row_names([run("b", more)], None)[1] == ["zoom", "add", "compose"]
+
+
+def test_how_many_samples_a_run_drew(tmp_path):
+    assert samples_of(tmp_path) is None
+    for said, samples in (({"samples": 4}, 4), ({"samples": 0}, None), ({}, None), ([], None)):
+        (tmp_path / "run.json").write_text(json.dumps({"made_with": {"settings": said}}), "utf-8")
+        assert samples_of(tmp_path) == samples
