@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
 MARGIN, GAP, WIDTH_ALONE, WIDTH = 0.4, 0.5, 9.2, 7.2  # inches
 DPI = 150
+MOST_ROWS = 16  # of a panel that shows parts of groups too
 
 Entry = tuple[tuple[str, str] | None, str]  # of the key: a run's colour and marker, or None for the paper; its name
 
@@ -86,7 +87,9 @@ def _drawn(runs: Sequence[Run], shown: Mapping[str, str], titles: Mapping[str, s
     for bench, of in by_bench(runs).items():
         paper = PAPER.get(bench)
         title = titles.get(bench) or (paper.title if paper else bench)
-        panels.append(Panel(title, of, paper, *row_names(of, paper), styles))
+        overall, groups = row_names(of, paper)
+        coarse = groups if len(overall) + len(groups) <= MOST_ROWS else _coarse(groups)
+        panels.append(Panel(title, of, paper, overall, coarse, styles, finer=len(groups) - len(coarse)))
     columns = 1 if len(panels) == 1 else 2
     width = WIDTH_ALONE if columns == 1 else WIDTH
     places, bottoms = _places([panel.height for panel in panels], columns)
@@ -105,6 +108,11 @@ def _drawn(runs: Sequence[Run], shown: Mapping[str, str], titles: Mapping[str, s
         panel.draw(figure, MARGIN + column * (width + GAP), tall - head - top, width)
     figure.text(MARGIN / total, 0.2 / tall, "\n".join(foot), size=8, color=PALE, va="bottom", linespacing=1.35)
     return figure
+
+
+def _coarse(groups: Sequence[str]) -> list[str]:
+    """The groups without the parts of other groups, which are called `group: part`."""
+    return [name for name in groups if name.rpartition(": ")[0] not in groups]
 
 
 def _places(heights: Sequence[float], columns: int) -> tuple[list[tuple[int, float]], list[float]]:

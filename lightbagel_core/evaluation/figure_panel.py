@@ -35,7 +35,10 @@ def row_height(runs: int) -> float:
 
 @dataclass(frozen=True)
 class Panel:
-    """A bench's runs as dots with intervals. overall, groups: names of its rows; styles: (colour, marker) of runs."""
+    """A bench's runs as dots with intervals. overall, groups: names of its rows.
+
+    styles: (colour, marker) of runs. finer: how many figures are left to the table.
+    """
 
     title: str
     runs: Sequence[Run]
@@ -43,6 +46,7 @@ class Panel:
     overall: Sequence[str]
     groups: Sequence[str]
     styles: Mapping[str, tuple[str, str]]
+    finer: int = 0
 
     @property
     def height(self) -> float:
@@ -78,7 +82,8 @@ class Panel:
 
     def _subtitle(self) -> str:
         gone = lost(sum(run.scores.missing for run in self.runs), sum(run.scores.refused for run in self.runs))
-        return " · ".join([UNITS[self.runs[0].scores.unit][0], *([gone] if gone else [])])
+        finer = f"{self.finer} finer figures stand in the table" if self.finer else ""
+        return " · ".join(filter(None, [UNITS[self.runs[0].scores.unit][0], gone, finer]))
 
     def _frame(self, axes: Axes, labels: Sequence[str], gutter: float, numbers: float) -> None:
         """Scale, grid, names of the rows, and the band behind the headline figures."""

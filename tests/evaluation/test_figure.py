@@ -25,6 +25,7 @@ def texts(monkeypatch):
 
     def draw(self, *args, **kwargs):
         seen.append(self.get_text())
+        assert not self.get_parse_math(), "a dollar in a name is a dollar"
         return before(self, *args, **kwargs)
 
     before = Text.draw
@@ -69,6 +70,22 @@ def test_a_name_in_another_script_is_drawn_or_marked(tmp_path, texts, monkeypatc
     write_figure(tmp_path / "figure.png", [run("红色", geneval()), run("b", geneval())])
     assert "?" in texts
     assert not any("红" in text for text in texts)
+
+
+def test_parts_of_groups_are_left_to_the_table_where_rows_are_many(tmp_path, texts):
+    scores = geneval("own")
+    parts = {f"{tag}: {part}": score for tag, score in scores.groups.items() for part in ("done", "kept")}
+    few = dict(list(parts.items())[:9])
+    for groups, finer in (
+        ({**scores.groups, **few}, 0),
+        ({**scores.groups, **parts, "alone: in name": few.popitem()[1]}, 12),
+    ):
+        texts.clear()
+        write_figure(tmp_path / "figure.png", [run("a", type(scores)("own", "share", scores.overall, groups))])
+        assert ("single object: done" in texts) == (not finer)
+        assert "single object" in texts
+        assert ("alone: in name" in texts) == bool(finer)
+        assert (f"share, 0 to 1 · {finer} finer figures stand in the table" in texts) == bool(finer)
 
 
 def test_panels_go_where_there_is_room():

@@ -44,6 +44,11 @@ def test_one_model_twice_is_told_apart_by_folder(tmp_path):
     assert names(one, three) == [f"nano ({one})", f"nano ({three})"]
 
 
+def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    one, two = made(tmp_path / "a" / "run", geneval()), made(tmp_path / "b" / "run", geneval())
+    assert names(one, two) == [str(one), str(two)]
+
+
 def test_one_model_in_several_benches_keeps_its_name(tmp_path):
     assert names(
         made(tmp_path / "a", geneval(), {"name": "nano"}), made(tmp_path / "b", imgedit(), {"name": "nano"})
