@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from lightbagel_core.evaluation.benches import gedit
 from lightbagel_core.evaluation.paper import (
     DPG,
     GEDIT,
@@ -16,6 +17,7 @@ from lightbagel_core.evaluation.paper import (
     PAPER,
     by_sample,
 )
+from lightbagel_core.evaluation.registry import MODULES
 from lightbagel_core.evaluation.words import UNITS
 
 
@@ -64,3 +66,9 @@ def test_a_figure_is_found_by_its_name():
     assert GENEVAL.get("juggling") is None
     assert IMGEDIT.get("compose") == 3.93
     assert IMGEDIT.aliases["compose"] == "hybrid"
+
+
+def test_benches_of_the_paper_have_its_names():
+    """Those that this project scores; lmms-eval runs the others."""
+    assert {name for name in PAPER if name in MODULES} == {"geneval", "dpg", "gedit", "imgedit"}
+    assert tuple(GEDIT.overall) == gedit.FIGURES
