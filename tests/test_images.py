@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from lightbagel_core.config import ImageRule
-from lightbagel_core.images import from_pixels, open_image, round_size, size_by_rule, to_pixels, to_rgb
+from lightbagel_core.images import from_pixels, open_image, read_image, round_size, size_by_rule, to_pixels, to_rgb
 
 REAL = ImageRule(1024, 512, 32)
 
@@ -101,6 +103,14 @@ def test_bad_files_are_named(tmp_path, kind, message):
     path = bad_file(tmp_path, kind)
     with pytest.raises(ValueError, match=message):
         open_image(path)
+
+
+def test_a_picture_in_a_file_of_others(tmp_path):
+    Image.new("RGBA", (8, 4), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert read_image(BytesIO(content), "row 3").getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(ValueError, match=r"^row 3 is damaged"):
+        read_image(BytesIO(content[:-30]), "row 3")
 
 
 def test_too_many_pixels(tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def _batches(file: Path, columns: Sequence[str], number: int | None = None) -> I
         if file.suffix == ".parquet":
             yield from _of_parquet(file, columns, number)
         else:
-            yield from _of_arrow(arrow, file, number)
+            yield from _of_arrow(arrow, file, columns, number)
     except (arrow.ArrowException, OSError, ValueError) as error:
         small = file.is_file() and file.stat().st_size < POINTER
         pointer = "; it may be a Git LFS pointer in place of the file" if small else ""
@@ -130,7 +130,7 @@ def _of_parquet(file: Path, columns: Sequence[str], number: int | None) -> Itera
             number -= length
 
 
-def _of_arrow(arrow: Any, file: Path, number: int | None) -> Iterator[Any]:
+def _of_arrow(arrow: Any, file: Path, columns: Sequence[str], number: int | None) -> Iterator[Any]:
     with arrow.memory_map(str(file)) as source:
         try:
             batches = iter(arrow.ipc.open_stream(source))
@@ -139,6 +139,9 @@ def _of_arrow(arrow: Any, file: Path, number: int | None) -> Iterator[Any]:
             batches = (opened.get_batch(index) for index in range(opened.num_record_batches))
         for batch in batches:
             _check(batch.schema.names)
+            if number is None or number < len(batch):
+                batch = batch.select(list(columns))
+                batch.validate(full=True)  # a damaged file's offsets would lead out of memory
             if number is None:
                 yield batch
             elif number < len(batch):

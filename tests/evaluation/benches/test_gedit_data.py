@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from io import BytesIO
 
@@ -12,7 +13,7 @@ import pytest
 from gedit_files import picture, row, write_arrow, write_parquet
 from PIL import Image
 
-from lightbagel_core.evaluation.benches.gedit_data import read_rows
+from lightbagel_core.evaluation.benches.gedit_data import PICTURE, read_rows
 
 ROWS = [row("color_alter", f"k{number}", words=f"改 {number}", content=picture(number)) for number in range(7)]
 WRITERS = {
@@ -88,6 +89,24 @@ def test_a_file_that_was_cut_off(write, tmp_path, keep):
         except ValueError as error:
             said = str(error)
         assert file.name in said
+
+
+@pytest.mark.parametrize("column", ["instruction", PICTURE])
+def test_offsets_that_lead_out_of_the_file(tmp_path, column):
+    """Arrow follows them unchecked when it is not told to look."""
+    file = write_arrow(tmp_path, ROWS)
+    first, second = (len(one[column]["bytes"] if column == PICTURE else one[column].encode()) for one in ROWS[:2])
+    right = struct.pack("<3i", 0, first, first + second)
+    content = file.read_bytes()
+    assert right in content
+    file.write_bytes(content.replace(right, struct.pack("<3i", 0, first, 1 << 30), 1))
+    rows, damaged = read_rows(tmp_path)
+    if column == PICTURE:
+        assert len(rows) == 7
+        with pytest.raises(ValueError, match="cannot be read") as raised:
+            rows[1].source.open()
+        damaged = [str(raised.value)]
+    assert "data-00000-of-00001.arrow cannot be read" in damaged[0]
 
 
 def test_a_pointer_in_place_of_a_file(tmp_path):
