@@ -101,7 +101,7 @@ def ask(
                 answered = sum(one.answer.text is not None for one in ended.values())
                 raise ValueError(
                     f"{asked.trouble}. {answered} of {len(questions)} questions are answered and kept in {cache}; "
-                    "call the same again to go on from there"
+                    "the same again goes on from there"
                 )
         for thread in threads:
             thread.join()
