@@ -127,6 +127,15 @@ def test_a_timeout_is_asked_again(asking: Asking, server: Server):
     assert asking.waits == [1]
 
 
+def test_who_waits_is_the_run_unless_another_is_named(asking: Asking, server: Server, monkeypatch):
+    monkeypatch.setattr("lightbagel_core.evaluation.judge.FIRST", 0.05)
+    server.then(status(500))
+    began = time.monotonic()
+    asked = ask([question()], Judge(server.url, "eye"), asking.cache)
+    assert asked.answers["0"].text == "yes"
+    assert 0.05 <= time.monotonic() - began < 30
+
+
 def test_refusals_are_counted_and_asked_again_by_the_next_run(asking: Asking, server: Server):
     server.then(
         says(None, refusal="not this"),
