@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import core, flops, load, run, step, ways, worker
+from benchmarks import core, flops, load, reader, run, step, ways, worker
 from benchmarks.measure import interleaved, ratio, table
 from benchmarks.models import RUNNING, WithoutVae, model_for, on_meta, plain_wan, with_random_weights
 from lightbagel_core.config import NANO, PUBLISHED
@@ -167,6 +167,7 @@ def test_both_ways_of_describing_write_the_same():
         (run, ["generate", "--sizes", "64", "--steps", "1"], ["naive_over_ours", "ours_s"]),
         (run, ["edit", "--sizes", "64", "--steps", "1"], ["naive_over_ours_predicted", "ours_s_per_image"]),
         (run, ["describe", "--counts", "2", "--tokens", "2"], ["ours_over_stock", "ours_over_alone"]),
+        (reader, ["read", "--count", "2"], ["ms"]),
     ],
 )
 def test_each_prints_its_figures_and_writes_them(module, options, names, tmp_path, monkeypatch, capsys):

@@ -28,6 +28,7 @@ COLOURS = ("red", "green", "blue", "yellow")
 BACKGROUNDS = ("white", "yellow", "grey", "black")
 SHAPES = ("circle", "square", "star")
 RADIUS = {"small": 12, "large": 19}
+HALF = 24  # pixels from the middle to the edge of the square in which a shape is drawn
 PLACES = {"left": (22, 64), "right": (106, 64), "top": (64, 22), "bottom": (64, 106), "centre": (64, 64)}
 RELATION = {
     ("left", "right"): "left of",
@@ -81,32 +82,36 @@ class Scene:
 
 
 @cache
-def shape_mask(shape: str, size: str) -> np.ndarray:
-    """Coverage of a shape in [0, 1], float32 [49, 49], centred on pixel (24, 24); edges are antialiased."""
-    scale, half = 8, 24
-    canvas = Image.new("L", ((2 * half + 1) * scale,) * 2, 0)
-    c, r = (half + 0.5) * scale, RADIUS[size] * scale
+def shape_mask(shape: str, size: str, dx: float = 0, dy: float = 0) -> np.ndarray:
+    """Coverage of a shape in [0, 1], float32 [49, 49]; edges are antialiased.
+
+    Its centre is that of pixel (24, 24), moved by `dx`, `dy` eighths of a pixel, given in pixels.
+    """
+    scale = 8
+    canvas = Image.new("L", ((2 * HALF + 1) * scale,) * 2, 0)
+    x, y, r = (HALF + 0.5 + dx) * scale, (HALF + 0.5 + dy) * scale, RADIUS[size] * scale
     draw = ImageDraw.Draw(canvas)
     if shape == "circle":
-        draw.ellipse((c - r, c - r, c + r, c + r), fill=255)
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
     elif shape == "square":
-        draw.rectangle((c - 0.9 * r, c - 0.9 * r, c + 0.9 * r, c + 0.9 * r), fill=255)
+        draw.rectangle((x - 0.9 * r, y - 0.9 * r, x + 0.9 * r, y + 0.9 * r), fill=255)
     elif shape == "star":
         angles = -np.pi / 2 + np.arange(10) * np.pi / 5
         radii = np.where(np.arange(10) % 2 == 0, 1.15 * r, 0.5 * r)
-        draw.polygon([(c + q * np.cos(a), c + q * np.sin(a)) for q, a in zip(radii, angles, strict=True)], fill=255)
+        draw.polygon([(x + q * np.cos(a), y + q * np.sin(a)) for q, a in zip(radii, angles, strict=True)], fill=255)
     else:
         raise ValueError(f"no such shape: {shape}")
     return np.asarray(canvas.reduce(scale), np.float32) / 255
 
 
-def coverage(thing: Thing) -> np.ndarray:
-    """How much of each pixel a thing covers, float32 [128, 128] in [0, 1]."""
-    x0, y0 = thing.centre[0] - 24, thing.centre[1] - 24
+def coverage(thing: Thing, part: tuple[float, float] = (0, 0)) -> np.ndarray:
+    """How much of each pixel a thing covers, moved by a part of a pixel in x and y; float32 [128, 128] in [0, 1]."""
+    x0, y0 = thing.centre[0] - HALF, thing.centre[1] - HALF
     top, left = max(0, -y0), max(0, -x0)
-    bottom, right = min(49, SIZE - y0), min(49, SIZE - x0)
+    bottom, right = min(2 * HALF + 1, SIZE - y0), min(2 * HALF + 1, SIZE - x0)
     cover = np.zeros((SIZE, SIZE), np.float32)
-    cover[y0 + top : y0 + bottom, x0 + left : x0 + right] = shape_mask(thing.shape, thing.size)[top:bottom, left:right]
+    mask = shape_mask(thing.shape, thing.size, *part)
+    cover[y0 + top : y0 + bottom, x0 + left : x0 + right] = mask[top:bottom, left:right]
     return cover
 
 
