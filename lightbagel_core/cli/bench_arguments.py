@@ -94,7 +94,9 @@ def _table(actions: Any) -> None:
     table.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders of scored runs")
     table.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the table there too")
     table.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the figures as a picture")
-    table.add_argument("--sheet", type=Path, metavar="FILE.png", help="a contact sheet of the first run's worst items")
+    table.add_argument(
+        "--sheet", type=Path, metavar="FILE.png", help="a contact sheet of the worst items; of several runs one each"
+    )
 
 
 def _run(actions: Any, parents: list[argparse.ArgumentParser]) -> None:

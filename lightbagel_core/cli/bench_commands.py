@@ -141,34 +141,55 @@ def _judge(args: argparse.Namespace, bench: Bench, files: Files) -> None:
     print(f"what {judge.model} said: {bench.judged.record(files, judgement.answers)}")
 
 
+def _titles(runs: Sequence[Run]) -> dict[str, str]:
+    """What the benches of some runs are called."""
+    from ..evaluation.registry import MODULES, bench_named
+
+    return {name: bench_named(name).title for name in {run.scores.bench for run in runs} & set(MODULES)}
+
+
 def _show(folders: Sequence[Path]) -> list[Run]:
     """Prints the tables of scored runs."""
     from ..evaluation.runs import read_runs
     from ..evaluation.table import markdown
 
     runs = read_runs(folders)
-    print(markdown(runs), end="")
+    print(markdown(runs, _titles(runs)), end="")
     return runs
 
 
 def table(args: argparse.Namespace) -> int:
-    """Prints runs beside the paper; writes the table, a figure and a contact sheet where they are asked for."""
+    """Prints runs beside the paper; writes the table, a figure and contact sheets where they are asked for."""
     from ..evaluation.figure import write_figure
     from ..evaluation.sheet import write_sheet
     from ..evaluation.table import write_table
 
     runs = _show(args.runs)
+    titles, written = _titles(runs), []
     if args.markdown is not None:
-        write_table(args.markdown, runs)
+        write_table(args.markdown, runs, titles)
+        written.append(args.markdown)
     if args.figure is not None:
-        write_figure(args.figure, runs)
+        write_figure(args.figure, runs, titles)
+        written.append(args.figure)
     if args.sheet is not None:
-        for note in write_sheet(args.sheet, runs[0]):
-            print(f"lightbagel: {note}", file=sys.stderr)
-    for file in (args.markdown, args.figure, args.sheet):
-        if file is not None:
-            print(file, file=sys.stderr)
+        sheets = _sheets(args.sheet, runs)
+        for file, run in zip(sheets, runs, strict=True):
+            for note in write_sheet(file, run, title=titles.get(run.scores.bench, "")):
+                print(f"lightbagel: {note}", file=sys.stderr)
+        written += sheets
+    for file in written:
+        print(file, file=sys.stderr)
     return 0
+
+
+def _sheets(file: Path, runs: Sequence[Run]) -> list[Path]:
+    """The file of each run's contact sheet: the one named, or one beside it for each of several."""
+    if len(runs) == 1:
+        return [file]
+    names = [run.scores.bench for run in runs]
+    names = [name if names.count(name) == 1 else f"{name}-{i + 1}" for i, name in enumerate(names)]
+    return [file.with_name(f"{file.stem}-{name}{file.suffix}") for name in names]
 
 
 ACTIONS = {"generate": generate, "score": score, "table": table}
