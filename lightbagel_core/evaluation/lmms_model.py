@@ -137,7 +137,7 @@ class LightBagel(lmms):
 
     def clean(self) -> None:
         """Gives up the VLM when all questions are answered, so that a judge may have the memory."""
-        del self._describer
+        self.__dict__.pop("_describer", None)
         super().clean()
 
     def loglikelihood(self, requests: Sequence[Instance]) -> NoReturn:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -121,8 +122,12 @@ def test_the_arguments_arrive():
     assert (adapter.batch_size, adapter.device, adapter.rank, adapter.world_size) == (3, torch.device("cpu"), 0, 1)
     adapter._describer.need()
     assert adapter._describer.und.vlm.dtype == torch.bfloat16
+
+
+def test_the_weights_are_gone_when_a_judge_needs_their_memory(adapter):
+    vlm = weakref.ref(adapter._describer.und.vlm)
     adapter.clean()
-    assert not any(isinstance(each, torch.nn.Module) for each in vars(adapter).values())
+    assert vlm() is None
 
 
 def test_each_process_has_its_rank_and_its_card(monkeypatch):
