@@ -117,7 +117,8 @@ def _edited(out: Path, item: Item) -> bytes:
 def record(files: Files, answers: Mapping[str, Answer]) -> Path:
     """Writes a CSV for each task as the official script does, into `eval_results_new` below the output folder.
 
-    A score that a judge refused is left empty; a picture that is not there has no row.
+    A score that a judge refused is left empty, so that the official statistics print nan rather than leave it out; a
+    picture that is not there has no row.
     """
     reading, common = _read(files)
     none = Answer(None)

@@ -15,6 +15,7 @@ from ..bench import Files
 RESULTS = "Results/wise_scores.jsonl"
 PATTERN = "*scores*.jsonl"
 NAMED = re.compile(r"\b(consistency|realism|aesthetic quality|score)[\s*:：]*(\d+)(?!\d|\.\d)", re.IGNORECASE)
+THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 ALONE = re.compile(r"^\s*([0-2])\s*$", re.MULTILINE)
 
 
@@ -80,9 +81,14 @@ def marks_of(answer: str) -> dict[str, float] | None:
     """A judge's marks by their names; None where an edition's marks are not all there, or not in their range.
 
     As in the official scripts names may be bold and colons left out, and bare numbers on lines of their own will do:
-    three for the original, one for WISE_Verified.
+    three for the original, one for WISE_Verified. What stands between <think> and </think> is no answer; of a mark that
+    is given twice the original's script takes the last, WISE_Verified's the first.
     """
-    found = {name.lower().replace(" ", "_"): float(mark) for name, mark in NAMED.findall(answer)}
+    answer = THOUGHT.sub("", answer)
+    found: dict[str, float] = {}
+    for name, mark in NAMED.findall(answer):
+        key = name.lower().replace(" ", "_")
+        found[key] = found[key] if key == "score" and key in found else float(mark)
     if not found:
         alone = [float(mark) for mark in ALONE.findall(answer)]
         for edition in EDITIONS:
