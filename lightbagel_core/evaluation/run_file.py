@@ -88,13 +88,17 @@ def _differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 
 def prompts_hash(prompts: Path, out: Path) -> str:
-    """The checksum of a prompt file, or of the names and contents of a folder's files but those below `out`."""
+    """The checksum of a prompt file, or of the names and contents of a folder's files; where `out` lies below that
+    folder, without the files there.
+    """
     if prompts.is_file():
         return sha256(prompts)
+    drawn = out.resolve() if out.resolve().is_relative_to(prompts.resolve()) else None
     digest = hashlib.sha256()
     for file in sorted(prompts.rglob("*")):
-        if file.is_file() and out.resolve() not in file.resolve().parents:
-            digest.update(f"{file.relative_to(prompts).as_posix()} {sha256(file)}\n".encode())
+        name = file.relative_to(prompts)
+        if file.is_file() and drawn not in file.resolve().parents and SCRATCH not in name.parts:
+            digest.update(f"{name.as_posix()} {sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

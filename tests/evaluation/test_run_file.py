@@ -93,6 +93,18 @@ def test_a_folders_checksum_is_that_of_its_names_and_contents(tmp_path):
     assert prompts_hash(tmp_path, out) != before
 
 
+def test_prompts_may_lie_below_the_pictures_folder(tmp_path):
+    prompts = tmp_path / "out" / "prompts"
+    prompts.mkdir(parents=True)
+    (prompts / "a.txt").write_text("one", "utf-8")
+    before = prompts_hash(prompts, tmp_path / "out")
+    (prompts / SCRATCH).mkdir()
+    (prompts / SCRATCH / "half").write_bytes(b"left by a kill")
+    assert prompts_hash(prompts, tmp_path / "out") == before
+    (prompts / "a.txt").write_text("two", "utf-8")
+    assert prompts_hash(prompts, tmp_path / "out") != before
+
+
 def test_processes_that_begin_together_wait_for_each_other(nano, files):
     (files.out / SCRATCH).mkdir(parents=True)
     with FileLock(files.out / SCRATCH / "run.lock"):
