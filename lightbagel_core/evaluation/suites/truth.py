@@ -1,0 +1,165 @@
+"""What the suites share: their random numbers, the truth beside the prompts, pictures read back, rows and figures."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...images import open_image
+from ...world.reader import read_scene
+from ...world.scenes import SIZE, Scene, Thing, render
+from ..draw import NOT_DRAWN
+from ..items import Item
+from ..run_file import SCRATCH
+from ..scores import Score, Worst
+from ..statistics import wilson
+from ..writing import write_whole
+
+FILE = "truth.json"
+RESULTS = "results.jsonl"
+WORST = 24  # wrong items that the scores name
+SUITES = ("nano-geneval", "nano-imgedit", "nano-multiturn", "nano-describe")
+Row = dict[str, Any]  # of an item: id, group, prompt, its figures as truth values, missing, reason, pictures
+
+
+def fresh(suite: str, seed: int) -> np.random.Generator:
+    """The random numbers of a suite's items; no training stage draws these."""
+    return np.random.default_rng([seed, 2**31, SUITES.index(suite)])
+
+
+def picture(scene: Scene) -> Image.Image:
+    """The picture of a scene."""
+    return Image.fromarray(render(scene))
+
+
+def read_picture(image: Image.Image) -> Scene | None:
+    """The scene in a picture, or None where it shows no clear one; another size is scaled to the world's."""
+    if image.size != (SIZE, SIZE):
+        image = image.resize((SIZE, SIZE), Image.Resampling.BOX)
+    return read_scene(np.asarray(image))
+
+
+def seen_in(file: Path) -> tuple[Scene | None, str]:
+    """(the scene in a picture's file or None, why the file cannot be opened or "")."""
+    try:
+        return read_picture(open_image(file)), ""
+    except ValueError as error:
+        return None, str(error).replace(str(file), file.name)
+
+
+def scene_of_dict(data: Mapping[str, Any]) -> Scene:
+    """The scene that `dataclasses.asdict` made a dictionary of."""
+    return Scene(data["background"], tuple(Thing(**thing) for thing in data["things"]))
+
+
+def as_json(data: object) -> str:
+    """A value as a file of JSON holds it."""
+    return json.dumps(data, indent=1) + "\n"
+
+
+def write(folder: Path, name: str, data: object) -> None:
+    """Writes a file of JSON whole: one value, or for a name in .jsonl a row on each line. The same bytes everywhere."""
+    if name.endswith(".jsonl"):
+        assert isinstance(data, (list, tuple))
+        text = "".join(json.dumps(row) + "\n" for row in data)
+    else:
+        text = as_json(data)
+    write_whole(folder / name, text.encode("ascii"), folder / SCRATCH)
+
+
+def write_picture(folder: Path, name: str, scene: Scene) -> None:
+    """Writes the PNG of a scene whole."""
+    content = io.BytesIO()
+    picture(scene).save(content, "PNG")
+    write_whole(folder / name, content.getvalue(), folder / SCRATCH)
+
+
+def read_truth(folder: Path) -> dict[str, Any]:
+    """What is true of each item, by its id.
+
+    Raises:
+        ValueError: the file is not there, or damaged.
+    """
+    file = folder / FILE
+    try:
+        truth = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no {FILE}, which says what the pictures should show: write it anew") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if not isinstance(truth, dict):
+        raise ValueError(f"{file} is damaged: it holds no object")
+    return truth
+
+
+def truth_of(truth: Mapping[str, Any], item: Item) -> Mapping[str, Any]:
+    """What is true of one item. Raises ValueError when the truth belongs to other prompts."""
+    if item.id not in truth:
+        raise ValueError(f"{FILE} does not say what {item.id} should show: it belongs to other prompts")
+    known: Mapping[str, Any] = truth[item.id]
+    return known
+
+
+def why_missing(item: Item, out: Path) -> str:
+    """Why an item has no picture: what the drawing noted."""
+    try:
+        return (out / NOT_DRAWN / item.files[0][0].with_suffix(".txt")).read_text("utf-8").strip()
+    except OSError:
+        return "it was not drawn"
+
+
+def shown(out: Path, *files: Path) -> list[str]:
+    """Those of the pictures that are there, as paths below the run's folder."""
+    return [file.relative_to(out).as_posix() for file in files if file.is_file() and file.is_relative_to(out)]
+
+
+def share(rows: Sequence[Row], figure: str = "right") -> Score:
+    """The share of rows for which a figure holds, with its interval."""
+    return wilson(sum(bool(row[figure]) for row in rows), len(rows))
+
+
+def mean_share(groups: Mapping[str, Sequence[Row]], figure: str = "right") -> Score:
+    """The mean of the groups' shares, every group counting the same, with its interval.
+
+    The interval is made of the groups' own ones, whose distances from the shares are added as independent errors are
+    (the square-and-add method; Zou and Donner, 2008). The bootstrap has no width where all shares are 0 or 1, as the
+    nano's are in whole groups.
+    """
+    shares = [share(rows, figure) for rows in groups.values() if rows]
+    if not shares:
+        return wilson(0, 0)
+    value = fmean(one.value for one in shares)
+    below = sqrt(sum((one.value - one.low) ** 2 for one in shares)) / len(shares)
+    above = sqrt(sum((one.high - one.value) ** 2 for one in shares)) / len(shares)
+    return Score(value, max(0.0, value - below), min(1.0, value + above), sum(one.n for one in shares))
+
+
+def grouped(rows: Sequence[Row], names: Sequence[str], key: str = "group") -> dict[str, list[Row]]:
+    """The rows of each name that has any."""
+    return {name: found for name in names if (found := [row for row in rows if row[key] == name])}
+
+
+def worst_of(rows: Sequence[Row], *figures: str) -> list[Worst]:
+    """The rows with the lowest mean of some figures among those that are not right and have pictures."""
+    scored = [(sum(bool(row[name]) for name in figures) / len(figures), row) for row in rows if not row["right"]]
+    scored = [(score, row) for score, row in scored if row["pictures"] and not row["missing"]]
+    scored.sort(key=lambda pair: pair[0])
+    return [
+        Worst(row["id"], row["prompt"], score, tuple(row["pictures"]), row["reason"]) for score, row in scored[:WORST]
+    ]
+
+
+def unsaid(rows: Sequence[Row]) -> list[str]:
+    """A sentence on the prompts that hold words the model does not know; they count as wrong."""
+    count = sum(bool(row["missing"]) and "does not know" in row["reason"] for row in rows)
+    return [f"{count} of {len(rows)} prompts hold words that this model does not know; they count as wrong"] * (
+        count > 0
+    )
