@@ -1,0 +1,137 @@
+"""nano-geneval: prompts about the nano's world in GenEval's six tasks and its layout, judged by its rule.
+
+The objects are read off the pixels instead of found by a detector; whatever is read is equally sure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...world.scenes import COLOURS, MOST, RADIUS, SHAPES, Scene, pick
+from ...world.sentences import NUMBERS
+from ..bench import Bench, Files
+from ..benches import geneval
+from ..benches.geneval_rule import RELATIONS, Found, judge_objects
+from ..items import Item, Reading
+from ..scores import Scores
+from .checks import UNREADABLE
+from .truth import RESULTS, fresh, grouped, mean_share, seen_in, share, unsaid, why_missing, write
+
+NAME = "nano-geneval"
+PROMPTS = "evaluation_metadata.jsonl"
+TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+
+
+def random_metadata(rng: np.random.Generator, tag: str) -> dict[str, Any]:
+    """A row of GenEval's metadata, with a prompt like its own in this world's words, without "a photo of"."""
+    a, b = (SHAPES[int(i)] for i in rng.permutation(len(SHAPES))[:2])
+    colour, other = (COLOURS[int(i)] for i in rng.permutation(len(COLOURS))[:2])
+    include: list[dict[str, Any]] = [{"class": a, "count": 1}]
+    if tag == "single_object":
+        return {"tag": tag, "include": include, "prompt": f"a {a}"}
+    if tag == "two_object":
+        include.append({"class": b, "count": 1})
+        return {"tag": tag, "include": include, "prompt": f"a {a} and a {b}"}
+    if tag == "counting":
+        count = int(rng.integers(2, MOST + 1))
+        include, exclude = [{"class": a, "count": count, "color": colour}], [{"class": a, "count": count + 1}]
+        return {"tag": tag, "include": include, "exclude": exclude, "prompt": f"{NUMBERS[count]} {colour} {a}s"}
+    include[0]["color"] = colour
+    if tag == "colors":
+        return {"tag": tag, "include": include, "prompt": f"a {colour} {a}"}
+    if tag == "color_attr":
+        include.append({"class": b, "count": 1, "color": other})
+        return {"tag": tag, "include": include, "prompt": f"a {colour} {a} and a {other} {b}"}
+    relation = pick(rng, RELATIONS)
+    include = [{"class": b, "count": 1}, {"class": a, "count": 1, "position": [relation, 0]}]
+    return {"tag": tag, "include": include, "prompt": f"a {a} {relation} a {b}"}
+
+
+def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
+    """Writes `evaluation_metadata.jsonl`: `count` prompts for each seed, the tasks in turn.
+
+    Raises:
+        ValueError: the file could not be written.
+    """
+    generators = [fresh(NAME, seed) for seed in seeds]
+    rows = [random_metadata(rng, TAGS[index % len(TAGS)]) for rng in generators for index in range(count)]
+    write(folder, PROMPTS, rows)
+
+
+def read(files: Files, samples: int) -> Reading:
+    """As GenEval's are read, from the prompt file or the folder where that lies."""
+    return geneval.read(_with_file(files), samples)
+
+
+def _with_file(files: Files) -> Files:
+    return replace(files, prompts=files.prompts / PROMPTS) if files.prompts.is_dir() else files
+
+
+def found_in(scene: Scene) -> list[Found]:
+    """The things of a scene as a detector would give them."""
+    found = []
+    for thing in scene.things:
+        (x, y), r = thing.centre, RADIUS[thing.size]
+        found.append(Found(thing.shape, thing.colour, (x - r, y - r, x + r, y + r)))
+    return found
+
+
+def result_of(item: Item, out: Path, sample: int) -> dict[str, Any]:
+    """What GenEval's scorer would write about a picture that is there."""
+    name = item.files[0][sample]
+    (content,) = (make() for make in item.beside.values())
+    metadata = json.loads(content)
+    seen, problem = seen_in(out / name)
+    found = [] if seen is None else found_in(seen)
+    right, reason = judge_objects(found, metadata, ranked=False)
+    if seen is None:
+        right, reason = False, problem or UNREADABLE
+    boxes = {kind: [[*one.box, 1.0] for one in found if one.kind == kind] for kind in {one.kind for one in found}}
+    return {
+        "filename": str(name),
+        "tag": item.group,
+        "prompt": item.turns[0],
+        "correct": right,
+        "reason": reason,
+        "metadata": json.dumps(metadata),
+        "details": json.dumps(boxes, sort_keys=True),
+    }
+
+
+def score(files: Files) -> Scores:
+    """Reads the pictures, writes GenEval's `results.jsonl` into the output folder and gives GenEval's figures of it.
+
+    The prompts are all that these tasks can say, several times over, and no sample of more: so for the intervals every
+    picture stands for itself, also where two have one prompt.
+
+    Raises:
+        ValueError: the prompts cannot be read, no picture is there, or the results cannot be written.
+    """
+    files = replace(_with_file(files), results=files.out / RESULTS, samples=files.samples or 1)
+    items = read(files, files.samples or 1).items
+    rows, results = [], []
+    for item in items:
+        for sample, name in enumerate(item.files[0]):
+            row = {"group": item.group, "right": False, "missing": not (files.out / name).is_file(), "reason": ""}
+            if row["missing"]:
+                row["reason"] = why_missing(item, files.out)
+            else:
+                results.append(result_of(item, files.out, sample))
+                row["right"] = results[-1]["correct"]
+            rows.append(row)
+    if not results:
+        raise ValueError(f"{files.out} holds no picture of {NAME}: draw them first")
+    write(files.out, RESULTS, results)
+    scores = geneval.score(files, NAME)
+    overall = dict(zip(scores.overall, (mean_share(grouped(rows, TAGS)), share(rows)), strict=True))
+    worst = [one for one in scores.worst if (files.out / one.pictures[0]).is_file()]
+    return replace(scores, overall=overall, notes=[*scores.notes, *unsaid(rows)], worst=worst)
+
+
+BENCH = Bench(NAME, "nano-geneval", editing=False, samples=1, batch=16, read=read, score=score)
