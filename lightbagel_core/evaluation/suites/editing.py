@@ -1,0 +1,221 @@
+"""nano-imgedit: edits of the nano's world in ImgEdit's layout; done and kept are read off the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...world.arrangements import lies_between, scene_of
+from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, Scene, Thing, pick, random_scene
+from ...world.sentences import PLACE_PHRASE, noun, reference
+from ..bench import Bench, Files
+from ..benches import imgedit
+from ..items import Item, Reading
+from ..scores import Score, Scores
+from .checks import CASES, Change, Verdict, at, cases, judge
+from .truth import (
+    FILE,
+    RESULTS,
+    Row,
+    fresh,
+    grouped,
+    mean_share,
+    read_truth,
+    scene_of_dict,
+    seen_in,
+    share,
+    shown,
+    truth_of,
+    unsaid,
+    why_missing,
+    worst_of,
+    write,
+    write_picture,
+)
+
+NAME = "nano-imgedit"
+PROMPTS = "basic_edit.json"
+KINDS = ("add", "remove", "replace", "recolour", "resize", "background", "compose")
+SINGLE = KINDS[:-1]
+COUNTS = {1: 0.35, 2: 0.4, 3: 0.25}  # things of a source, and how often there are so many
+FIGURES = ("right", "done", "kept")
+Edit = tuple[Scene, str, tuple[Change, ...]]  # source, instruction, what it asks for
+
+
+def fits(scene: Scene) -> bool:
+    """Whether every thing can be told from the background and none can touch another."""
+    large = [t.place for t in scene.things if t.size == "large"]
+    return all(t.colour != scene.background for t in scene.things) and ("centre" not in large or len(large) == 1)
+
+
+def change_of(
+    rng: np.random.Generator, kind: str, source: Scene, now: Scene, named: Sequence[str]
+) -> tuple[str, Change]:
+    """Words for one change of a scene, and the change; of things to remove, one that lies between others comes first.
+
+    Args:
+        source: what the words refer to. now: the scene after the changes before this one.
+        named: the places that those named.
+
+    Raises:
+        ValueError: nothing drawn here can be done; draw again.
+    """
+    if kind == "background":
+        colour = pick(rng, [b for b in BACKGROUNDS if b != source.background])
+        words, change = f"change the background to {colour}", Change(kind, "", {"background": colour})
+    elif kind == "add":
+        free = [p for p in PLACES if at(source, p) is None and at(now, p) is None]
+        new = Thing(pick(rng, SHAPES), pick(rng, COLOURS), pick(rng, tuple(RADIUS)), pick(rng, free))
+        sized = bool(rng.random() < 0.7)
+        wanted = {"shape": new.shape, "colour": new.colour} | ({"size": new.size} if sized else {})
+        words, change = f"add {noun(new, sized)} {PLACE_PHRASE[new.place]}", Change(kind, new.place, wanted)
+    else:
+        things = [t for t in source.things if t.place not in named]
+        if not things:
+            raise ValueError("every thing is named already")
+        between = [t for t in things if kind == "remove" and lies_between(source, t)]
+        thing = pick(rng, between or things)
+        name = reference(rng, source, thing)
+        if kind == "remove":
+            words, wanted = f"remove the {name}", {}
+        elif kind == "replace":
+            wanted = {"shape": pick(rng, [s for s in SHAPES if s != thing.shape])}
+            words = f"replace the {name} with a {wanted['shape']}"
+        elif kind == "recolour":
+            wanted = {"colour": pick(rng, [c for c in COLOURS if c != thing.colour])}
+            words = f"make the {name} {wanted['colour']}"
+        else:
+            wanted = {"size": next(s for s in RADIUS if s != thing.size)}
+            words = f"make the {name} {wanted['size']}"
+        change = Change(kind, thing.place, wanted)
+    if not fits(change.apply(now)):
+        raise ValueError("things would touch, or vanish before the background")
+    return words, change
+
+
+def source_of(rng: np.random.Generator, kind: str) -> Scene:
+    """A source of one, two or three things; where one of three is to be removed, most stand in a row."""
+    count = int(rng.choice(list(COUNTS), p=list(COUNTS.values())))
+    if count < 3:
+        return random_scene(rng, count)
+    row = (("left", "centre", "right"), ("top", "centre", "bottom"))
+    in_row = kind == "remove" and rng.random() < 0.8
+    return scene_of(rng, count, places=pick(rng, row) if in_row else None)
+
+
+def random_edit(rng: np.random.Generator, kind: str) -> Edit:
+    """An edit of a kind; a "compose" has two changes, of different things or of a thing and the background."""
+    while True:
+        source = source_of(rng, kind)
+        kinds = [kind]
+        if kind == "compose":
+            kinds = [pick(rng, SINGLE[:-1]), pick(rng, SINGLE)]
+        words: list[str] = []
+        changes: list[Change] = []
+        now = source
+        try:
+            for one in kinds:
+                said, change = change_of(rng, one, source, now, [c.place for c in changes])
+                words.append(said)
+                changes.append(change)
+                now = change.apply(now)
+        except ValueError:
+            continue
+        return source, " and ".join(words), tuple(changes)
+
+
+def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
+    """Writes `basic_edit.json`, the sources and `truth.json`: `count` edits for each seed, the kinds in turn.
+
+    Raises:
+        ValueError: a file could not be written.
+    """
+    prompts: dict[str, Any] = {}
+    truth: dict[str, Any] = {}
+    for seed in seeds:
+        rng = fresh(NAME, seed)
+        for index in range(count):
+            kind, key = KINDS[index % len(KINDS)], f"{seed}-{index:04}"
+            source, words, changes = random_edit(rng, kind)
+            prompts[key] = {"id": f"{kind}/{key}.png", "prompt": words, "edit_type": kind}
+            truth[key] = truth_about(source, changes) | {"cases": cases(changes, source)}
+            write_picture(folder, prompts[key]["id"], source)
+    write(folder, FILE, truth)
+    write(folder, PROMPTS, prompts)
+
+
+def truth_about(source: Scene, changes: Sequence[Change]) -> dict[str, Any]:
+    """What is true before and after an edit; where the words leave something open, `after` is one of what they mean."""
+    after = source
+    for change in changes:
+        after = change.apply(after)
+    return {"before": asdict(source), "after": asdict(after), "changes": [asdict(change) for change in changes]}
+
+
+def read(files: Files, samples: int) -> Reading:
+    """As ImgEdit's is read, from its prompt file or the folder where that lies."""
+    return imgedit.read(_with_file(files), samples)
+
+
+def _with_file(files: Files) -> Files:
+    return replace(files, prompts=files.prompts / PROMPTS) if files.prompts.is_dir() else files
+
+
+def rows_of(files: Files) -> list[Row]:
+    """What became of each edit: done, kept, and right, which is both. Without a picture none holds.
+
+    Raises:
+        ValueError: the prompts or the truth beside them cannot be read.
+    """
+    files = _with_file(files)
+    truth, sources = read_truth(files.prompts.parent), files.images or files.prompts.parent
+    rows = []
+    for item in read(files, 1).items:
+        known, file = truth_of(truth, item), files.out / item.files[0][0]
+        verdict = _verdict(item, known, files.out, file)
+        row: Row = {"id": item.id, "group": item.group, "prompt": item.turns[0], "cases": known["cases"]}
+        row |= {"right": verdict.right, "done": verdict.done, "kept": verdict.kept, "missing": not file.is_file()}
+        pictures = shown(files.out, sources / item.group / f"{item.id}.png", file)
+        rows.append(row | {"reason": verdict.reason, "pictures": pictures})
+    return rows
+
+
+def _verdict(item: Item, known: Mapping[str, Any], out: Path, file: Path) -> Verdict:
+    if not file.is_file():
+        return Verdict(False, False, why_missing(item, out))
+    seen, problem = seen_in(file)
+    verdict = judge([Change(**change) for change in known["changes"]], scene_of_dict(known["before"]), seen)
+    return replace(verdict, reason=problem or verdict.reason)
+
+
+def scores_of(rows: Sequence[Row]) -> Scores:
+    """The figures of what became of the edits: by type, and of the hard cases, of which one edit may be several."""
+    kinds = grouped(rows, KINDS)
+    hard = {case: found for case in CASES if (found := [row for row in rows if case in row["cases"]])}
+    overall: dict[str, Score] = {}
+    groups: dict[str, Score] = {}
+    for figure in FIGURES:
+        overall[f"{figure}, mean of types"] = mean_share(kinds, figure)
+        overall[f"{figure}, all edits"] = share(rows, figure)
+    for name, some in (kinds | hard).items():
+        groups |= {name if figure == "right" else f"{name}: {figure}": share(some, figure) for figure in FIGURES}
+    missing = sum(row["missing"] for row in rows)
+    return Scores(NAME, "share", overall, groups, missing, notes=unsaid(rows), worst=worst_of(rows, "done", "kept"))
+
+
+def score(files: Files) -> Scores:
+    """Reads the pictures, writes `results.jsonl` into the output folder and gives the figures.
+
+    Raises:
+        ValueError: the prompts or the truth beside them cannot be read, or the results cannot be written.
+    """
+    rows = rows_of(files)
+    write(files.out, RESULTS, rows)
+    return scores_of(rows)
+
+
+BENCH = Bench(NAME, "nano-imgedit", editing=True, samples=1, batch=16, read=read, score=score)
