@@ -1,0 +1,217 @@
+"""nano-multiturn: edits in two turns, each of the picture that the turn before drew, in ImgEdit's multi-turn layout.
+
+memory: turn 2 edits something else, and what turn 1 did must still be so. reference: turn 2 says "it" and means what
+turn 1 named. backtracking: turn 2 says "undo that".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ...world.reader import same_spot
+from ...world.scenes import COLOURS, Scene, pick
+from ..bench import Bench, Files
+from ..items import Item, Reading, Source, inside, safe_name
+from ..prompt_file import collect, one_sample, read_json, text
+from ..scores import Score, Scores
+from .checks import TOLERANCE, UNREADABLE, Change, judge, not_done
+from .editing import SINGLE, change_of, fits, random_edit, truth_about
+from .truth import (
+    FILE,
+    RESULTS,
+    Row,
+    fresh,
+    grouped,
+    mean_share,
+    read_truth,
+    scene_of_dict,
+    seen_in,
+    share,
+    shown,
+    truth_of,
+    unsaid,
+    why_missing,
+    worst_of,
+    write,
+    write_picture,
+)
+
+NAME = "nano-multiturn"
+KINDS = ("memory", "reference", "backtracking")  # each has a prompt file of its name
+FIGURES = ("both turns", "turn 1", "turn 2 after a right turn 1")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Two turns. first, second: what they ask for; nothing where the second undoes the first."""
+
+    source: Scene
+    words: tuple[str, str]
+    first: Change
+    second: Change | None
+
+
+def random_chain(rng: np.random.Generator, kind: str) -> Chain:
+    """A chain of a kind, on a source of one to three things."""
+    while True:
+        source, words, (first,) = random_edit(rng, pick(rng, SINGLE))
+        after = first.apply(source)
+        if kind == "backtracking":
+            return Chain(source, (words, "undo that"), first, None)
+        if kind == "reference":
+            if first.kind in ("remove", "background"):
+                continue  # there is no "it" then
+            (thing,) = (t for t in after.things if t.place == first.place)
+            if first.kind != "add" and rng.random() < 0.3:
+                return Chain(source, (words, "remove it"), first, Change("remove", first.place, {}))
+            colour = pick(rng, [c for c in COLOURS if c != thing.colour])
+            second = Change("recolour", first.place, {"colour": colour})
+            if fits(second.apply(after)):
+                return Chain(source, (words, f"make it {colour}"), first, second)
+            continue
+        try:
+            said, second = change_of(rng, pick(rng, SINGLE), after, after, [first.place])
+        except ValueError:
+            continue
+        if second.place != first.place:
+            return Chain(source, (words, said), first, second)
+
+
+def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
+    """Writes a prompt file for each kind, {key: {id, turn1, turn2}}, the sources and `truth.json`: `count` chains for
+    each seed, the kinds in turn.
+
+    Raises:
+        ValueError: a file could not be written.
+    """
+    prompts: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+    truth: dict[str, Any] = {}
+    for seed in seeds:
+        rng = fresh(NAME, seed)
+        for index in range(count):
+            kind, key = KINDS[index % len(KINDS)], f"{seed}-{index:04}"
+            chain = random_chain(rng, kind)
+            name = f"{kind}/{key}.png"
+            prompts[kind][key] = {"id": name, "turn1": chain.words[0], "turn2": chain.words[1]}
+            changes = [change for change in (chain.first, chain.second) if change is not None]
+            truth[key] = truth_about(chain.source, changes)
+            if chain.second is None:
+                truth[key]["after"] = truth[key]["before"]
+            write_picture(folder, name, chain.source)
+    write(folder, FILE, truth)
+    for kind, rows in prompts.items():
+        write(folder, f"{kind}.json", rows)
+
+
+def read(files: Files, samples: int) -> Reading:
+    """The chains of a folder with the prompt files of `KINDS`, or of one such file: {key: {id, turn1, turn2}}.
+
+    Raises:
+        ValueError: there is no such file, or more than one sample is asked for.
+    """
+    one_sample(NAME, samples)
+    folder = files.prompts
+    found = [file for kind in KINDS if (file := folder / f"{kind}.json").is_file()] if folder.is_dir() else [folder]
+    rows: list[tuple[str, Any]] = []
+    unusable: list[str] = []
+    for file in found:
+        data, left_out = read_json(file)
+        unusable += left_out
+        if not isinstance(data, dict):
+            raise ValueError(f"{file} is no file of {NAME}: it holds no object of {{key: turns}}")
+        rows += [(f"{file.name}, key {key!r}", (file.stem, key, row)) for key, row in data.items()]
+    root = files.images or (folder if folder.is_dir() else folder.parent)
+    return collect(NAME, folder, rows, partial(_item, root), unusable)
+
+
+def _item(root: Path, keyed: tuple[str, str, Any], where: str) -> Item:
+    group, key, row = keyed
+    turns, name = (text(row, "turn1", where), text(row, "turn2", where)), safe_name(key, where)
+    source = Source.of_file(inside(root, row.get("id"), where))
+    pictures = tuple((PurePosixPath(f"{name}_turn{turn}.png"),) for turn in (1, 2))
+    return Item(name, group, turns, pictures, (source,))
+
+
+def rows_of(files: Files) -> list[Row]:
+    """What became of each turn.
+
+    Turn 1 is right when it was done and all else kept. Turn 2 is judged against the picture it was given, as that is
+    read: done, all else kept, and in the memory chains what turn 1 asked for still so. An undoing is right when the
+    picture shows the source's scene again, centres to two pixels.
+
+    Raises:
+        ValueError: the prompts or the truth beside them cannot be read.
+    """
+    folder = files.prompts if files.prompts.is_dir() else files.prompts.parent
+    truth, rows = read_truth(folder), []
+    for item in read(files, 1).items:
+        known = truth_of(truth, item)
+        drawn = [files.out / file for (file,) in item.files]
+        lacking = sum(not file.is_file() for file in drawn)
+        scenes = [seen_in(file) if file.is_file() else (None, why_missing(item, files.out)) for file in drawn]
+        seen = [scene for scene, _ in scenes]
+        reasons = _wrong(scene_of_dict(known["before"]), [Change(**change) for change in known["changes"]], *seen)
+        said = [problem or reason for (_, problem), reason in zip(scenes, reasons, strict=True)]
+        right = [not reason for reason in said]
+        row: Row = {"id": item.id, "group": item.group, "prompt": "; then ".join(item.turns)}
+        row |= {"right": all(right), "turn 1": right[0], "turn 2": right[1], "missing": lacking}
+        reason = "; ".join(f"turn {turn}: {text}" for turn, text in enumerate(said, 1) if text)
+        pictures = shown(files.out, (files.images or folder) / item.group / f"{item.id}.png", *drawn)
+        rows.append(row | {"reason": reason, "pictures": pictures})
+    return rows
+
+
+def _wrong(source: Scene, changes: Sequence[Change], one: Scene | None, two: Scene | None) -> tuple[str, str]:
+    """What is wrong after each turn; "" where nothing is. The second of the changes is lacking where it undoes."""
+    first, *rest = changes
+    turn1 = judge([first], source, one).reason
+    if two is None:
+        return turn1, UNREADABLE
+    if not rest:
+        return turn1, "" if same_spot(source, two, TOLERANCE) else "this is not the picture before turn 1"
+    if one is None:
+        return turn1, "the picture that it edits shows no clear scene"
+    turn2 = judge(rest, one, two).reason
+    if not turn2 and first.place != rest[0].place:
+        turn2 = "; ".join(f"of turn 1 was lost: {line}" for line in not_done(first, source, two, [rest[0].place]))
+    return turn1, turn2
+
+
+def _figures(rows: Sequence[Row]) -> Mapping[str, Score]:
+    """Both turns, the first, and the second among the rows of which the first is right."""
+    after = [row for row in rows if row["turn 1"]]
+    return dict(zip(FIGURES, (share(rows), share(rows, "turn 1"), share(after, "turn 2")), strict=True))
+
+
+def scores_of(rows: Sequence[Row]) -> Scores:
+    """The figures of what became of the turns, by kind."""
+    kinds = grouped(rows, KINDS)
+    overall = {"both turns, mean of kinds": mean_share(kinds), **_figures(rows)}
+    groups = {
+        kind if figure == FIGURES[0] else f"{kind}: {figure}": value
+        for kind, some in kinds.items()
+        for figure, value in _figures(some).items()
+        if value.n
+    }
+    missing = sum(row["missing"] for row in rows)
+    return Scores(NAME, "share", overall, groups, missing, notes=unsaid(rows), worst=worst_of(rows, "turn 1", "turn 2"))
+
+
+def score(files: Files) -> Scores:
+    """Reads the pictures, writes `results.jsonl` into the output folder and gives the figures.
+
+    Raises:
+        ValueError: the prompts or the truth beside them cannot be read, or the results cannot be written.
+    """
+    rows = rows_of(files)
+    write(files.out, RESULTS, rows)
+    return scores_of(rows)
+
+
+BENCH = Bench(NAME, "nano-multiturn", editing=True, samples=1, batch=16, read=read, score=score)
