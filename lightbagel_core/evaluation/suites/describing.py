@@ -1,0 +1,179 @@
+"""nano-describe: what the nano says of pictures, word for word, and whether its VAE gives them back.
+
+Scenes of three and four things, of which it was taught none, are classes of their own and count in no headline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ...config import DESCRIBE
+from ...files.png import png_bytes
+from ...images import to_pixels
+from ...model import vae
+from ...pipeline import LightBagel
+from ...world.arrangements import scene_of
+from ...world.reader import same_spot
+from ...world.scenes import pick, random_scene
+from ...world.sentences import caption, random_question
+from ..json_lines import lines_of, parsed
+from ..run_file import SCRATCH
+from ..scores import Score, Scores
+from ..writing import write_whole
+from .checks import TOLERANCE, UNREADABLE
+from .truth import (
+    Row,
+    fresh,
+    grouped,
+    mean_share,
+    picture,
+    read_picture,
+    scene_of_dict,
+    share,
+    shown,
+    worst_of,
+    write,
+    write_picture,
+)
+
+NAME = "nano-describe"
+PROMPTS, ANSWERS = "questions.jsonl", "answers.jsonl"
+CAPTIONS, QUESTIONS, RECONSTRUCTIONS = "captions", "questions", "reconstructions"
+MORE = " about three and four things"
+CLASSES = (CAPTIONS, QUESTIONS, RECONSTRUCTIONS, CAPTIONS + MORE, QUESTIONS + MORE)
+KINDS = {  # of questions, by how they begin; the first that fits
+    "what colour is the background": "the background",
+    "what colour is": "colour",
+    "what size is": "size",
+    "what is": "what is where",
+    "where is": "where",
+    "how many": "how many",
+    "is there": "is there",
+}
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One picture and what is asked of it: a question with its answer, or where the question is empty, itself."""
+
+    id: str
+    group: str
+    image: str
+    question: str
+    answer: str
+    scene: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return next((kind for start, kind in KINDS.items() if self.question.startswith(start)), "")
+
+
+def random_asked(rng: np.random.Generator, group: str, key: str) -> Asked:
+    """An item of a class."""
+    scene = scene_of(rng, pick(rng, (3, 4))) if group.endswith(MORE) else random_scene(rng)
+    question, answer = "", ""
+    if group.startswith(CAPTIONS):
+        question, answer = DESCRIBE, caption(scene)
+    elif group.startswith(QUESTIONS):
+        question, answer = random_question(rng, scene)
+    return Asked(key, group, f"images/{key}.png", question, answer, asdict(scene))
+
+
+def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
+    """Writes `questions.jsonl` and the pictures: `count` items for each seed, the classes in turn.
+
+    Raises:
+        ValueError: a file could not be written.
+    """
+    items = []
+    for seed in seeds:
+        rng = fresh(NAME, seed)
+        items += [random_asked(rng, CLASSES[i % len(CLASSES)], f"{seed}-{i:04}") for i in range(count)]
+    for item in items:
+        write_picture(folder, item.image, scene_of_dict(item.scene))
+    write(folder, PROMPTS, [asdict(item) for item in items])
+
+
+def read(folder: Path) -> list[Asked]:
+    """The items of a folder.
+
+    Raises:
+        ValueError: there is no file of them, or it is damaged.
+    """
+    return [Asked(**parsed(line, where)) for where, (_, line) in lines_of(folder / PROMPTS)]
+
+
+def answered(model: LightBagel, items: Sequence[Asked]) -> list[Row]:
+    """The rows of items that ask something: one batch, whatever they ask."""
+    model.need("understanding")
+    turns = [([picture(scene_of_dict(item.scene))], item.question) for item in items]
+    return [_row(item, said, item.answer) for item, said in zip(items, model.und.answers(turns), strict=True)]
+
+
+def reconstructed(model: LightBagel, items: Sequence[Asked], out: Path) -> list[Row]:
+    """The rows of pictures that went through the VAE and back, in one batch; writes what came out."""
+    model.need("vae")
+    scenes = [scene_of_dict(item.scene) for item in items]
+    pixels = torch.stack([to_pixels(picture(scene)) for scene in scenes]).to(model.device)
+    with torch.no_grad():
+        pictures = model.decode(vae.encode(model.vae, pixels))
+    rows = []
+    for item, scene, image in zip(items, scenes, pictures, strict=True):
+        name = f"{RECONSTRUCTIONS}/{item.id}.png"
+        write_whole(out / name, png_bytes(image, {"bench": NAME, "item": item.id}), out / SCRATCH)
+        seen = read_picture(image)
+        right = seen is not None and same_spot(scene, seen, TOLERANCE)
+        row = _row(item, UNREADABLE if seen is None else caption(seen), caption(scene)) | {"right": right}
+        rows.append(row | {"pictures": [name]})
+    return rows
+
+
+def _row(item: Asked, said: str, expected: str) -> Row:
+    row: Row = {"id": item.id, "group": item.group, "kind": item.kind, "prompt": item.question or RECONSTRUCTIONS}
+    row |= {"answer": said, "expected": expected, "right": said == expected, "missing": 0, "pictures": []}
+    return row | {"reason": "" if said == expected else f"{said!r} instead of {expected!r}"}
+
+
+def ask(model: LightBagel, folder: Path, out: Path, progress: bool = True) -> list[Row]:
+    """Asks a model everything in a folder and writes `answers.jsonl`; what that file has already is not asked again.
+
+    Raises:
+        ValueError: the folder's file or the answers cannot be read, or the answers cannot be written.
+    """
+    items, file = read(folder), out / ANSWERS
+    known = [parsed(line, where) for where, (_, line) in lines_of(file)] if file.is_file() else []
+    there = {row["id"]: row for row in known}
+    with tqdm(total=len(items), disable=not progress, unit=" answers", desc=NAME) as bar:
+        for group in CLASSES:
+            some = [item for item in items if item.group == group]
+            bar.update(sum(item.id in there for item in some))
+            some = [item for item in some if item.id not in there]
+            for start in range(0, len(some), BATCH):
+                batch = some[start : start + BATCH]
+                rows = reconstructed(model, batch, out) if group == RECONSTRUCTIONS else answered(model, batch)
+                there |= {row["id"]: row for row in rows}
+                write(out, ANSWERS, list(there.values()))
+                bar.update(len(batch))
+    found = [there[item.id] for item in items]
+    for item, row in zip(items, found, strict=True):
+        row["pictures"] = [*shown(out, folder / item.image), *row["pictures"]]
+    return found
+
+
+def scores_of(rows: Sequence[Row]) -> Scores:
+    """The figures of what was said: by class, and of questions by what they ask."""
+    classes = grouped(rows, CLASSES)
+    words = {name: classes[name] for name in (CAPTIONS, QUESTIONS) if name in classes}
+    overall = {"captions and questions, mean of both": mean_share(words)}
+    groups: dict[str, Score] = {name: share(some) for name, some in classes.items()}
+    kinds = grouped(classes.get(QUESTIONS, ()), tuple(KINDS.values()), "kind")
+    groups |= {f"{QUESTIONS}: {kind}": share(some) for kind, some in kinds.items()}
+    return Scores(NAME, "share", overall, groups, worst=worst_of(rows, "right"))
