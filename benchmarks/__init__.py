@@ -17,6 +17,6 @@
 | a step before and after a change | `step --against TREE [--comfyui PATH]` |
 | how often the reader of the nano's pictures errs | `reader` |
 
-What pictures come out right of the nano is `python -m lightbagel_core.evaluation.nano`. Times are compared as ratios
+What pictures come out right of the nano is `lightbagel bench run nano`. Times are compared as ratios
 taken in turns (A, B, A, B) in one run. Operations are counted in flops.py; the core's inside is used in core.py alone.
 """

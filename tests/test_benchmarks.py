@@ -13,15 +13,18 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
+from scenes import BLUE, PAIR, RED
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import core, flops, load, reader, run, step, ways, worker
 from benchmarks.measure import interleaved, ratio, table
 from benchmarks.models import RUNNING, WithoutVae, model_for, on_meta, plain_wan, with_random_weights
+from benchmarks.quality import agrees, is_right
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.world.scenes import Scene, render
 
 META = torch.device("meta")
 CPU = torch.device("cpu")
@@ -204,3 +207,36 @@ def test_a_worker_measures_steps_and_what_a_run_costs_beside_them(monkeypatch):
 def test_loading_the_nano_is_measured():
     figures = load.open_one(NANO, torch.float32, CPU, RUNNING)
     assert figures["made_gb"] == figures["weights_gb"] > figures["stored_gb"] > 0  # it is stored in half precision
+
+
+def test_scoring_a_generated_picture():
+    prompt = "a red circle left of a small blue square on a white background"
+    assert agrees(prompt, PAIR, PAIR)
+    assert agrees(prompt, PAIR, Scene("white", (replace(RED, size="small"), BLUE)))  # no size was asked of the circle
+    assert not agrees(prompt, PAIR, Scene("white", (RED, replace(BLUE, size="large"))))
+    assert not agrees(prompt, PAIR, Scene("grey", PAIR.things))
+    assert not agrees(prompt, PAIR, Scene("white", (replace(RED, place="right"), replace(BLUE, place="left"))))
+    assert not agrees(prompt, PAIR, Scene("white", (RED,)))
+    assert not agrees(prompt, PAIR, None)
+    free = "a red circle and a blue square"
+    assert agrees(free, PAIR, Scene("white", (replace(RED, place="top"), replace(BLUE, place="bottom"))))
+    assert not agrees(free, PAIR, Scene("white", (replace(RED, colour="green"), BLUE)))
+
+
+def test_scoring_an_edit():
+    def edited(words: str, wanted: Scene, seen: Scene, source: Scene = PAIR) -> bool:
+        return is_right((source, words, wanted), Image.fromarray(render(seen)))
+
+    target = replace(PAIR, things=(replace(RED, colour="green"), BLUE))
+    assert edited("make the circle green", target, target)
+    assert not edited("make the circle green", target, PAIR)
+    moved = replace(target, things=(target.things[0], replace(BLUE, dx=-2)))
+    assert not edited("make the circle green", target, moved)  # three pixels: the square was to stay
+    lone, added = Scene("white", (RED,)), Scene("white", (RED, replace(BLUE, dx=-2, dy=2)))
+    assert edited("add a small blue square on the right", PAIR, added, lone)  # where exactly a new thing stands is free
+    pushed, larger = Scene("white", (replace(RED, dx=3), BLUE)), Scene("white", (RED, replace(BLUE, size="large")))
+    assert not edited("add a small blue square on the right", PAIR, pushed, lone)
+    assert edited("add a blue square on the right", PAIR, larger, lone)
+    assert not edited("add a small blue square on the right", PAIR, larger, lone)
+    assert edited("remove the square", lone, lone)
+    assert edited("change the background to grey", replace(PAIR, background="grey"), replace(PAIR, background="grey"))

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from scenes import PICTURE
 
-from lightbagel_core.evaluation.nano import picture
+from lightbagel_core.evaluation.suites.truth import picture
 from lightbagel_core.model.understanding import Talk
 from lightbagel_core.world.scenes import random_scene
 from lightbagel_core.world.sentences import random_question
