@@ -192,7 +192,18 @@ def _sheets(file: Path, runs: Sequence[Run]) -> list[Path]:
     return [file.with_name(f"{file.stem}-{name}{file.suffix}") for name in names]
 
 
-ACTIONS = {"generate": generate, "score": score, "table": table}
+def run(args: argparse.Namespace) -> int:
+    """Makes, draws and scores the nano's suites, and prints their tables."""
+    from ..evaluation.suites.run import FULL, run_nano
+
+    model = open_model_of(args)
+    how = FULL if args.full else {"count": args.count}
+    scores = run_nano(model, args.out, progress=not args.quiet, **how)
+    _show([args.out / one.bench for one in scores])
+    return 0
+
+
+ACTIONS = {"generate": generate, "score": score, "table": table, "run": run}
 
 
 def bench(args: argparse.Namespace) -> int:
