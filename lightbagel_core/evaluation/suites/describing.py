@@ -33,6 +33,7 @@ from .truth import (
     fresh,
     grouped,
     mean_share,
+    notes_on,
     picture,
     read_picture,
     scene_of_dict,
@@ -176,4 +177,4 @@ def scores_of(rows: Sequence[Row]) -> Scores:
     groups: dict[str, Score] = {name: share(some) for name, some in classes.items()}
     kinds = grouped(classes.get(QUESTIONS, ()), tuple(KINDS.values()), "kind")
     groups |= {f"{QUESTIONS}: {kind}": share(some) for kind, some in kinds.items()}
-    return Scores(NAME, "share", overall, groups, worst=worst_of(rows, "right"))
+    return Scores(NAME, "share", overall, groups, notes=notes_on(rows), worst=worst_of(rows, "right"))

@@ -21,7 +21,7 @@ from ..benches.geneval_rule import RELATIONS, Found, judge_objects
 from ..items import Item, Reading
 from ..scores import Scores
 from .checks import UNREADABLE
-from .truth import RESULTS, fresh, grouped, mean_share, seen_in, share, unsaid, why_missing, write
+from .truth import RESULTS, fresh, grouped, mean_share, notes_on, seen_in, share, why_missing, write
 
 NAME = "nano-geneval"
 PROMPTS = "evaluation_metadata.jsonl"
@@ -131,7 +131,7 @@ def score(files: Files) -> Scores:
     scores = geneval.score(files, NAME)
     overall = dict(zip(scores.overall, (mean_share(grouped(rows, TAGS)), share(rows)), strict=True))
     worst = [one for one in scores.worst if (files.out / one.pictures[0]).is_file()]
-    return replace(scores, overall=overall, notes=[*scores.notes, *unsaid(rows)], worst=worst)
+    return replace(scores, overall=overall, notes=[*scores.notes, *notes_on(rows)], worst=worst)
 
 
 BENCH = Bench(NAME, "nano-geneval", editing=False, samples=1, batch=16, read=read, score=score)

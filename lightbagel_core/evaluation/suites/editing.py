@@ -24,13 +24,13 @@ from .truth import (
     fresh,
     grouped,
     mean_share,
+    notes_on,
     read_truth,
     scene_of_dict,
     seen_in,
     share,
     shown,
     truth_of,
-    unsaid,
     why_missing,
     worst_of,
     write,
@@ -204,7 +204,7 @@ def scores_of(rows: Sequence[Row]) -> Scores:
     for name, some in (kinds | hard).items():
         groups |= {name if figure == "right" else f"{name}: {figure}": share(some, figure) for figure in FIGURES}
     missing = sum(row["missing"] for row in rows)
-    return Scores(NAME, "share", overall, groups, missing, notes=unsaid(rows), worst=worst_of(rows, "done", "kept"))
+    return Scores(NAME, "share", overall, groups, missing, notes=notes_on(rows), worst=worst_of(rows, "done", "kept"))
 
 
 def score(files: Files) -> Scores:

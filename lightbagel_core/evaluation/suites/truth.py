@@ -157,9 +157,12 @@ def worst_of(rows: Sequence[Row], *figures: str) -> list[Worst]:
     ]
 
 
-def unsaid(rows: Sequence[Row]) -> list[str]:
-    """A sentence on the prompts that hold words the model does not know; they count as wrong."""
+def notes_on(rows: Sequence[Row]) -> list[str]:
+    """Sentences to print below the figures: how the mean's interval came about, and how many prompts hold words that
+    the model does not know.
+    """
+    notes = ["A mean of shares has its interval from those of the shares, not from the bootstrap."]
     count = sum(bool(row["missing"]) and "does not know" in row["reason"] for row in rows)
-    return [f"{count} of {len(rows)} prompts hold words that this model does not know; they count as wrong"] * (
-        count > 0
-    )
+    if count:
+        notes.append(f"{count} of {len(rows)} prompts hold words that this model does not know; they count as wrong.")
+    return notes

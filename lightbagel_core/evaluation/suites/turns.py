@@ -29,13 +29,13 @@ from .truth import (
     fresh,
     grouped,
     mean_share,
+    notes_on,
     read_truth,
     scene_of_dict,
     seen_in,
     share,
     shown,
     truth_of,
-    unsaid,
     why_missing,
     worst_of,
     write,
@@ -200,7 +200,9 @@ def scores_of(rows: Sequence[Row]) -> Scores:
         if value.n
     }
     missing = sum(row["missing"] for row in rows)
-    return Scores(NAME, "share", overall, groups, missing, notes=unsaid(rows), worst=worst_of(rows, "turn 1", "turn 2"))
+    return Scores(
+        NAME, "share", overall, groups, missing, notes=notes_on(rows), worst=worst_of(rows, "turn 1", "turn 2")
+    )
 
 
 def score(files: Files) -> Scores:
