@@ -1,4 +1,4 @@
-"""The benches by name. A module is imported when its bench is asked for."""
+"""The benches by name. A module is imported when its bench, its constant BENCH or another, is asked for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MODULES = {
     "rise": "benches.rise",
     "kris": "benches.kris",
     "nano-geneval": "suites.drawing",
+    "nano-geneval-short": "suites.drawing:SHORT_BENCH",
     "nano-imgedit": "suites.editing",
     "nano-multiturn": "suites.turns",
 }
@@ -30,5 +31,6 @@ def bench_named(name: str) -> Bench:
     """
     if name not in MODULES:
         raise ValueError(f"there is no bench {name!r}; there are {', '.join(MODULES)}")
-    bench: Bench = import_module(f".{MODULES[name]}", __package__).BENCH
+    module, _, constant = MODULES[name].partition(":")
+    bench: Bench = getattr(import_module(f".{module}", __package__), constant or "BENCH")
     return bench

@@ -61,7 +61,11 @@ def caption(scene: Scene) -> str:
 
 def random_prompt(rng: np.random.Generator) -> tuple[str, Scene]:
     """A prompt and one scene it describes; what the prompt leaves open is random in the scene."""
-    scene = random_scene(rng)
+    return prompt_for(rng, random_scene(rng))
+
+
+def prompt_for(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
+    """A prompt for a scene of up to two things, and the scene it describes: a white background may go unsaid."""
     if rng.random() < 0.3:
         return caption(scene), scene
     if not scene.things:

@@ -1,20 +1,25 @@
 """nano-geneval: prompts about the nano's world in GenEval's six tasks and its layout, judged by its rule.
 
+Each prompt comes in two lengths, as GenEval's do: short as GenEval words it ("a circle left of a star"), and long, as
+this world's own prompts are, with colours, sizes, places and a background. The paper's figure, and so the suite's, is
+that of the long ones; the short ones are a suite beside it, with the same tasks judged by the same rule.
+
 The objects are read off the pixels instead of found by a detector; whatever is read is equally sure.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...world.scenes import COLOURS, MOST, RADIUS, SHAPES, Scene, pick
-from ...world.sentences import NUMBERS
+from ...world.scenes import BACKGROUNDS, COLOURS, MOST, PLACES, RADIUS, RELATION, SHAPES, Scene, pick, random_thing
+from ...world.sentences import NUMBERS, prompt_for
 from ..bench import Bench, Files
 from ..benches import geneval
 from ..benches.geneval_rule import RELATIONS, Found, judge_objects
@@ -23,8 +28,8 @@ from ..scores import Scores
 from .checks import UNREADABLE
 from .truth import RESULTS, fresh, grouped, mean_share, notes_on, seen_in, share, why_missing, write
 
-NAME = "nano-geneval"
-PROMPTS = "evaluation_metadata.jsonl"
+NAME, SHORT = "nano-geneval", "nano-geneval-short"
+PROMPTS = {NAME: "evaluation_metadata_long.jsonl", SHORT: "evaluation_metadata.jsonl"}
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
 
@@ -53,24 +58,54 @@ def random_metadata(rng: np.random.Generator, tag: str) -> dict[str, Any]:
     return {"tag": tag, "include": include, "prompt": f"a {a} {relation} a {b}"}
 
 
+def written_out(rng: np.random.Generator, metadata: Mapping[str, Any]) -> str:
+    """A row's prompt written out: all that it asks for, and in which size, place and before which background."""
+    include = metadata["include"]
+    background = pick(rng, [b for b in BACKGROUNDS if b not in {clause.get("color") for clause in include}])
+    colours = [c for c in COLOURS if c != background]
+    if metadata["tag"] == "counting":
+        (clause,) = include
+        size = pick(rng, ("", *(f"{size} " for size in RADIUS)))
+        said = f"{NUMBERS[clause['count']]} {size}{clause['color']} {clause['class']}s"
+        return f"{said} on a {background} background"
+    places: Sequence[str] = (pick(rng, tuple(PLACES)),)
+    if len(include) == 2:
+        (_, relation), *_ = [clause["position"][::-1] for clause in include if "position" in clause] or [(0, "")]
+        # The clause with the position comes second: it stands in the relation to the first.
+        places = pick(rng, [(b, a) for (a, b), word in RELATION.items() if not relation or word == relation])
+    things = []
+    for clause, place in zip(include, places, strict=True):
+        thing = random_thing(rng, place, background)
+        things.append(replace(thing, shape=clause["class"], colour=clause.get("color") or pick(rng, colours)))
+    while True:
+        prompt, _ = prompt_for(rng, Scene(background, tuple(things)).ordered())
+        if "position" not in include[-1] or any(word in prompt for word in (*PLACES, *RELATION.values())):
+            return prompt
+
+
 def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
-    """Writes `evaluation_metadata.jsonl`: `count` prompts for each seed, the tasks in turn.
+    """Writes both prompt files, the short and the long: `count` prompts for each seed, the tasks in turn.
 
     Raises:
-        ValueError: the file could not be written.
+        ValueError: a file could not be written.
     """
-    generators = [fresh(NAME, seed) for seed in seeds]
-    rows = [random_metadata(rng, TAGS[index % len(TAGS)]) for rng in generators for index in range(count)]
-    write(folder, PROMPTS, rows)
+    short, long = [], []
+    for seed in seeds:
+        rng = fresh(NAME, seed)
+        rows = [random_metadata(rng, TAGS[index % len(TAGS)]) for index in range(count)]
+        short += rows
+        long += [row | {"prompt": written_out(rng, row)} for row in rows]
+    write(folder, PROMPTS[SHORT], short)
+    write(folder, PROMPTS[NAME], long)
 
 
-def read(files: Files, samples: int) -> Reading:
+def read(files: Files, samples: int, name: str = NAME) -> Reading:
     """As GenEval's are read, from the prompt file or the folder where that lies."""
-    return geneval.read(_with_file(files), samples)
+    return geneval.read(_with_file(files, name), samples)
 
 
-def _with_file(files: Files) -> Files:
-    return replace(files, prompts=files.prompts / PROMPTS) if files.prompts.is_dir() else files
+def _with_file(files: Files, name: str) -> Files:
+    return replace(files, prompts=files.prompts / PROMPTS[name]) if files.prompts.is_dir() else files
 
 
 def found_in(scene: Scene) -> list[Found]:
@@ -104,7 +139,7 @@ def result_of(item: Item, out: Path, sample: int) -> dict[str, Any]:
     }
 
 
-def score(files: Files) -> Scores:
+def score(files: Files, name: str = NAME) -> Scores:
     """Reads the pictures, writes GenEval's `results.jsonl` into the output folder and gives GenEval's figures of it.
 
     The prompts are all that these tasks can say, several times over, and no sample of more: so for the intervals every
@@ -113,12 +148,12 @@ def score(files: Files) -> Scores:
     Raises:
         ValueError: the prompts cannot be read, no picture is there, or the results cannot be written.
     """
-    files = replace(_with_file(files), results=files.out / RESULTS, samples=files.samples or 1)
+    files = replace(_with_file(files, name), results=files.out / RESULTS, samples=files.samples or 1)
     items = read(files, files.samples or 1).items
     rows, results = [], []
     for item in items:
-        for sample, name in enumerate(item.files[0]):
-            row = {"group": item.group, "right": False, "missing": not (files.out / name).is_file(), "reason": ""}
+        for sample, file in enumerate(item.files[0]):
+            row = {"group": item.group, "right": False, "missing": not (files.out / file).is_file(), "reason": ""}
             if row["missing"]:
                 row["reason"] = why_missing(item, files.out)
             else:
@@ -126,12 +161,19 @@ def score(files: Files) -> Scores:
                 row["right"] = results[-1]["correct"]
             rows.append(row)
     if not results:
-        raise ValueError(f"{files.out} holds no picture of {NAME}: draw them first")
+        raise ValueError(f"{files.out} holds no picture of {name}: draw them first")
     write(files.out, RESULTS, results)
-    scores = geneval.score(files, NAME)
+    scores = geneval.score(files, name)
     overall = dict(zip(scores.overall, (mean_share(grouped(rows, TAGS)), share(rows)), strict=True))
     worst = [one for one in scores.worst if (files.out / one.pictures[0]).is_file()]
     return replace(scores, overall=overall, notes=[*scores.notes, *notes_on(rows)], worst=worst)
 
 
 BENCH = Bench(NAME, "nano-geneval", editing=False, samples=1, batch=16, read=read, score=score)
+SHORT_BENCH = replace(
+    BENCH,
+    name=SHORT,
+    title="nano-geneval, short prompts",
+    read=partial(read, name=SHORT),
+    score=partial(score, name=SHORT),
+)

@@ -1,4 +1,8 @@
-"""nano-imgedit: edits of the nano's world in ImgEdit's layout; done and kept are read off the pixels."""
+"""nano-imgedit: edits of the nano's world in ImgEdit's layout; done and kept are read off the pixels.
+
+The seven types have pictures of one thing or two, before and after, as this world has most of its scenes. Crowded
+ones, with three before or after, are a class of their own: of all types, and in no mean.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,18 @@ from typing import Any
 import numpy as np
 
 from ...world.arrangements import lies_between, scene_of
-from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, Scene, Thing, pick, random_scene
+from ...world.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    PLACES,
+    RADIUS,
+    SHAPES,
+    Scene,
+    Thing,
+    pick,
+    places_beside,
+    random_scene,
+)
 from ...world.sentences import PLACE_PHRASE, noun, reference
 from ..bench import Bench, Files
 from ..benches import imgedit
@@ -41,7 +56,8 @@ NAME = "nano-imgedit"
 PROMPTS = "basic_edit.json"
 KINDS = ("add", "remove", "replace", "recolour", "resize", "background", "compose")
 SINGLE = KINDS[:-1]
-COUNTS = {1: 0.35, 2: 0.4, 3: 0.25}  # things of a source, and how often there are so many
+CROWDED = "crowded"
+CLASSES = (*KINDS, CROWDED)
 FIGURES = ("right", "done", "kept")
 Edit = tuple[Scene, str, tuple[Change, ...]]  # source, instruction, what it asks for
 
@@ -68,7 +84,8 @@ def change_of(
         colour = pick(rng, [b for b in BACKGROUNDS if b != source.background])
         words, change = f"change the background to {colour}", Change(kind, "", {"background": colour})
     elif kind == "add":
-        free = [p for p in PLACES if at(source, p) is None and at(now, p) is None]
+        near = places_beside(source.things[0].place) if len(source.things) == 1 else PLACES
+        free = [p for p in near if at(source, p) is None and at(now, p) is None]
         new = Thing(pick(rng, SHAPES), pick(rng, COLOURS), pick(rng, tuple(RADIUS)), pick(rng, free))
         sized = bool(rng.random() < 0.7)
         wanted = {"shape": new.shape, "colour": new.colour} | ({"size": new.size} if sized else {})
@@ -97,20 +114,22 @@ def change_of(
     return words, change
 
 
-def source_of(rng: np.random.Generator, kind: str) -> Scene:
-    """A source of one, two or three things; where one of three is to be removed, most stand in a row."""
-    count = int(rng.choice(list(COUNTS), p=list(COUNTS.values())))
-    if count < 3:
-        return random_scene(rng, count)
-    row = (("left", "centre", "right"), ("top", "centre", "bottom"))
-    in_row = kind == "remove" and rng.random() < 0.8
-    return scene_of(rng, count, places=pick(rng, row) if in_row else None)
+def source_of(rng: np.random.Generator, kind: str, crowded: bool) -> Scene:
+    """A source of one thing or two, of one where another is to be added; a crowded one has one more than the most of
+    these. Where one of three is to be removed, most stand in a row.
+    """
+    if crowded and kind != "add":
+        row = (("left", "centre", "right"), ("top", "centre", "bottom"))
+        return scene_of(rng, 3, places=pick(rng, row) if kind == "remove" and rng.random() < 0.8 else None)
+    if kind == "add":
+        return random_scene(rng, 2 if crowded else 1)
+    return random_scene(rng, int(rng.integers(1, 3)))
 
 
-def random_edit(rng: np.random.Generator, kind: str) -> Edit:
+def random_edit(rng: np.random.Generator, kind: str, crowded: bool = False) -> Edit:
     """An edit of a kind; a "compose" has two changes, of different things or of a thing and the background."""
     while True:
-        source = source_of(rng, kind)
+        source = source_of(rng, kind, crowded)
         kinds = [kind]
         if kind == "compose":
             kinds = [pick(rng, SINGLE[:-1]), pick(rng, SINGLE)]
@@ -125,11 +144,12 @@ def random_edit(rng: np.random.Generator, kind: str) -> Edit:
                 now = change.apply(now)
         except ValueError:
             continue
-        return source, " and ".join(words), tuple(changes)
+        if crowded or len(now.things) <= 2:
+            return source, " and ".join(words), tuple(changes)
 
 
 def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
-    """Writes `basic_edit.json`, the sources and `truth.json`: `count` edits for each seed, the kinds in turn.
+    """Writes `basic_edit.json`, the sources and `truth.json`: `count` edits for each seed, the classes in turn.
 
     Raises:
         ValueError: a file could not be written.
@@ -139,10 +159,11 @@ def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
     for seed in seeds:
         rng = fresh(NAME, seed)
         for index in range(count):
-            kind, key = KINDS[index % len(KINDS)], f"{seed}-{index:04}"
-            source, words, changes = random_edit(rng, kind)
+            name, key = CLASSES[index % len(CLASSES)], f"{seed}-{index:04}"
+            kind = KINDS[index // len(CLASSES) % len(KINDS)] if name == CROWDED else name
+            source, words, changes = random_edit(rng, kind, name == CROWDED)
             prompts[key] = {"id": f"{kind}/{key}.png", "prompt": words, "edit_type": kind}
-            truth[key] = truth_about(source, changes) | {"cases": cases(changes, source)}
+            truth[key] = truth_about(source, changes) | {"class": name, "cases": cases(changes, source)}
             write_picture(folder, prompts[key]["id"], source)
     write(folder, FILE, truth)
     write(folder, PROMPTS, prompts)
@@ -177,7 +198,7 @@ def rows_of(files: Files) -> list[Row]:
     for item in read(files, 1).items:
         known, file = truth_of(truth, item), files.out / item.files[0][0]
         verdict = _verdict(item, known, files.out, file)
-        row: Row = {"id": item.id, "group": item.group, "prompt": item.turns[0], "cases": known["cases"]}
+        row: Row = {"id": item.id, "group": known["class"], "prompt": item.turns[0], "cases": known["cases"]}
         row |= {"right": verdict.right, "done": verdict.done, "kept": verdict.kept, "missing": not file.is_file()}
         pictures = shown(files.out, sources / item.group / f"{item.id}.png", file)
         rows.append(row | {"reason": verdict.reason, "pictures": pictures})
@@ -193,14 +214,17 @@ def _verdict(item: Item, known: Mapping[str, Any], out: Path, file: Path) -> Ver
 
 
 def scores_of(rows: Sequence[Row]) -> Scores:
-    """The figures of what became of the edits: by type, and of the hard cases, of which one edit may be several."""
-    kinds = grouped(rows, KINDS)
-    hard = {case: found for case in CASES if (found := [row for row in rows if case in row["cases"]])}
+    """The figures of what became of the edits: by type, of crowded pictures, which are in no mean, and of the hard
+    cases, of which one edit may be several.
+    """
+    kinds, usual = grouped(rows, KINDS), [row for row in rows if row["group"] != CROWDED]
+    hard = grouped(rows, (CROWDED,))
+    hard |= {case: found for case in CASES if (found := [row for row in rows if case in row["cases"]])}
     overall: dict[str, Score] = {}
     groups: dict[str, Score] = {}
     for figure in FIGURES:
         overall[f"{figure}, mean of types"] = mean_share(kinds, figure)
-        overall[f"{figure}, all edits"] = share(rows, figure)
+        overall[f"{figure}, all edits"] = share(usual, figure)
     for name, some in (kinds | hard).items():
         groups |= {name if figure == "right" else f"{name}: {figure}": share(some, figure) for figure in FIGURES}
     missing = sum(row["missing"] for row in rows)

@@ -14,7 +14,7 @@ from ..run_file import claim
 from ..scores import FILE, Scores
 from ..split import draw_bench
 from . import describing, drawing, editing, turns
-from .truth import SUITES, as_json, write
+from .truth import as_json, write
 
 COUNT = 100  # items of each suite
 SEEDS = (1,)
@@ -25,7 +25,8 @@ PROMPTS = "prompts"  # the folder of a suite's prompts, below that of its pictur
 Write = Callable[[Path, int, Sequence[int]], None]
 DRAWN: Mapping[str, tuple[Bench, Write, int]] = {  # the bench, what writes its prompts, how many classes it has
     drawing.NAME: (drawing.BENCH, drawing.write_prompts, len(drawing.TAGS)),
-    editing.NAME: (editing.BENCH, editing.write_prompts, len(editing.KINDS)),
+    drawing.SHORT: (drawing.SHORT_BENCH, drawing.write_prompts, len(drawing.TAGS)),
+    editing.NAME: (editing.BENCH, editing.write_prompts, len(editing.CLASSES)),
     turns.NAME: (turns.BENCH, turns.write_prompts, len(turns.KINDS)),
 }
 
@@ -83,6 +84,6 @@ def run_nano(
     files = make(describing.write_prompts, folder, number, seeds)
     claim(folder, model, describing.NAME, files, Drawing(1, describing.BATCH))
     scores.append(describing.scores_of(describing.ask(model, files.prompts, folder, progress)))
-    for name, one in zip(SUITES, scores, strict=True):
-        write(out / name, FILE, one.to_dict())
+    for one in scores:
+        write(out / one.bench, FILE, one.to_dict())
     return scores

@@ -26,7 +26,7 @@ from ..writing import write_whole
 FILE = "truth.json"
 RESULTS = "results.jsonl"
 WORST = 24  # wrong items that the scores name
-SUITES = ("nano-geneval", "nano-imgedit", "nano-multiturn", "nano-describe")
+SUITES = ("nano-geneval", "nano-imgedit", "nano-multiturn", "nano-describe")  # the order is part of their seeds
 Row = dict[str, Any]  # of an item: id, group, prompt, its figures as truth values, missing, reason, pictures
 
 

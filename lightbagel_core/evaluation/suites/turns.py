@@ -58,7 +58,7 @@ class Chain:
 
 
 def random_chain(rng: np.random.Generator, kind: str) -> Chain:
-    """A chain of a kind, on a source of one to three things."""
+    """A chain of a kind; no picture of it has more than two things."""
     while True:
         source, words, (first,) = random_edit(rng, pick(rng, SINGLE))
         after = first.apply(source)
@@ -79,7 +79,7 @@ def random_chain(rng: np.random.Generator, kind: str) -> Chain:
             said, second = change_of(rng, pick(rng, SINGLE), after, after, [first.place])
         except ValueError:
             continue
-        if second.place != first.place:
+        if second.place != first.place and len(second.apply(after).things) <= 2:
             return Chain(source, (words, said), first, second)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from lightbagel_core.evaluation.bench import Files
 from lightbagel_core.evaluation.suites import drawing
 from lightbagel_core.evaluation.suites.truth import write, write_picture
-from lightbagel_core.world.scenes import Scene, Thing
+from lightbagel_core.world.scenes import COLOURS, SHAPES, Scene, Thing
 
 A_STAR = {"class": "star", "count": 1}
 ON_LEFT, ON_RIGHT = Thing("circle", "red", "large", "left"), Thing("star", "blue", "small", "right")
@@ -73,7 +73,7 @@ TASKS = [
 def files(tmp_path):
     """For each task two rows, of which the first has a right picture and the second a wrong one."""
     files = Files(tmp_path / "prompts", tmp_path / "out")
-    write(files.prompts, drawing.PROMPTS, [metadata for metadata, *_ in TASKS for _ in range(2)])
+    write(files.prompts, drawing.PROMPTS[drawing.NAME], [metadata for metadata, *_ in TASKS for _ in range(2)])
     scenes = [scene for _, *pair in TASKS for scene in pair]
     for number, scene in enumerate(scenes):
         write_picture(files.out, f"{number:05}/samples/0000.png", scene)
@@ -122,17 +122,17 @@ def test_without_any_picture_it_says_so(tmp_path, files):
 
 def test_prompts_are_the_same_bytes_everywhere_and_another_seed_has_others(tmp_path):
     drawing.write_prompts(tmp_path / "a", 60, (1,))
-    content = (tmp_path / "a" / drawing.PROMPTS).read_bytes()
+    content = (tmp_path / "a" / drawing.PROMPTS[drawing.SHORT]).read_bytes()
     assert hashlib.sha256(content).hexdigest()[:16] == "5ab4b7fab00fada1"
     drawing.write_prompts(tmp_path / "b", 60, (1, 2))
-    both = (tmp_path / "b" / drawing.PROMPTS).read_bytes()
+    both = (tmp_path / "b" / drawing.PROMPTS[drawing.SHORT]).read_bytes()
     assert both.startswith(content)
     assert both != 2 * content
 
 
 def test_each_task_is_asked_for_as_geneval_would(tmp_path):
     drawing.write_prompts(tmp_path, 100, (1,))
-    rows = [json.loads(line) for line in (tmp_path / drawing.PROMPTS).read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / drawing.PROMPTS[drawing.SHORT]).read_text("utf-8").splitlines()]
     assert Counter(row["tag"] for row in rows) == dict(zip(drawing.TAGS, [17] * 4 + [16] * 2, strict=True))
     names = {2: "two", 3: "three", 4: "four"}
     for row in rows:
@@ -149,4 +149,39 @@ def test_each_task_is_asked_for_as_geneval_would(tmp_path):
             assert row["prompt"] == " and ".join([f"a {said}", *second])
             assert "exclude" not in row
         assert len({clause["class"] for clause in row["include"]}) == len(row["include"])
-    assert {len(drawing.read(Files(tmp_path, tmp_path), 1).items)} == {100}
+    assert {len(drawing.read(Files(tmp_path, tmp_path), 1, name).items) for name in drawing.PROMPTS} == {100}
+
+
+def test_the_long_prompts_say_more_of_the_same(tmp_path):
+    """What a long prompt says is read back by another rule than the one that wrote it, and asks for the same."""
+    drawing.write_prompts(tmp_path, 300, (1,))
+    short, long = (
+        [json.loads(line) for line in (tmp_path / drawing.PROMPTS[name]).read_text("utf-8").splitlines()]
+        for name in (drawing.SHORT, drawing.NAME)
+    )
+    assert hashlib.sha256(json.dumps(long).encode()).hexdigest()[:16] == "1a829836089746fc"
+    for few, many in zip(short, long, strict=True):
+        assert {**few, "prompt": ""} == {**many, "prompt": ""}
+        words, classes = many["prompt"].split(), [clause["class"] for clause in many["include"]]
+        if many["tag"] == "counting":
+            assert many["prompt"].startswith(few["prompt"].split()[0])
+            assert f"{many['include'][0]['color']} {classes[0]}s" in many["prompt"]
+            continue
+        assert sorted(word for word in words if word in SHAPES) == sorted(classes)
+        for clause in many["include"]:
+            colour = words[words.index(clause["class"]) - 1]
+            assert colour in COLOURS
+            assert clause.get("color") in (None, colour)
+            if "position" in clause:
+                relation, towards = clause["position"]
+                other = many["include"][towards]["class"]
+                nouns = {kind: [w for w in words if w in SHAPES].index(kind) for kind in classes}
+                inverse = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+                side = {"left of": "left", "right of": "right", "above": "top", "below": "bottom"}[relation]
+                said = [word for word in inverse if f" {word} " in many["prompt"]]
+                if said:
+                    first = nouns[clause["class"]] < nouns[other]
+                    assert said == [relation if first else inverse[relation]]
+                else:
+                    after = many["prompt"].split(clause["class"])[1].split(" and ")[0]
+                    assert side in after.split()

@@ -24,14 +24,15 @@ WORDS = {*SHAPES, *COLOURS, *RADIUS}
 
 @pytest.fixture(scope="module")
 def edits():
-    """Edits of each kind: (kind, source, words, changes)."""
+    """Edits of each kind, usual and crowded ones: (kind, source, words, changes)."""
     rng = fresh(editing.NAME, 7)
-    return [(kind, *editing.random_edit(rng, kind)) for kind in editing.KINDS for _ in range(60)]
+    each = [(kind, crowded) for kind in editing.KINDS for crowded in (False, True) for _ in range(40)]
+    return [(kind, *editing.random_edit(rng, kind, crowded)) for kind, crowded in each]
 
 
 @pytest.fixture
 def files(tmp_path):
-    editing.write_prompts(tmp_path / "out" / "prompts", 14, (1,))
+    editing.write_prompts(tmp_path / "out" / "prompts", 16, (1,))
     return Files(tmp_path / "out" / "prompts", tmp_path / "out")
 
 
@@ -80,10 +81,19 @@ def test_the_words_name_one_thing_and_what_is_wanted_of_it(edits):
                 assert [t.place for t in meant if place in (None, t.place)] == [change.place], words
 
 
-def test_sources_have_one_to_three_things_and_every_hard_case_is_there(edits):
-    counts = Counter(len(source.things) for _, source, _, _ in edits)
-    assert set(counts) == {1, 2, 3}
-    assert min(counts.values()) > 60
+def test_usual_pictures_have_one_thing_or_two_and_crowded_ones_three():
+    rng = fresh(editing.NAME, 8)
+    for kind in editing.KINDS:
+        for crowded in (False, True):
+            for _ in range(20):
+                source, words, changes = editing.random_edit(rng, kind, crowded)
+                after = source
+                for change in changes:
+                    after = change.apply(after)
+                assert (max(len(source.things), len(after.things)) > 2) == crowded, words
+
+
+def test_every_hard_case_is_there(edits):
     found = Counter(case for _, source, _, changes in edits for case in editing.cases(changes, source))
     assert set(found) == set(CASES)
     assert min(found.values()) >= 10
@@ -93,7 +103,8 @@ def test_pictures_that_are_right_and_pictures_of_nothing_done(files):
     pictures(files, "after")
     scores = editing.score(files)
     assert {score.value for score in (*scores.overall.values(), *scores.groups.values())} == {1.0}
-    assert set(editing.KINDS) <= set(scores.groups)
+    assert set(editing.CLASSES) <= set(scores.groups)
+    assert {score.n for score in scores.overall.values()} == {14}  # the two crowded ones are in no mean
     pictures(files, "before")
     scores = editing.score(files)
     assert {name.partition(",")[0]: score.value for name, score in scores.overall.items()} == {
@@ -101,7 +112,7 @@ def test_pictures_that_are_right_and_pictures_of_nothing_done(files):
         "done": 0.0,
         "kept": 1.0,
     }
-    assert len(scores.worst) == 14
+    assert len(scores.worst) == 16
     assert {worst.score for worst in scores.worst} == {0.5}
     assert scores.worst[0].pictures == ("prompts/add/1-0000.png", "1-0000.png")
     assert all((files.out / name).is_file() for worst in scores.worst for name in worst.pictures)
@@ -115,7 +126,7 @@ def test_done_without_kept(files):
         named = {change["place"] for change in known["changes"] if change["kind"] == "add"}
         moved = [t if t.place in named else replace(t, dx=t.dx + (3 if t.dx <= 0 else -3)) for t in after.things]
         write_picture(files.out, f"{key}.png", replace(after, things=tuple(moved)))
-        alone += set(moved) == set(after.things)
+        alone += set(moved) == set(after.things) and known["class"] != editing.CROWDED
     figures = editing.score(files).overall
     assert figures["done, all edits"].value == 1.0
     assert figures["kept, all edits"].value == pytest.approx(alone / 14)
@@ -130,6 +141,7 @@ def test_types_count_the_same_in_one_mean_and_edits_in_the_other():
             ("add", ["one thing"], True),
             ("add", ["two things", "two of one shape"], True),
             ("remove", ["two things"], False),
+            ("crowded", ["three things"], False),
         )
     ]
     scores = editing.scores_of(rows)
@@ -137,7 +149,7 @@ def test_types_count_the_same_in_one_mean_and_edits_in_the_other():
     assert scores.overall["right, all edits"].value == 0.75
     assert scores.groups["two things"].value == 0.5
     assert (scores.groups["two things: done"].value, scores.groups["two of one shape"].n) == (1.0, 1)
-    assert "three things" not in scores.groups
+    assert (scores.groups["crowded"].value, scores.groups["three things"].n) == (0.0, 1)
 
 
 def test_a_lacking_picture_is_wrong_in_every_figure(files):
@@ -152,7 +164,7 @@ def test_a_lacking_picture_is_wrong_in_every_figure(files):
 
 def test_the_layout_is_imgedits(files):
     prompts = json.loads((files.prompts / "basic_edit.json").read_text("utf-8"))
-    assert len(prompts) == 14
+    assert len(prompts) == 16
     assert {tuple(row) for row in prompts.values()} == {("id", "prompt", "edit_type")}
     items = editing.BENCH.read(replace(files, prompts=files.prompts / "basic_edit.json"), 1).items
     assert [str(item.files[0][0]) for item in items] == [f"{key}.png" for key in prompts]
@@ -170,9 +182,9 @@ def test_the_sources_are_what_the_truth_says(files):
 
 
 def test_prompts_are_the_same_bytes_everywhere(tmp_path):
-    editing.write_prompts(tmp_path, 28, (1, 2))
+    editing.write_prompts(tmp_path, 32, (1, 2))
     content = (tmp_path / editing.PROMPTS).read_bytes() + (tmp_path / FILE).read_bytes()
-    assert hashlib.sha256(content).hexdigest()[:16] == "54a54752f0df8feb"
+    assert hashlib.sha256(content).hexdigest()[:16] == "b8300725c4e26de7"
 
 
 def test_truth_of_other_prompts_is_refused(files, tmp_path):
