@@ -20,10 +20,10 @@ import torch
 from torch import cat
 
 from lightbagel_core.config import COMPONENTS, NANO
-from lightbagel_core.evaluation.draw import seed_of
+from lightbagel_core.evaluation.drawing.draw import seed_of
+from lightbagel_core.evaluation.drawing.presets import Drawing
+from lightbagel_core.evaluation.drawing.split import batches, draw_bench
 from lightbagel_core.evaluation.items import Item
-from lightbagel_core.evaluation.presets import Drawing
-from lightbagel_core.evaluation.split import batches, draw_bench
 from lightbagel_core.files.png import write_pngs
 from lightbagel_core.pipeline import LightBagel
 

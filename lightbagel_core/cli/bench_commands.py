@@ -16,9 +16,9 @@ from .opening import open_model_of
 
 if TYPE_CHECKING:
     from ..evaluation.bench import Bench, Files
-    from ..evaluation.presets import Drawing
-    from ..evaluation.runs import Run
-    from ..evaluation.shares import Share
+    from ..evaluation.drawing.presets import Drawing
+    from ..evaluation.drawing.shares import Share
+    from ..evaluation.show.runs import Run
 
 JUDGE_ANSWERS = "judge-answers.jsonl"  # below the pictures' folder: what has been asked once is not asked again
 SHOWN = 12  # of what is missing; the rest is counted
@@ -33,7 +33,7 @@ def _files(args: argparse.Namespace, samples: int | None = None) -> Files:
 
 def _drawing(args: argparse.Namespace, bench: Bench) -> Drawing:
     """The settings that the options ask for, over those of the preset."""
-    from ..evaluation.presets import Drawing, authors
+    from ..evaluation.drawing.presets import Drawing, authors
     from ..sampling.settings import Asked
 
     asked, negative, seed = authors(bench.editing) if args.preset else (Asked(), "", 0)
@@ -52,7 +52,7 @@ def _drawing(args: argparse.Namespace, bench: Bench) -> Drawing:
 
 
 def _share(args: argparse.Namespace) -> Share:
-    from ..evaluation.shares import Share
+    from ..evaluation.drawing.shares import Share
 
     if (args.rank is None) != (args.world_size is None):
         raise ValueError("--rank and --world-size belong together: give both, or neither")
@@ -78,10 +78,10 @@ def _say_missing(missing: Mapping[str, str] | Sequence[str], what: str) -> None:
 
 def generate(args: argparse.Namespace) -> int:
     """Draws this process's share of a bench; 2 when something of it is lacking afterwards."""
-    from ..evaluation.draw import NOT_DRAWN
+    from ..evaluation.drawing.draw import NOT_DRAWN
+    from ..evaluation.drawing.run_file import claim
+    from ..evaluation.drawing.split import draw_bench
     from ..evaluation.registry import bench_named
-    from ..evaluation.run_file import claim
-    from ..evaluation.split import draw_bench
 
     bench, files, share = bench_named(args.bench), _files(args), _share(args)
     drawing = _drawing(args, bench)
@@ -103,8 +103,8 @@ def generate(args: argparse.Namespace) -> int:
 def score(args: argparse.Namespace) -> int:
     """Has a judge asked, where one is named; writes the figures into the pictures' folder and prints them."""
     from ..evaluation.registry import bench_named
-    from ..evaluation.runs import samples_of
     from ..evaluation.scores import FILE
+    from ..evaluation.show.runs import samples_of
     from ..evaluation.writing import write_beside
 
     bench, files = bench_named(args.bench), _files(args, samples_of(args.out))
@@ -124,7 +124,7 @@ def score(args: argparse.Namespace) -> int:
 
 def _judge(args: argparse.Namespace, bench: Bench, files: Files) -> None:
     """Asks the judge, and writes what it said in the form that the official judge writes."""
-    from ..evaluation.judge import Judge, ask
+    from ..evaluation.judge.ask import Judge, ask
 
     if bench.judged is None:
         raise ValueError(f"{bench.title} is not scored by a judge behind an endpoint; leave out --judge-url")
@@ -150,8 +150,8 @@ def _titles(runs: Sequence[Run]) -> dict[str, str]:
 
 def _show(folders: Sequence[Path]) -> list[Run]:
     """Prints the tables of scored runs."""
-    from ..evaluation.runs import read_runs
-    from ..evaluation.table import markdown
+    from ..evaluation.show.runs import read_runs
+    from ..evaluation.show.table import markdown
 
     runs = read_runs(folders)
     print(markdown(runs, _titles(runs)), end="")
@@ -160,9 +160,9 @@ def _show(folders: Sequence[Path]) -> list[Run]:
 
 def table(args: argparse.Namespace) -> int:
     """Prints runs beside the paper; writes the table, a figure and contact sheets where they are asked for."""
-    from ..evaluation.figure import write_figure
-    from ..evaluation.sheet import write_sheet
-    from ..evaluation.table import write_table
+    from ..evaluation.show.figure import write_figure
+    from ..evaluation.show.sheet import write_sheet
+    from ..evaluation.show.table import write_table
 
     runs = _show(args.runs)
     titles, written = _titles(runs), []

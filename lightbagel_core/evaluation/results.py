@@ -15,6 +15,7 @@ from PIL import Image
 from ..images import open_image
 from .items import Item
 from .scores import Worst
+from .writing import write_whole
 
 WORST = 24  # items for the contact sheet
 
@@ -47,19 +48,7 @@ def write_text(file: Path, text: str) -> None:
     Raises:
         ValueError: it cannot be written, for instance because the disk is full.
     """
-    part = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "w", encoding="utf-8", newline="") as target:
-                target.write(text)
-                target.flush()
-                os.fsync(target.fileno())
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(f"could not write {file}: {error.strerror or error}") from None
+    write_whole(file, text.encode("utf-8"), file.parent)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from ...images import open_image
 from ..bench import Answer, Bench, Files, Judged, Question
 from ..items import Item, Reading, safe_name
-from ..judge_prompts import named
+from ..judge.templates import named
 from ..prompt_file import collect, one_sample, text
 from ..results import Outcome, drawn, is_drawn, left_out, png, png_of, worst
 from ..scores import Score, Scores

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..bench import Answer, Bench, Files, Judged, Question
 from ..items import Item, Reading, Source, inside, safe_name
-from ..judge_prompts import named
+from ..judge.templates import named
 from ..prompt_file import collect, one_sample, read_json, text
 from ..results import Outcome, drawn, is_drawn, left_out, png_of, worst, write_text
 from ..scores import Scores

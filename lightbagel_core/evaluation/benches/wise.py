@@ -13,7 +13,7 @@ from typing import Any
 
 from ..bench import Answer, Bench, Files, Judged, Question
 from ..items import Item, Reading, safe_name
-from ..judge_prompts import message
+from ..judge.templates import message
 from ..prompt_file import collect, one_sample, read_json, text
 from ..results import Outcome, drawn, is_drawn, left_out, png_of, worst, write_text
 from ..scores import Score, Scores

@@ -23,8 +23,8 @@ from ...world.arrangements import scene_of
 from ...world.reader import same_spot
 from ...world.scenes import pick, random_scene
 from ...world.sentences import caption, random_question
+from ..drawing.run_file import SCRATCH
 from ..json_lines import lines_of, parsed
-from ..run_file import SCRATCH
 from ..scores import Score, Scores
 from ..writing import write_whole
 from .checks import TOLERANCE, UNREADABLE

@@ -9,10 +9,10 @@ from typing import Any
 
 from ...pipeline import LightBagel
 from ..bench import Bench, Files
-from ..presets import Drawing
-from ..run_file import claim
+from ..drawing.presets import Drawing
+from ..drawing.run_file import claim
+from ..drawing.split import draw_bench
 from ..scores import FILE, Scores
-from ..split import draw_bench
 from . import describing, drawing, editing, turns
 from .truth import as_json, write
 

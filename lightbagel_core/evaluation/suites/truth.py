@@ -16,9 +16,9 @@ from PIL import Image
 from ...images import open_image
 from ...world.reader import read_scene
 from ...world.scenes import SIZE, Scene, Thing, render
-from ..draw import NOT_DRAWN
+from ..drawing.draw import NOT_DRAWN
+from ..drawing.run_file import SCRATCH
 from ..items import Item
-from ..run_file import SCRATCH
 from ..scores import Score, Worst
 from ..statistics import wilson
 from ..writing import write_whole

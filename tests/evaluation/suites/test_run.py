@@ -11,9 +11,9 @@ from scenes import PICTURE
 from benchmarks.quality import GUIDANCE, SIDE, branches_of, is_right, tasks
 from lightbagel_core.config import NANO
 from lightbagel_core.evaluation.bench import Files
-from lightbagel_core.evaluation.presets import Drawing
+from lightbagel_core.evaluation.drawing.presets import Drawing
+from lightbagel_core.evaluation.drawing.split import draw_bench
 from lightbagel_core.evaluation.scores import read_scores
-from lightbagel_core.evaluation.split import draw_bench
 from lightbagel_core.evaluation.suites import describing, drawing, editing, run
 from lightbagel_core.evaluation.suites.truth import fresh
 

@@ -1,0 +1,1 @@
+"""Asks a judge: a model behind an OpenAI-compatible endpoint that grades pictures."""

@@ -1,0 +1,1 @@
+"""lmms-eval's way to `describe`: the VLM under the understanding benches."""
