@@ -207,5 +207,15 @@ ACTIONS = {"generate": generate, "score": score, "table": table, "run": run}
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Runs one of bench's commands; gives the exit status."""
-    return ACTIONS[args.action](args)
+    """Runs one of bench's commands; gives the exit status.
+
+    Raises:
+        ValueError: whatever is wrong, and a library that is not installed because only benches need it.
+    """
+    try:
+        return ACTIONS[args.action](args)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in ("scipy", "matplotlib", "openai", "pyarrow"):
+            raise
+        raise ValueError(f"this needs {library}: pip install {library}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,13 @@ def test_what_has_no_formula_or_no_judge_says_so(edits, capsys):
 def test_a_folder_without_scores_is_one_line(tmp_path, capsys):
     assert main(["bench", "table", str(tmp_path)]) == 2
     assert "has no scores.json; run `lightbagel bench score` on it first" in capsys.readouterr().err
+
+
+def test_a_library_that_only_benches_need_is_named(tmp_path, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("lightbagel_core.world.reader") or "scipy" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith("lightbagel_core.evaluation.suites")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert main(["bench", "run", "nano", "--out", str(tmp_path), "--count", "1", "--quiet"]) == 2
+    assert capsys.readouterr().err == "lightbagel: this needs scipy: pip install scipy\n"

@@ -69,7 +69,7 @@ def _arrow() -> Any:
     try:
         import pyarrow
     except ImportError:
-        raise ValueError("GEdit-Bench's data set needs pyarrow; pip install 'lightbagel[bench]'") from None
+        raise ValueError("GEdit-Bench's data set needs pyarrow; pip install pyarrow") from None
     return pyarrow
 
 

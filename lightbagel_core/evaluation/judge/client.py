@@ -70,7 +70,7 @@ class Client:
         try:
             import openai
         except ImportError:
-            raise ValueError("a judge needs the library openai; pip install 'lightbagel[bench]'") from None
+            raise ValueError("a judge needs the library openai; pip install openai") from None
 
         def only_ours(request: Any) -> None:
             for name in [name for name in request.headers if name.lower() not in SENT]:

@@ -20,7 +20,7 @@ def bundled(bold: bool = False) -> Path:
     try:
         import matplotlib
     except ImportError:
-        raise ValueError("figures and sheets need matplotlib: pip install 'lightbagel[bench]'") from None
+        raise ValueError("figures and sheets need matplotlib: pip install matplotlib") from None
     return Path(matplotlib.get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' if bold else ''}.ttf")
 
 

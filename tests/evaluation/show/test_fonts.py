@@ -66,7 +66,7 @@ def test_text_becomes_one_clean_line():
     assert cut("abcd fgh", 6) == "abcd…"
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_without_matplotlib_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ValueError, match=r"pip install 'lightbagel\[bench\]'"):
+    with pytest.raises(ValueError, match=r"pip install matplotlib"):
         fonts_for("a")
