@@ -27,6 +27,8 @@ SHOWN = 12  # of what is missing; the rest is counted
 def _files(args: argparse.Namespace, samples: int | None = None) -> Files:
     from ..evaluation.bench import Files
 
+    if args.image_folder is not None and not args.image_folder.is_dir():
+        raise ValueError(f"--image-folder {args.image_folder} is no folder; name the one of the source pictures")
     results, judge_prompts = getattr(args, "results", None), getattr(args, "judge_prompts", None)
     return Files(args.prompts, args.out, args.image_folder, results, judge_prompts, samples)
 
@@ -68,17 +70,18 @@ def _share(args: argparse.Namespace) -> Share:
 def _say_missing(missing: Mapping[str, str] | Sequence[str], what: str) -> None:
     if not missing:
         return
+    # A small model's list of words is the same in every row.
     rows = [f"{name}: {why}" for name, why in missing.items()] if isinstance(missing, Mapping) else list(missing)
-    print(f"lightbagel: {len(rows)} {what}:", file=sys.stderr)
+    print(f"lightbagel: {len(rows):,} {what}:", file=sys.stderr)
     for row in rows[:SHOWN]:
-        print(f"  {row if len(row) < 160 else row[:157] + '...'}", file=sys.stderr)
+        print(f"  {row.partition('. The words it knows')[0][:300]}", file=sys.stderr)
     if len(rows) > SHOWN:
-        print(f"  and {len(rows) - SHOWN} more", file=sys.stderr)
+        print(f"  and {len(rows) - SHOWN:,} more", file=sys.stderr)
 
 
 def generate(args: argparse.Namespace) -> int:
     """Draws this process's share of a bench; 2 when something of it is lacking afterwards."""
-    from ..evaluation.drawing.draw import NOT_DRAWN
+    from ..evaluation.drawing.draw import NOT_DRAWN, check_settings
     from ..evaluation.drawing.run_file import claim
     from ..evaluation.drawing.split import draw_bench
     from ..evaluation.registry import bench_named
@@ -89,25 +92,32 @@ def generate(args: argparse.Namespace) -> int:
     _say_missing(reading.unusable, f"rows of {files.prompts} cannot be used")
     args.count, args.images = drawing.batch, [None] * bench.editing  # what the memory is reckoned with
     model = open_model_of(args)
+    size = check_settings(model, drawing, bench.editing)
+    if args.size not in (None, size):
+        print(f"lightbagel: a size of {args.size[0]}x{args.size[1]} becomes {size[0]}x{size[1]}", file=sys.stderr)
     claim(args.out, model, bench.name, files, drawing)
     report = draw_bench(model, bench.name, reading.items, args.out, drawing, share, not args.quiet)
-    _say_missing(report.missing, f"items were not drawn; the reasons are in {args.out / NOT_DRAWN}")
+    _say_missing(report.missing, f"of {len(reading.items):,} not drawn; the reasons are in {args.out / NOT_DRAWN}")
+    if args.image_folder is None and any("there is no image file" in why for why in report.missing.values()):
+        print("lightbagel: name the folder of the source pictures with --image-folder", file=sys.stderr)
     speed = f", {report.drawn / report.seconds:.2f} pictures a second" if report.drawn else ""
     part = f"share {share.rank} of {share.world}: " if share.world > 1 else ""
     print(f"{part}{report.drawn} pictures drawn, {report.there} there before{speed}: {args.out}")
-    if bench.official:
+    if bench.official and report.drawn + report.there:
         print(f"its official scorer: {bench.official.format(out=args.out)}")
     return 2 if report.missing or reading.unusable else 0
 
 
 def score(args: argparse.Namespace) -> int:
     """Has a judge asked, where one is named; writes the figures into the pictures' folder and prints them."""
+    from ..evaluation.drawing.run_file import check_drawn
     from ..evaluation.registry import bench_named
     from ..evaluation.scores import FILE
     from ..evaluation.show.runs import samples_of
     from ..evaluation.writing import write_beside
 
     bench, files = bench_named(args.bench), _files(args, samples_of(args.out))
+    check_drawn(args.out, bench.name, files)
     if bench.score is None:
         raise ValueError(
             f"{bench.title} is scored by its own scripts alone: {bench.official.format(out=files.out)}"
@@ -194,10 +204,15 @@ def _sheets(file: Path, runs: Sequence[Run]) -> list[Path]:
 
 def run(args: argparse.Namespace) -> int:
     """Makes, draws and scores the nano's suites, and prints their tables."""
+    from ..evaluation.drawing.run_file import FILE as RUN_FILE
     from ..evaluation.suites.run import FULL, run_nano
 
+    if args.full and args.count is not None:
+        raise ValueError("--count and --full both say how many items: give one of them")
+    if (args.out / RUN_FILE).exists():
+        raise ValueError(f"{args.out} holds the pictures of one bench; choose another folder for the suites")
     model = open_model_of(args)
-    how = FULL if args.full else {"count": args.count}
+    how = FULL if args.full else {} if args.count is None else {"count": args.count}
     scores = run_nano(model, args.out, progress=not args.quiet, **how)
     _show([args.out / one.bench for one in scores])
     return 0

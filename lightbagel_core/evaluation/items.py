@@ -12,6 +12,8 @@ from PIL import Image
 from ..files.file_names import is_plain
 from ..images import open_image
 
+LONGEST = 200  # bytes of a name; file systems take 255, and endings and turns come behind it
+
 
 @dataclass(frozen=True)
 class Source:
@@ -72,6 +74,8 @@ def safe_name(text: object, what: str) -> str:
     if isinstance(text, bool) or not isinstance(text, (str, int)):
         raise ValueError(f"{what}: the id {text!r} is neither text nor a whole number")
     name = str(text)
+    if len(name.encode("utf-8", "replace")) > LONGEST:
+        raise ValueError(f"{what}: the id {name[:40]!r}… is too long for the name of a file; shorten it")
     if not is_plain(name) or name in (".", ".."):
         raise ValueError(f"{what}: the id {name!r} cannot become the name of a file; rename it in the prompt file")
     return name
@@ -86,6 +90,8 @@ def inside(root: Path, relative: object, what: str) -> Path:
     if not isinstance(relative, str) or not relative:
         raise ValueError(f"{what}: {relative!r} is no name of a file")
     parts = PurePosixPath(relative.replace("\\", "/")).parts
+    if any(len(part.encode("utf-8", "replace")) > LONGEST for part in parts):
+        raise ValueError(f"{what}: {relative[:40]!r}… is too long for the name of a file")
     if not parts or not all(is_plain(part) and part not in (".", "..") for part in parts):
         raise ValueError(f"{what}: {relative!r} does not stay below {root}")
     return root.joinpath(*parts)

@@ -15,7 +15,7 @@ def write_whole(file: Path, content: bytes, scratch: Path) -> None:
     Raises:
         ValueError: it could not be written, for instance because the disk is full.
     """
-    partial = scratch / f"{os.getpid()}-{uuid4().hex}"
+    partial = scratch / f".{uuid4().hex}.partial"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         scratch.mkdir(parents=True, exist_ok=True)

@@ -45,8 +45,8 @@ def test_generate_draws_the_layout_and_lists_what_is_missing(prompts, capsys):
     assert json.loads((out / "00000" / "metadata.jsonl").read_text("utf-8")) == ROWS[0]
     assert "2 pictures drawn, 0 there before" in said.out
     assert "evaluate_images.py" in said.out
-    assert "1 items were not drawn" in said.err
-    assert "00001: this model does not know: circles" in said.err
+    assert "1 of 2 not drawn" in said.err
+    assert said.err.endswith("  00001: this model does not know: circles\n")
 
 
 def test_shares_come_from_the_environment_or_from_options(prompts, capsys, monkeypatch):
@@ -65,7 +65,9 @@ def test_shares_come_from_the_environment_or_from_options(prompts, capsys, monke
         (("--rank", "2", "--world-size", "2"), "rank 2 of 2 processes"),
         (("--image-guidance", "2"), "--image-guidance needs source images, and geneval has none"),
         (("--samples", "0"), "samples and batch must be at least 1"),
-        (("--preset", "authors"), "does not know: "),  # the nano has no words for the negative prompt
+        (("--steps", "0"), "steps must be at least 1"),
+        (("--image-folder", "nowhere"), "--image-folder nowhere is no folder"),
+        (("--preset", "authors"), "the negative prompt cannot be used: this model does not know: "),
     ],
 )
 def test_what_makes_no_sense_is_one_line(prompts, words, message, capsys):
@@ -73,7 +75,7 @@ def test_what_makes_no_sense_is_one_line(prompts, words, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert len(said.splitlines()) == 1
-    assert not list((prompts.parent / "out").rglob("*.png"))
+    assert not (prompts.parent / "out").exists()
 
 
 def test_other_settings_do_not_mix_in_one_folder(prompts, capsys):
@@ -154,12 +156,28 @@ def test_a_score_without_results_is_one_line(edits, words, message, capsys):
 
 
 def test_what_has_no_formula_or_no_judge_says_so(edits, capsys):
+    (edits / "bare").mkdir()
     for bench, words, message in (
         ("rise", (), "is scored by its own scripts alone"),
         ("geneval", ("--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m"), "is not scored by a judge"),
     ):
-        assert main(["bench", "score", bench, str(edits / "p"), "--out", str(edits / "out"), *words]) == 2
+        assert main(["bench", "score", bench, str(edits / "p"), "--out", str(edits / "bare"), *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_pictures_of_another_bench_or_other_prompts_are_not_scored(edits, capsys):
+    other = edits / "other.json"
+    other.write_text((edits / "basic_edit.json").read_text("utf-8").replace("blue", "green"), "utf-8")
+    for bench, prompts, message in (
+        ("geneval", "basic_edit.json", "holds the pictures of imgedit, not of geneval"),
+        ("imgedit", "other.json", "were drawn from other prompts"),
+    ):
+        assert main(["bench", "score", bench, str(edits / prompts), "--out", str(edits / "out")]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["bench", "score", "imgedit", str(other), "--out", str(edits / "nowhere")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["bench", "run", "nano", "--out", str(edits / "out"), "--quiet"]) == 2
+    assert "holds the pictures of one bench" in capsys.readouterr().err
 
 
 def test_a_folder_without_scores_is_one_line(tmp_path, capsys):

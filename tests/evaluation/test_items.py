@@ -48,3 +48,12 @@ def test_a_source_is_read_when_it_is_opened(tmp_path):
     Image.new("RGB", (2, 3), "red").save(tmp_path / "later.png")
     assert source.open().size == (2, 3)
     assert source.name == "later.png"
+
+
+def test_a_name_is_no_longer_than_file_systems_take():
+    assert safe_name("猫" * 66, "") == "猫" * 66
+    for name in ("x" * 300, "猫" * 67):
+        with pytest.raises(ValueError, match=r"row 3: the id .* is too long"):
+            safe_name(name, "row 3")
+        with pytest.raises(ValueError, match=r"row 3: .* is too long"):
+            inside(Path("/bench"), f"a/{name}.png", "row 3")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -46,7 +47,23 @@ def seed_of(bench: str, item: str, sample: int, turn: int = 0, seed: int = 0) ->
 
 def is_there(item: Item, out: Path, turns: int | None = None) -> bool:
     """Whether the files of an item, or of its first turns, are in the output folder."""
-    return all((out / file).is_file() for files in (*item.files[:turns], item.beside) for file in files)
+    return all(is_whole(out / file) for files in (*item.files[:turns], item.beside) for file in files)
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a file is there and holds something: one without content was left by a crash of the system."""
+    return file.is_file() and file.stat().st_size > 0
+
+
+def check_settings(model: LightBagel, drawing: Drawing, editing: bool) -> tuple[int, int]:
+    """The size of a picture under some settings, an edit's of a square source, before anything is written.
+
+    Raises:
+        ValueError: a setting outside its range, or a negative prompt whose words the model does not know.
+    """
+    drawer = Drawer(model, "", Path(), drawing, Path())
+    settings = drawer.settings(Image.new("RGB", (512, 512)) if editing else None)
+    return settings.width, settings.height
 
 
 class Drawer:
@@ -59,8 +76,11 @@ class Drawer:
             ValueError: the negative prompt has words that the model does not know.
         """
         self.model, self.bench, self.out, self.drawing, self.scratch = model, bench, out, drawing, scratch
-        self.negative = model.text(drawing.negative)
-        self.seed = drawing.asked.get("seed", 0)
+        try:
+            self.negative = model.text(drawing.negative)
+        except ValueError as error:
+            raise ValueError(f"the negative prompt cannot be used: {error}") from None
+        self.seed = int(drawing.asked["seed"])  # type: ignore[arg-type]
         self.missing: dict[str, str] = {}
 
     def settings(self, source: Image.Image | None) -> Settings:
@@ -142,7 +162,7 @@ class Drawer:
                 "negative": [[*each, self.negative] for each in contents],
                 "no_image": [[words] for words in asked],
             }
-            seeds = [seed_of(self.bench, row.item.id, row.sample, turn, self.seed) for row in rows]  # type: ignore
+            seeds = [seed_of(self.bench, row.item.id, row.sample, turn, self.seed) for row in rows]
             noise = torch.cat([model.noise(1, settings.width, settings.height, seed) for seed in seeds])
             pictures = model.draw(
                 branches,
@@ -175,17 +195,18 @@ class Drawer:
             return 0
         item = rows[0].item
         for file, content in beside.items():
-            if not (self.out / file).is_file():
+            if not is_whole(self.out / file):
                 write_whole(self.out / file, content, self.scratch)
         for turn, files in enumerate(item.files[: min(row.turns for row in rows)]):
             pictures = [row.drawn[turn] for row in rows]
             shown = [grid(pictures)] if item.grid else pictures
             for sample, (file, picture) in enumerate(zip(files, shown, strict=True)):
-                if not (self.out / file).is_file():
+                if not is_whole(self.out / file):
                     write_whole(self.out / file, png_bytes(picture, self.about(item, turn, sample)), self.scratch)
                     written += len(pictures) // len(shown)
         if item.id not in self.missing:
-            self.note(item).unlink(missing_ok=True)
+            with suppress(NotADirectoryError):
+                self.note(item).unlink(missing_ok=True)
         return written
 
     def about(self, item: Item, turn: int, sample: int) -> dict[str, Any]:

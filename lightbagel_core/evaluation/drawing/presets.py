@@ -19,7 +19,7 @@ AUTHORS = Asked(steps=50, solver="unipc", shift=4.0, text_guidance=3.0, renorm="
 class Drawing:
     """All that a bench's pictures depend on beside the model and the bench.
 
-    asked: sampling settings; what is left out is the model's own. Its seed is that of the run.
+    asked: sampling settings; what is left out is the model's own. Its seed is that of the run, 0 unless another is.
     negative: the negative prompt.
     source_tokens: which kinds of source token an edit uses.
     samples, batch: pictures of each prompt; pictures drawn at once.
@@ -34,6 +34,7 @@ class Drawing:
     def __post_init__(self) -> None:
         if min(self.samples, self.batch) < 1:
             raise ValueError(f"samples and batch must be at least 1, not {self.samples} and {self.batch}")
+        object.__setattr__(self, "asked", {"seed": 0, **self.asked})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -49,30 +49,62 @@ def model_files(model: LightBagel) -> dict[str, Path]:
     return {} if opened is None else {name: file for file, name in told_apart(opened.files).items()}
 
 
-def describe_run(model: LightBagel, asked: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What is recorded of a run: what its pictures depend on in `made_with`, the rest beside it.
+def made_with(model: LightBagel, asked: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's pictures depend on.
 
     Args:
         asked: bench, its prompt file's checksum, settings; as JSON can say it.
-        known: an earlier record, whose checksums of unchanged files are taken over.
+        before: an earlier record, whose checksums of unchanged files are taken over.
     """
-    threads = torch.get_num_threads()
-    before = known.get("made_with", {}).get("model", {}).get("files", {})
     return {
-        "made_with": {
-            **asked,
-            "model": {
-                "name": model.config.name,
-                "dtype": str(model.gen.dtype).removeprefix("torch."),
-                "defaults": asdict(model.config.defaults),
-                "files": _hashes(model_files(model), before),
-            },
+        **asked,
+        "model": {
+            "name": model.config.name,
+            "dtype": str(model.gen.dtype).removeprefix("torch."),
+            "defaults": asdict(model.config.defaults),
+            "files": _hashes(model_files(model), before.get("model", {}).get("files", {})),
         },
-        "on": {"device": str(model.device), "threads": threads, "machine": platform.machine(), "system": os.name},
+    }
+
+
+def done_on(model: LightBagel) -> dict[str, Any]:
+    """Where, with what libraries and how a process draws: what may change a rounding, and no more."""
+    return {
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "system": os.name,
+        "attention": str(model.attention.backend.value),
+        "compiled": model.compiled,
+        "offload": model.residency.offload if model.residency is not None else None,
         "versions": {"lightbagel": __version__, "python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
-        "metadata": model.config.metadata,
     }
+
+
+def read_run(out: Path) -> dict[str, Any] | None:
+    """A folder's run file; None where there is none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    file = out / FILE
+    try:
+        record = json.loads(file.read_text("utf-8"))
+        made = record["made_with"]
+        sound = isinstance(record["done_on"], list) and isinstance(made["settings"]["asked"], dict)
+        files = made["model"]["files"].values()
+        sound = sound and all(isinstance(one["sha256"], str) and isinstance(one["stamp"], list) for one in files)
+        sound = sound and isinstance(made["bench"], str) and isinstance(made["prompts"], str)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            f"{file} is damaged, so that nothing says what the pictures there were made with: choose another folder"
+        )
+    return dict(record)
 
 
 def _differences(one: Any, other: Any, path: str = "") -> list[str]:
@@ -105,27 +137,47 @@ def prompts_hash(prompts: Path, out: Path) -> str:
 def claim(out: Path, model: LightBagel, bench: str, files: Files, drawing: Drawing) -> None:
     """Writes the run file of a folder, or finds that the one that is there says the same.
 
+    The folder of source pictures is known by its name alone, so that it may be repaired, and lie elsewhere.
+
     Raises:
         ValueError: the pictures there were made with something else, or the file is damaged.
     """
-    file = out / FILE
-    asked = {"bench": bench, "prompts": prompts_hash(files.prompts, out), "settings": drawing.to_dict()}
+    asked = {
+        "bench": bench,
+        "prompts": prompts_hash(files.prompts, out),
+        "images": None if files.images is None else files.images.resolve().name,
+        "settings": drawing.to_dict(),
+    }
     try:
         (out / SCRATCH).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"could not make the folder {out}: {error.strerror or error}") from None
     with FileLock(out / SCRATCH / "run.lock"):
-        known: dict[str, Any] = {}
-        if file.is_file():
-            try:
-                known = json.loads(file.read_text("utf-8"))
-                before = known["made_with"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{file} is damaged ({error!r}); choose another folder, or delete this one") from None
-        record = json.loads(json.dumps(describe_run(model, asked, known)))
-        if not known:
-            write_whole(file, json.dumps(record, indent=1).encode() + b"\n", out / SCRATCH)
-        elif found := _differences(before, record["made_with"]):
+        known = read_run(out)
+        before = known["made_with"] if known else {}
+        made, on = json.loads(json.dumps([made_with(model, asked, before), done_on(model)]))
+        if found := _differences(before, made) if known else []:
             raise ValueError(
                 f"{out} holds pictures of another run ({'; '.join(found[:4])}): choose another folder for these"
             )
+        on_before = known["done_on"] if known else []
+        if on not in on_before:
+            record = {"made_with": made, "done_on": [*on_before, on], "metadata": model.config.metadata}
+            write_whole(out / FILE, json.dumps(record, indent=1).encode() + b"\n", out / SCRATCH)
+
+
+def check_drawn(out: Path, bench: str, files: Files) -> None:
+    """Finds that a folder's pictures are those of a bench and its prompts, as far as its run file tells.
+
+    Raises:
+        ValueError: they are not, or there is no such folder.
+    """
+    if not out.is_dir():
+        raise ValueError(f"there is no folder {out} with pictures; `lightbagel bench generate` makes it")
+    if (record := read_run(out)) is None:
+        return
+    made = record["made_with"]
+    if made["bench"] != bench:
+        raise ValueError(f"{out} holds the pictures of {made['bench']}, not of {bench}")
+    if made["prompts"] != prompts_hash(files.prompts, out):
+        raise ValueError(f"the pictures in {out} were drawn from other prompts than {files.prompts}: name those")

@@ -62,7 +62,7 @@ def draw_bench(
     def size(batches: Sequence[Sequence[Item]]) -> int:
         return drawing.samples * sum(len(item.turns) for batch in batches for item in batch)
 
-    there, drawn = size(mine) - size(waiting), 0
+    there, drawn = size([[item for batch in mine for item in batch if is_there(item, out)]]), 0
     drawer.scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from scenes import PICTURE, assert_alike
 
-from lightbagel_core.evaluation.drawing.draw import NOT_DRAWN, Drawer, grid, is_there, seed_of
+from lightbagel_core.evaluation.drawing.draw import NOT_DRAWN, Drawer, check_settings, grid, is_there, seed_of
 from lightbagel_core.evaluation.drawing.presets import Drawing
 from lightbagel_core.evaluation.items import Item, Source
 
@@ -196,3 +196,21 @@ def test_a_picture_that_comes_out_as_nan_is_noted(drawer, nano, monkeypatch):
 def test_an_unknown_negative_prompt_is_refused_at_once(nano, tmp_path):
     with pytest.raises(ValueError, match="does not know: blurry"):
         Drawer(nano, "bench", tmp_path, Drawing(1, 1, negative="blurry"), tmp_path)
+
+
+def test_settings_are_checked_before_anything_is_drawn(nano):
+    assert check_settings(nano, Drawing(1, 1, {"width": 100, "height": 90}), editing=False) == (96, 96)
+    assert check_settings(nano, Drawing(1, 1), editing=True) == (128, 128)
+    for asked in ({"steps": 0}, {"text_guidance": float("nan")}, {"guidance_interval": (1.0, 0.0)}):
+        with pytest.raises(ValueError, match="must"):
+            check_settings(nano, Drawing(1, 1, asked), editing=False)
+    with pytest.raises(ValueError, match=r"the negative prompt cannot be used: .*does not know: blurry"):
+        check_settings(nano, Drawing(1, 1, negative="blurry"), editing=False)
+
+
+def test_a_picture_without_content_is_drawn_again(drawer):
+    draw, one = drawer(), item("one", "a red circle")
+    draw.batch([one])
+    (draw.out / "one" / "0-0.png").write_bytes(b"")
+    assert drawer().batch([one]) == 1
+    assert opened(draw, "one/0-0.png").size == (128, 128)

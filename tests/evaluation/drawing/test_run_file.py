@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -11,7 +12,7 @@ from lightbagel_core.config import NANO
 from lightbagel_core.evaluation.bench import Files
 from lightbagel_core.evaluation.drawing import run_file
 from lightbagel_core.evaluation.drawing.presets import Drawing
-from lightbagel_core.evaluation.drawing.run_file import FILE, SCRATCH, claim, prompts_hash
+from lightbagel_core.evaluation.drawing.run_file import FILE, SCRATCH, check_drawn, claim, prompts_hash
 from lightbagel_core.files.tensor_files import sha256
 
 DRAWING = Drawing(samples=4, batch=4, asked={"steps": 3, "guidance_interval": (0.4, 1.0)})
@@ -33,11 +34,12 @@ def test_it_records_model_hashes_settings_and_versions(nano, files):
     made = record["made_with"]
     assert made["bench"] == "geneval"
     assert made["prompts"] == sha256(files.prompts)
-    assert made["settings"]["asked"] == {"steps": 3, "guidance_interval": [0.4, 1.0]}
+    assert made["settings"]["asked"] == {"seed": 0, "steps": 3, "guidance_interval": [0.4, 1.0]}
     assert made["model"]["files"]["vae.safetensors"]["sha256"] == sha256(NANO / "vae.safetensors")
     assert made["model"]["defaults"]["steps"] == nano.config.defaults.steps
-    assert {"lightbagel", "python", "torch", "transformers", "diffusers"} <= set(record["versions"])
-    assert record["on"]["device"] == "cpu"
+    (on,) = record["done_on"]
+    assert {"lightbagel", "python", "torch", "transformers", "diffusers"} <= set(on["versions"])
+    assert (on["device"], on["compiled"], on["offload"]) == ("cpu", False, None)
 
 
 def test_the_same_run_again_changes_nothing_and_reads_no_weights(nano, files, monkeypatch):
@@ -70,9 +72,17 @@ def test_other_weights_are_another_run(nano, files):
 
 def test_a_damaged_run_file_is_a_sentence(nano, files):
     files.out.mkdir()
-    (files.out / FILE).write_text("{", "utf-8")
-    with pytest.raises(ValueError, match=r"run\.json is damaged .* choose another folder"):
-        claim(files.out, nano, "geneval", files, DRAWING)
+    model = {"files": {"a": {"stamp": [1, 2]}}}
+    for damaged in (
+        "{",
+        "[]",
+        '{"made_with": 5}',
+        json.dumps({"made_with": {"model": model}, "done_on": []}),
+        "[" * 9999,
+    ):
+        (files.out / FILE).write_text(damaged, "utf-8")
+        with pytest.raises(ValueError, match=r"run\.json is damaged.* choose another folder"):
+            claim(files.out, nano, "geneval", files, DRAWING)
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(nano, files):
@@ -110,3 +120,33 @@ def test_processes_that_begin_together_wait_for_each_other(nano, files):
     with FileLock(files.out / SCRATCH / "run.lock"):
         pass
     claim(files.out, nano, "geneval", files, DRAWING)
+
+
+def test_every_way_a_folder_was_drawn_is_kept(nano, files, monkeypatch):
+    claim(files.out, nano, "geneval", files, DRAWING)
+    monkeypatch.setattr(run_file.torch, "get_num_threads", lambda: 99)
+    for _ in range(2):
+        claim(files.out, nano, "geneval", files, DRAWING)
+    assert [on["threads"] for on in recorded(files)["done_on"]][1:] == [99]
+
+
+def test_another_folder_of_sources_is_another_run(nano, files, tmp_path):
+    one, other = (replace(files, images=tmp_path / name) for name in ("one", "other"))
+    claim(files.out, nano, "imgedit", one, DRAWING)
+    claim(files.out, nano, "imgedit", replace(one, images=tmp_path / "moved" / "one"), DRAWING)
+    with pytest.raises(ValueError, match=r"another run \(images: one and other\)"):
+        claim(files.out, nano, "imgedit", other, DRAWING)
+
+
+def test_pictures_are_scored_as_what_they_are(nano, files):
+    with pytest.raises(ValueError, match=r"there is no folder .* with pictures"):
+        check_drawn(files.out, "geneval", files)
+    files.out.mkdir()
+    check_drawn(files.out, "geneval", files)  # drawn by something else
+    claim(files.out, nano, "geneval", files, DRAWING)
+    check_drawn(files.out, "geneval", files)
+    with pytest.raises(ValueError, match="holds the pictures of geneval, not of imgedit"):
+        check_drawn(files.out, "imgedit", files)
+    files.prompts.write_text("{ }", "utf-8")
+    with pytest.raises(ValueError, match="were drawn from other prompts"):
+        check_drawn(files.out, "geneval", files)
