@@ -199,7 +199,8 @@ def test_an_unknown_negative_prompt_is_refused_at_once(nano, tmp_path):
 
 
 def test_settings_are_checked_before_anything_is_drawn(nano):
-    assert check_settings(nano, Drawing(1, 1, {"width": 100, "height": 90}), editing=False) == (96, 96)
+    with pytest.warns(UserWarning, match="rounded to 96x96"):
+        assert check_settings(nano, Drawing(1, 1, {"width": 100, "height": 90}), editing=False) == (96, 96)
     assert check_settings(nano, Drawing(1, 1), editing=True) == (128, 128)
     for asked in ({"steps": 0}, {"text_guidance": float("nan")}, {"guidance_interval": (1.0, 0.0)}):
         with pytest.raises(ValueError, match="must"):
