@@ -79,7 +79,8 @@ def _score(actions: Any, parents: list[argparse.ArgumentParser]) -> None:
     score.add_argument("--results", type=Path, help="what the official scorer wrote; default: in the pictures' folder")
     judge = score.add_argument_group(
         "a judge",
-        "gedit, imgedit, wise: pictures are sent to --judge-url alone; its key is read from LIGHTBAGEL_JUDGE_KEY",
+        "gedit, imgedit, wise: pictures are sent to --judge-url alone; its key is read from LIGHTBAGEL_JUDGE_KEY, for"
+        " api.openai.com else from OPENAI_API_KEY, which goes to no other host",
     )
     judge.add_argument("--judge-url", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     judge.add_argument("--judge-model", metavar="NAME")

@@ -10,7 +10,7 @@ import re
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
-OURS, OPENAIS = "LIGHTBAGEL_JUDGE_KEY", "OPENAI_API_KEY"
+OURS, OPENAIS, OPENAI = "LIGHTBAGEL_JUDGE_KEY", "OPENAI_API_KEY", "api.openai.com"
 HIDDEN = "[key]"
 SECRET = 8  # letters; what is shorter ("EMPTY") is a placeholder for a server that wants some key, and no secret
 LOCAL_NAMES = (".local", ".lan", ".internal", ".home.arpa")
@@ -97,16 +97,15 @@ def _forms(key: str) -> set[str]:
 
 
 def key_for(url: str) -> Key:
-    """The key that a judge's (checked) address gets, from the environment: `LIGHTBAGEL_JUDGE_KEY`, else
-    `OPENAI_API_KEY`; none where neither is set. Over a local network's `http://` only the first is sent, since the
-    second was hardly meant for it.
+    """The key that a judge's (checked) address gets, from the environment: `LIGHTBAGEL_JUDGE_KEY`; where that is not
+    set, `OPENAI_API_KEY` for https://api.openai.com alone, since it was meant for no other host; else none.
 
     Raises:
         ValueError: it has characters that no key has. It is not repeated.
     """
     parts = urlsplit(url)
-    exposed = parts.scheme == "http" and reach(parts.hostname or "") != "here"
-    for variable in (OURS,) if exposed else (OURS, OPENAIS):
+    openai = parts.scheme == "https" and parts.hostname == OPENAI and parts.port in (None, 443)
+    for variable in (OURS, OPENAIS) if openai else (OURS,):
         key = os.environ.get(variable, "").strip()
         if key:
             if not re.fullmatch(r"[!-~]+", key):

@@ -75,10 +75,13 @@ def test_which_key_goes_where(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert sent("https://host/v1") is None
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai-key\n")
-    assert sent("https://host/v1") == sent("http://localhost/v1") == "sk-openai-key"
-    assert sent("http://192.168.1.7/v1") is None
+    assert sent("https://api.openai.com/v1") == sent("https://API.openai.com:443/v1") == "sk-openai-key"
+    for other in ("host", "api.openai.com.evil.example", "evil-api.openai.com", "api.openai.com:8443", "openai.com"):
+        assert sent(f"https://{other}/v1") is None
+    assert sent("http://localhost/v1") is sent("http://192.168.1.7/v1") is None
     monkeypatch.setenv("LIGHTBAGEL_JUDGE_KEY", "own-judge-key")
-    assert sent("https://host/v1") == sent("http://192.168.1.7/v1") == "own-judge-key"
+    for url in ("https://host/v1", "http://192.168.1.7/v1", "https://api.openai.com/v1"):
+        assert sent(url) == "own-judge-key"
     for bad in ("two words", "line\nend", "“sk-quoted”"):
         monkeypatch.setenv("LIGHTBAGEL_JUDGE_KEY", bad)
         with pytest.raises(ValueError, match="characters that no key has") as raised:
