@@ -203,7 +203,7 @@ def _seconds(header: str | None) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):  # a year that no date has
             return None
     return max(0.0, seconds) if isfinite(seconds) else None
 

@@ -152,7 +152,17 @@ def test_a_server_that_is_slow_or_not_there(server: Server):
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("0", 0), ("7", 7), ("1.5", 1.5), ("-3", 0), ("soon", None), ("nan", None), ("Thu, 01 Jan 1970 00:00:00 GMT", 0)],
+    [
+        ("0", 0),
+        ("7", 7),
+        ("1.5", 1.5),
+        ("-3", 0),
+        ("soon", None),
+        ("nan", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2300", 0),
+    ],
 )
 def test_how_long_a_server_wants_to_be_left_alone(server: Server, client: Client, header: str, seconds):
     server.then(status(429, headers={"Retry-After": header}))
