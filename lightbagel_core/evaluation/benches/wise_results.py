@@ -15,7 +15,7 @@ from ..bench import Files
 RESULTS = "Results/wise_scores.jsonl"
 PATTERN = "*scores*.jsonl"
 NAMED = re.compile(r"\b(consistency|realism|aesthetic quality|score)[\s*:：]*(\d+)(?!\d|\.\d)", re.IGNORECASE)
-THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+THOUGHT = "</think>"
 ALONE = re.compile(r"^\s*([0-2])\s*$", re.MULTILINE)
 
 
@@ -81,10 +81,11 @@ def marks_of(answer: str) -> dict[str, float] | None:
     """A judge's marks by their names; None where an edition's marks are not all there, or not in their range.
 
     As in the official scripts names may be bold and colons left out, and bare numbers on lines of their own will do:
-    three for the original, one for WISE_Verified. What stands between <think> and </think> is no answer; of a mark that
-    is given twice the original's script takes the last, WISE_Verified's the first.
+    three for the original, one for WISE_Verified. What stands before the last </think> is no answer, with a <think> or,
+    as some servers give it, without one; of a mark that is given twice the original's script takes the last,
+    WISE_Verified's the first.
     """
-    answer = THOUGHT.sub("", answer)
+    answer = answer.rpartition(THOUGHT)[2]
     found: dict[str, float] = {}
     for name, mark in NAMED.findall(answer):
         key = name.lower().replace(" ", "_")
