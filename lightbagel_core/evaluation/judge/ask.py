@@ -56,18 +56,21 @@ def ask(
     cache: Path,
     progress: Callable[[int, int], object] | None = None,
     wait: Callable[[float], object] | None = None,
+    paid: Callable[[Cost], object] | None = None,
 ) -> Judgement:
     """Asks a judge all questions. Broken off, by Ctrl-C or by what is raised, it goes on where it stood when called
     again: what was answered is in `cache`. What was refused, or could not be read, is not; it is asked again then.
 
     Args:
         cache: the file of answers, of this judge and others.
-        progress: called after each question with how many are done, of how many.
+        progress: called when the first questions are about to be sent, and after each, with how many are done, of how
+            many.
         wait: waits so many seconds before a request is sent again.
+        paid: called with what the run took, also where it breaks off; of a question under way then, what came back.
 
     Raises:
         ValueError: two questions have one id; openai is missing; the endpoint does not know the model or the key, is
-            not there, or gives no answer to any question; the cache cannot be read or written.
+            not there, or gives no answer that can be read to any question; the cache cannot be read or written.
     """
     if len({question.id for question in questions}) < len(questions):
         raise ValueError("two questions to the judge have the same id")
@@ -78,13 +81,17 @@ def ask(
     done: SimpleQueue[_Asked | BaseException] = SimpleQueue()
     for question in questions:
         todo.put(question)
-    work = partial(_Asker(judge, client, kept, stop, wait or stop.wait).work, todo, done)
+    asker = _Asker(judge, client, kept, stop, wait or stop.wait)
+    work = partial(asker.work, todo, done)
     number = min(judge.concurrency, len(questions))
     # Daemons, so that a program that is broken off need not wait for answers that are under way.
     threads = [Thread(target=work, name=f"judge {i}", daemon=True) for i in range(number)]
     restore = quiet()
     ended: dict[str, _Asked] = {}
+    cost = Cost()
     try:
+        if progress is not None:
+            progress(0, len(questions))
         for thread in threads:
             thread.start()
         while len(ended) < len(questions):
@@ -105,17 +112,20 @@ def ask(
                 )
         for thread in threads:
             thread.join()
+        if questions and all(one.answer.text is None for one in ended.values()):
+            last = ended[questions[-1].id].answer.reason
+            raise ValueError(f"the judge answers none of {len(questions)} questions; of the last: {last}")
     finally:
         stop.set()
         if not any(thread.is_alive() for thread in threads):
             client.close()
             restore()
-    in_order = [ended[question.id] for question in questions]
-    answers = {one.id: one.answer for one in in_order}
-    replies = [reply for one in in_order for reply in one.replies]
-    cached = sum(one.cached for one in in_order)
-    refused = sum(answer.text is None for answer in answers.values())
-    return Judgement(answers, Cost.of(replies, cached, refused, judge))
+        cached = sum(one.cached for one in ended.values())
+        refused = sum(one.answer.text is None for one in ended.values())
+        cost = Cost.of(list(asker.replies), cached, refused, judge)
+        if paid is not None:
+            paid(cost)
+    return Judgement({question.id: ended[question.id].answer for question in questions}, cost)
 
 
 class _Health:
@@ -123,12 +133,14 @@ class _Health:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._works = False  # this judge has answered, now or in an earlier run
+        self._there = False  # the server has answered something
+        self._works = False  # this judge has given an answer that can be read, now or in an earlier run
         self._away = self._useless = 0
 
     def after(self, asked: _Asked) -> str:
         """Says why the run must end, or nothing."""
         kind = asked.replies[-1].kind if asked.replies else None
+        unreadable = kind == "text" and asked.answer.text is None
         reason = asked.answer.reason
         with self._lock:
             if kind is None:
@@ -137,14 +149,16 @@ class _Health:
                 return reason
             elif kind == "away":
                 self._away += 1
-                if self._away >= (LOST if self._works else 1):
+                if self._away >= (LOST if self._there or self._works else 1):
                     return reason
-            elif kind in ("rejected", "nonsense"):
+            elif kind in ("rejected", "nonsense") or unreadable:
+                self._there = self._there or unreadable
                 self._useless += 1
                 if self._useless >= LOST and not self._works:
                     return f"the judge answers none of {self._useless} questions; of the last: {reason}"
             else:
-                self._works, self._away = True, 0
+                self._there, self._away = True, 0
+                self._works = self._works or asked.answer.text is not None
         return ""
 
 
@@ -158,6 +172,7 @@ class _Asker:
     stop: Event
     wait: Callable[[float], object]
     health: _Health = field(default_factory=_Health)
+    replies: list[Reply] = field(default_factory=list)  # all that came, to whatever question
 
     def work(self, todo: SimpleQueue[Question], done: SimpleQueue[_Asked | BaseException]) -> None:
         while not self.stop.is_set():
@@ -207,6 +222,7 @@ class _Asker:
             if reply.again and (reply.after or 0.0) > PATIENCE:
                 reply = replace(reply, kind="stop", text=f"{reply.text}; it asks to wait {reply.after:.0f} seconds")
             replies.append(reply)
+            self.replies.append(reply)
             if not reply.again or attempt == self.judge.retries:
                 break
             self.wait(max(min(LONGEST, FIRST * 2**attempt), reply.after or 0.0))

@@ -53,10 +53,11 @@ class Asking:
     def __init__(self, server: Server, folder: Path) -> None:
         self.server, self.cache, self.waits = server, folder / "answers.jsonl", list[float]()
         self.progress = list[tuple[int, int]]()
+        self.paid = list[Cost]()
 
     def __call__(self, *asked: Question, **fields: Any) -> Judgement:
         judge = Judge(self.server.url, "eye", **{"concurrency": 1, "timeout": 5.0, **fields})
-        return ask(asked, judge, self.cache, lambda *at: self.progress.append(at), self.waits.append)
+        return ask(asked, judge, self.cache, lambda *at: self.progress.append(at), self.waits.append, self.paid.append)
 
 
 @pytest.fixture
@@ -73,7 +74,8 @@ def test_every_question_gets_its_own_answer_in_order_and_the_second_time_for_not
     assert list(first.answers) == [str(i) for i in range(40)]
     assert all(answer == Answer("yes" if int(i) % 3 else "no") for i, answer in first.answers.items())
     assert first.cost == Cost(40, 0, 0, 4000, 80, 0, 0.0208)
-    assert asking.progress == [(i, 40) for i in range(1, 41)]
+    assert asking.progress == [(i, 40) for i in range(41)]
+    assert asking.paid == [first.cost]
     assert server.requests[0].pictures == [b"picture"]
     second = asking(*questions(41), concurrency=8)
     assert (second.cost.requests, second.cost.cached) == (1, 40)
@@ -159,8 +161,9 @@ def test_refusals_are_counted_and_asked_again_by_the_next_run(asking: Asking, se
 
 def test_an_answer_cut_by_max_tokens_says_so(asking: Asking, server: Server):
     server.answer = says("ye", finish="length")
-    reason = asking(question(), asks=1).answers["0"].reason
-    assert reason == "asked once, no answer could be read, which ends where max_tokens cut it: ye"
+    said = r"asked once, no answer could be read, which ends where max_tokens cut it: ye$"
+    with pytest.raises(ValueError, match=said):
+        asking(question(), asks=1)
 
 
 def test_a_picture_that_cannot_be_read_costs_no_request(asking: Asking, server: Server, tmp_path: Path):
@@ -181,6 +184,7 @@ def test_a_picture_that_cannot_be_read_costs_no_request(asking: Asking, server: 
         (close, "broke off", 2),
         (status(400, "no pictures here"), "answers none of 5 questions; of the last: .*no pictures here", 5),
         (raw(b"welcome"), "answers none of 5 questions", 10),
+        (says("perhaps"), "answers none of 5 questions; of the last: asked 3 times, .* read: perhaps", 15),
     ],
 )
 def test_what_concerns_every_question_ends_the_run(asking: Asking, server: Server, behaviour, said: str, requests: int):
@@ -191,12 +195,27 @@ def test_what_concerns_every_question_ends_the_run(asking: Asking, server: Serve
     assert len(server.requests) == requests
 
 
+@pytest.mark.parametrize("behaviour", [says("perhaps"), says(None, refusal="not this"), status(400, "filtered")])
+def test_a_run_without_one_answer_that_can_be_read_is_none(asking: Asking, server: Server, behaviour):
+    server.answer = behaviour
+    with pytest.raises(ValueError, match=r"answers none of 3 questions; of the last: .*(perhaps|not this|filtered)"):
+        asking(*questions(3))
+    server.then(says("yes"))
+    assert asking(*questions(3)).cost.refused == 2
+
+
+def test_refusals_and_answers_that_cannot_be_read_show_that_a_server_is_there(asking: Asking, server: Server):
+    server.then(says(None, refusal="not this"), status(503), *[says("perhaps")] * 3, status(503), says("yes"))
+    assert asking(*questions(5), retries=0).cost.refused == 4
+
+
 def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(asking: Asking, server: Server):
     server.then(*[says("yes")] * 10)
     server.answer = status(503, "overloaded")
     with pytest.raises(ValueError, match=r"overloaded.* 10 of 50 questions are answered"):
         asking(*questions(50), retries=0)
     assert len(server.requests) == 15
+    assert asking.paid == [Cost(15, 0, 5, 100, 30)]
     server.answer = says("no")
     asked = asking(*questions(50))
     assert (asked.cost.cached, asked.cost.requests) == (10, 40)
@@ -225,8 +244,10 @@ def test_an_error_of_ours_ends_the_run(asking: Asking, server: Server, tmp_path:
         asking(Question("0", "?", (), broken))
     asking.cache = tmp_path / "answers"
     asking.cache.mkdir()
+    asking.progress.clear()
     with pytest.raises(ValueError, match="cannot be read"):
         asking(question())
+    assert asking.progress == []  # nobody has shown a bar
 
 
 def test_the_key_stands_nowhere(asking: Asking, server: Server, monkeypatch, capfd, caplog, tmp_path: Path):
@@ -238,11 +259,12 @@ def test_the_key_stands_nowhere(asking: Asking, server: Server, monkeypatch, cap
         assert answer.text is not None
         assert "Bearer [key]" in answer.text
         server.then(status(400, f"bad header Bearer {KEY} or {CODE}"), says(None, refusal=KEY), *[says(KEY)] * 3)
-        refused = asking(*questions(3))
-        assert all(answer.text is None for answer in refused.answers.values())
+        server.then(says("no"))
+        refused = asking(*questions(4))
+        assert [answer.text for answer in refused.answers.values()] == [None, None, None, "no"]
         server.then(status(401, f"Incorrect API key provided: {KEY}", headers={"X-Key": KEY}))
         with pytest.raises(ValueError, match=r"provided: \[key\]") as raised:
-            asking(question("4"))
+            asking(question("5"))
     assert all(request.headers["authorization"] == f"Bearer {KEY}" for request in server.requests)
     shown = capfd.readouterr()
     texts = [str(raised.value), repr(raised.getrepr(showlocals=True)), str(raised.getrepr(showlocals=True))]
@@ -277,6 +299,9 @@ def test_a_run_that_is_broken_off_keeps_its_answers_and_waits_for_nothing(asking
         thread.join(10)
     assert len(server.requests) <= 10
     assert len(asking.cache.read_text("utf-8").splitlines()) == 6
+    (cost,) = asking.paid
+    assert 3 <= cost.requests <= 6  # what had come back just then
+    assert cost.tokens_in == 10 * cost.requests
     server.answer = says("yes")
     assert asking(*questions(10)).cost.cached == 6
 
