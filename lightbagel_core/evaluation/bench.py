@@ -57,11 +57,13 @@ class Answer:
 @dataclass(frozen=True)
 class Judged:
     """How a judge is asked. questions: raises ValueError where the judge's prompts cannot be read. record: writes what
-    was answered in the form the official judge writes, into the file or folder it returns.
+    was answered in the form the official judge writes, into the file or folder below `files.out` that it returns.
+    found: the files of results that lie below `files.out`, of whatever judge, wherever they are looked for.
     """
 
     questions: Callable[[Files], Sequence[Question]]
     record: Callable[[Files, Mapping[str, Answer]], Path]
+    found: Callable[[Files], Sequence[Path]]
 
 
 @dataclass(frozen=True)

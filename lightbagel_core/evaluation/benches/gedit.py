@@ -22,7 +22,7 @@ from ..results import Outcome, drawn, is_drawn, left_out, png, png_of, worst
 from ..scores import Score, Scores
 from ..statistics import bootstrap, mean_of_all, mean_of_means
 from .gedit_data import TASKS, Row, read_rows
-from .gedit_results import FOLDER, Judgement, lowest_of, read_results, write_results
+from .gedit_results import FOLDER, Judgement, found_results, lowest_of, read_results, write_results
 
 NAME, TITLE = "gedit", "GEdit-Bench"
 LANGUAGES = {"en": "", "cn": " (Chinese)"}  # as the data set names them, and as figures do
@@ -128,7 +128,7 @@ def record(files: Files, answers: Mapping[str, Answer]) -> Path:
             said = [answers.get(f"{item.id}/{name}", none).text for name in ("SC", "PQ")]
             sc, pq = (None if one is None else lowest_of(one) for one in said)
             tasks.setdefault(item.group, []).append(Judgement(item, sc, pq, common[item.id]))
-    folder = files.results or files.out / FOLDER
+    folder = files.out / FOLDER
     write_results(folder, files.out, tasks)
     return folder
 
@@ -223,6 +223,6 @@ BENCH = Bench(
     batch=1,
     read=read,
     score=score,
-    judged=Judged(questions, record),
+    judged=Judged(questions, record, found_results),
     official="python test_gedit_score.py --save_path {out}/.. --model_name NAME_OF_THE_FOLDER",
 )

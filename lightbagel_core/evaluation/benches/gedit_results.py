@@ -119,10 +119,19 @@ def read_results(files: Files) -> tuple[dict[str, tuple[float | None, float | No
     return judged, unused
 
 
+def found_results(files: Files) -> list[Path]:
+    """The CSVs in the output folder, of whatever judge and model."""
+    return sorted(file for folder in _folders(files.out) for file in folder.glob(f"*{ENDING}"))
+
+
+def _folders(out: Path) -> list[Path]:
+    return [*out.glob(FOLDER), *out.glob(f"*/{FOLDER}")]
+
+
 def _files(files: Files) -> list[Path]:
     if files.results and files.results.is_file():
         return [files.results]
-    folders = [files.results] if files.results else [*files.out.glob(FOLDER), *files.out.glob(f"*/{FOLDER}")]
+    folders = [files.results] if files.results else _folders(files.out)
     if len(folders) > 1:
         raise ValueError(f"{files.out} has {FOLDER} of {len(folders)} judges; say which of them is meant")
     found = {file: file.name.removesuffix(ENDING) for folder in folders for file in folder.glob(f"*{ENDING}")}

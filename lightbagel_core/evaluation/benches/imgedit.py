@@ -67,6 +67,8 @@ def questions(files: Files) -> list[Question]:
     Where `files.judge_prompts` is not given, the file beside the prompt file is taken.
     """
     items = [item for item in read(files, 1).items if is_drawn(files.out, item)]
+    if not items:
+        return []
     near = files.prompts.with_name(JUDGE_PROMPTS)
     types = sorted({item.group for item in items})
     given = files.judge_prompts or (near if near.is_file() else None)
@@ -86,13 +88,18 @@ def questions(files: Files) -> list[Question]:
 
 
 def record(files: Files, answers: Mapping[str, Answer]) -> Path:
-    """Writes `result.json` as the official script does: {key: what was answered, or {"error": why nothing was}}."""
+    """Writes `result.json` into the output folder, as the official script does: {key: what was answered, or {"error": why nothing was}}."""
     none = Answer(None, "there is no picture")
     given = {item.id: answers.get(item.id, none) for item in read(files, 1).items}
     content = {key: {"error": answer.reason} if answer.text is None else answer.text for key, answer in given.items()}
-    file = files.results or files.out / RESULTS
+    file = files.out / RESULTS
     write_text(file, json.dumps(content, indent=4))
     return file
+
+
+def found_results(files: Files) -> list[Path]:
+    """The results in the output folder."""
+    return [file for file in [files.out / RESULTS] if file.is_file()]
 
 
 def score(files: Files) -> Scores:
@@ -161,7 +168,7 @@ BENCH = Bench(
     batch=1,
     read=read,
     score=score,
-    judged=Judged(questions, record),
+    judged=Judged(questions, record, found_results),
     official="python basic_bench.py --result_img_folder {out} --edit_json basic_edit.json"
     " --origin_img_root IMAGES --prompts_json prompts.json",
 )

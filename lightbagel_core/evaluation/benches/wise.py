@@ -18,7 +18,7 @@ from ..prompt_file import collect, one_sample, read_json, text
 from ..results import Outcome, drawn, is_drawn, left_out, png_of, worst, write_text
 from ..scores import Score, Scores
 from ..statistics import bootstrap, mean_of_all, mean_of_means, wilson
-from .wise_results import LEGACY, RESULTS, VERIFIED, Edition, marks_of, read_results
+from .wise_results import LEGACY, RESULTS, VERIFIED, Edition, found_results, marks_of, read_results
 
 NAME, TITLE = "wise", "WISE"
 MERGED, REWRITTEN = "merge.json", "_rewrite"
@@ -121,7 +121,7 @@ def record(files: Files, answers: Mapping[str, Answer]) -> Path:
         if marks:
             row = rows[item.id]
             lines.append({"prompt_id": row["prompt_id"], "Subcategory": row.get("Subcategory", ""), **marks})
-    file = files.results or files.out / RESULTS
+    file = files.out / RESULTS
     write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return file
 
@@ -195,6 +195,6 @@ BENCH = Bench(
     batch=4,
     read=read,
     score=score,
-    judged=Judged(questions, record),
+    judged=Judged(questions, record, found_results),
     official="IMAGE_DIR={out} bash eval_qwen.sh",
 )

@@ -136,12 +136,17 @@ def read_results(files: Files) -> tuple[Edition, dict[int, dict[str, float]], li
     return editions[0], judged, unused
 
 
+def found_results(files: Files) -> list[Path]:
+    """The files of marks in the output folder, of whatever judge."""
+    return sorted({*files.out.glob(PATTERN), *files.out.glob(f"*/{PATTERN}")})
+
+
 def _files(files: Files) -> list[Path]:
     if files.results and files.results.is_file():
         return [files.results]
     found = sorted(files.results.glob(PATTERN)) if files.results else []
     if not files.results:
-        found = sorted({*files.out.glob(PATTERN), *files.out.glob(f"*/{PATTERN}")})
+        found = found_results(files)
     if not found:
         raise ValueError(f"{files.results or files.out} has no {PATTERN}; WISE's vllm_eval.py writes them")
     folders = sorted({file.parent.name for file in found})

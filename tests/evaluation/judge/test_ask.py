@@ -125,7 +125,7 @@ def test_a_server_says_how_long_to_wait(asking: Asking, server: Server):
 
 def test_a_timeout_is_asked_again(asking: Asking, server: Server):
     server.then(hang)
-    assert asking(question(), timeout=0.05).answers["0"].text == "yes"
+    assert asking(question(), timeout=0.4).answers["0"].text == "yes"
     assert asking.waits == [1]
 
 
