@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
 
 
 def size(text: str) -> tuple[int, int]:
@@ -29,7 +33,45 @@ def interval(text: str) -> tuple[float, float]:
 
 def prices(text: str) -> tuple[float, float]:
     """What a million tokens cost, those sent and those answered: 2,8."""
-    return _pair(text, "prices are IN,OUT for a million tokens each, such as 2,8")
+    what = "prices are IN,OUT for a million tokens each, 0 or above, such as 2,8"
+    both = _pair(text, what)
+    if not all(isfinite(price) and price >= 0 for price in both):
+        raise argparse.ArgumentTypeError(f"{what}, not {text!r}")
+    return both
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"it is a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def or_none(kind: Callable[[str], float]) -> Callable[[str], float | None]:
+    """A type of option that also takes the word none."""
+
+    def read(text: str) -> float | None:
+        try:
+            found = None if text.lower() == "none" else kind(text)
+        except (ValueError, argparse.ArgumentTypeError):
+            found = -1
+        if found is not None and not (isfinite(found) and found >= 0):
+            least = "a whole number from 1 on" if kind is count else "a number from 0 on"
+            raise argparse.ArgumentTypeError(f"it is {least}, or none, not {text!r}")
+        return found
+
+    return read
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """An object of JSON: {"seed": 1}."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'it is an object of JSON such as {{"seed": 1}}, not {text!r}')
+    return found
 
 
 def gigabytes(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from ..config import ATTENTION, Renorm, SolverName
 from ..evaluation.registry import MODULES
-from .argument_types import interval, prices, size
+from .argument_types import count, interval, json_object, or_none, prices, size
 
 PRESETS = ("authors",)
 
@@ -83,10 +83,34 @@ def _score(actions: Any, parents: list[argparse.ArgumentParser]) -> None:
         " api.openai.com else from OPENAI_API_KEY, which goes to no other host",
     )
     judge.add_argument("--judge-url", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
-    judge.add_argument("--judge-model", metavar="NAME")
-    judge.add_argument("--judge-prompts", type=Path, metavar="FILE", help="in your copy of the bench")
-    judge.add_argument("--judge-price", type=prices, metavar="IN,OUT", help="of a million tokens, for the cost line")
-    judge.add_argument("--judge-workers", type=int, default=8, help="questions asked at once")
+    own = {"default": argparse.SUPPRESS}  # what is left out is not there, so that each can be seen to be given
+    judge.add_argument("--judge-model", metavar="NAME", **own)
+    judge.add_argument("--judge-prompts", type=Path, metavar="FILE", help="in your copy of the bench", **own)
+    judge.add_argument(
+        "--judge-temperature",
+        type=or_none(float),
+        metavar="X",
+        help="default: 0; none: for models that take none",
+        **own,
+    )
+    judge.add_argument(
+        "--judge-max-tokens",
+        type=or_none(count),
+        metavar="N",
+        help="of an answer; default: 2000; none: as above",
+        **own,
+    )
+    judge.add_argument(
+        "--judge-extra",
+        type=json_object,
+        metavar="JSON",
+        help="sent with each question, such as '{\"max_completion_tokens\": 4000}'",
+        **own,
+    )
+    judge.add_argument(
+        "--judge-price", type=prices, metavar="IN,OUT", help="of a million tokens, for the cost line", **own
+    )
+    judge.add_argument("--judge-workers", type=count, metavar="N", help="questions asked at once; default: 8", **own)
     score.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..evaluation.drawing.shares import Share
     from ..evaluation.show.runs import Run
 
-JUDGE_ANSWERS = "judge-answers.jsonl"  # below the pictures' folder: what has been asked once is not asked again
+JUDGES = ("model", "temperature", "max_tokens", "extra")  # options --judge-… that are fields of a judge
 SHOWN = 12  # of what is missing; the rest is counted
 
 
@@ -124,6 +124,7 @@ def score(args: argparse.Namespace) -> int:
             if bench.official
             else f"{bench.title} is scored by its own scripts alone"
         )
+    _check_judge(args, bench)
     if args.judge_url is not None:
         _judge(args, bench, files)
     found = bench.score(files)
@@ -132,23 +133,46 @@ def score(args: argparse.Namespace) -> int:
     return 0
 
 
-def _judge(args: argparse.Namespace, bench: Bench, files: Files) -> None:
-    """Asks the judge, and writes what it said in the form that the official judge writes."""
-    from ..evaluation.judge.ask import Judge, ask
-
+def _check_judge(args: argparse.Namespace, bench: Bench) -> None:
+    """Raises ValueError where the options that concern a judge do not go together."""
+    given = [name for name in vars(args) if name.startswith("judge_") and name != "judge_url"]
+    if args.judge_url is None:
+        # Benches without such a judge read their own questions from --judge-prompts.
+        alone = [name for name in given if bench.judged is not None or name != "judge_prompts"]
+        if alone:
+            raise ValueError(f"--{alone[0].replace('_', '-')} needs --judge-url")
+        return
     if bench.judged is None:
         raise ValueError(f"{bench.title} is not scored by a judge behind an endpoint; leave out --judge-url")
-    if args.judge_model is None:
+    if args.results is not None:
+        raise ValueError("--judge-url asks a judge and --results reads what another said: give one of them")
+    if "judge_model" not in given:
         raise ValueError("--judge-url needs --judge-model, the name under which the endpoint knows the judge")
-    price_in, price_out = args.judge_price or (None, None)
-    judge = Judge(
-        args.judge_url, args.judge_model, price_in=price_in, price_out=price_out, concurrency=args.judge_workers
-    )
-    questions = bench.judged.questions(files)
-    with tqdm(total=len(questions), disable=args.quiet, unit=" questions", desc=bench.name) as bar:
-        judgement = ask(questions, judge, files.out / JUDGE_ANSWERS, lambda done, total: bar.update())
-    print(judgement.cost.line())
-    print(f"what {judge.model} said: {bench.judged.record(files, judgement.answers)}")
+
+
+def _judge(args: argparse.Namespace, bench: Bench, files: Files) -> None:
+    """Asks the judge, and writes what it said in the form that the official judge writes."""
+    from ..evaluation.judge.ask import Cost, Judge
+    from ..evaluation.judge.judging import judge_bench
+
+    given = vars(args)
+    own = {name: given[f"judge_{name}"] for name in JUDGES if f"judge_{name}" in given}
+    price_in, price_out = given.get("judge_price", (None, None))
+    workers = {"concurrency": args.judge_workers} if "judge_workers" in given else {}
+    judge = Judge(args.judge_url, price_in=price_in, price_out=price_out, **workers, **own)
+    bars: list[Any] = []
+
+    def progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, disable=args.quiet, unit=" questions", desc=bench.name))
+        bars[0].update(done - bars[0].n)
+
+    def paid(cost: Cost) -> None:
+        for bar in bars:
+            bar.close()
+        print(cost.line())
+
+    print(f"what {judge.model} said: {judge_bench(bench, files, judge, progress, paid)}")
 
 
 def _titles(runs: Sequence[Run]) -> dict[str, str]:

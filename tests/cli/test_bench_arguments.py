@@ -9,6 +9,7 @@ import pytest
 from lightbagel_core.cli.arguments import make_parser
 
 GENERATE = ["bench", "generate", "geneval", "prompts.jsonl", "--out", "drawn"]
+SCORE = ["bench", "score", "imgedit", "basic_edit.json", "--out", "drawn"]
 
 
 def parsed(*words: str):
@@ -30,8 +31,9 @@ def test_what_is_left_out_is_the_models_own():
 
 def test_the_options_of_a_judge():
     judge = ["--judge-url", "http://127.0.0.1:8000/v1", "--judge-model", "m", "--judge-price", "2,8"]
-    args = parsed("bench", "score", "imgedit", "basic_edit.json", "--out", "drawn", *judge)
+    args = parsed(*SCORE, *judge)
     assert args.judge_price == (2.0, 8.0)
+    assert not any(hasattr(args, f"judge_{name}") for name in ("workers", "prompts", "temperature", "max_tokens"))
     assert not any("key" in name for name in vars(args))  # it comes from the environment alone
 
 
@@ -44,6 +46,10 @@ def test_the_options_of_a_judge():
         ([*GENERATE, "--preset", "mine"], "invalid choice: 'mine'"),
         (["bench", "run", "all"], "invalid choice: 'all'"),
         (["bench", "table"], "DIR"),
+        ([*SCORE, "--judge-workers", "0"], "--judge-workers: it is a whole number from 1 on, not '0'"),
+        ([*SCORE, "--judge-price", "nan,1"], "--judge-price: prices are IN,OUT"),
+        ([*SCORE, "--judge-max-tokens", "many"], "--judge-max-tokens: it is a whole number from 1 on, or none"),
+        ([*SCORE, "--judge-extra", "seed"], "--judge-extra: it is an object of JSON"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(words, message, capsys):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from judge_server import says, serve
+from judge_server import says, serve, status
 from PIL import Image
 from scenes import PICTURE
 
@@ -85,6 +85,7 @@ def test_other_settings_do_not_mix_in_one_folder(prompts, capsys):
 
 
 KEY = "sk-a-key-that-nobody-may-see"
+JUDGE = ("--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m")
 MARKS = "Brief reasoning: the circle is blue.\nPrompt Compliance: 4\nVisual Naturalness: 3\nDetail Integrity: 2"
 
 
@@ -146,13 +147,82 @@ def test_from_pictures_over_a_judge_to_a_table(edits, capsys, monkeypatch):
         ((), "result.json"),
         (("--judge-url", "http://127.0.0.1:9/v1"), "--judge-url needs --judge-model"),
         (("--judge-url", "http://example.com/v1", "--judge-model", "m"), "would show the pictures to everybody"),
+        ((*JUDGE, "--results", "result.json"), "--judge-url asks a judge and --results reads what another said"),
+        ((*JUDGE, "--judge-extra", '{"model": "x"}'), "model cannot stand in what is sent besides"),
+        (("--judge-model", "m"), "--judge-model needs --judge-url"),
+        (("--judge-prompts", "prompts.json"), "--judge-prompts needs --judge-url"),
+        (("--judge-price", "2,8"), "--judge-price needs --judge-url"),
+        (("--judge-workers", "8"), "--judge-workers needs --judge-url"),
+        (("--judge-max-tokens", "none"), "--judge-max-tokens needs --judge-url"),
     ],
 )
 def test_a_score_without_results_is_one_line(edits, words, message, capsys):
     assert score(edits, *words) == 2
     said = capsys.readouterr().err
     assert message in said
+    assert len(said.splitlines()) == 1
     assert not (edits / "out" / "scores.json").exists()
+
+
+def test_what_a_judge_is_sent_can_be_chosen(edits):
+    with serve() as server:
+        server.answer = says(MARKS)
+        judge = [
+            "--judge-url",
+            server.url,
+            "--judge-model",
+            "new",
+            "--judge-temperature",
+            "none",
+            "--judge-workers",
+            "1",
+        ]
+        extra = ["--judge-max-tokens", "none", "--judge-extra", '{"max_completion_tokens": 4000}', "--quiet"]
+        assert score(edits, *judge, *extra) == 0
+        assert server.requests[0].body.keys() == {"model", "messages", "max_completion_tokens"}
+
+
+def test_a_run_that_breaks_off_says_what_it_cost_and_writes_no_figures(edits, capsys):
+    with serve() as server:
+        server.then(says(MARKS), status(401, "the key has expired"))
+        judge = ["--judge-url", server.url, "--judge-model", "m", "--judge-workers", "1", "--judge-price", "100000,0"]
+        assert score(edits, *judge) == 2
+        said = capsys.readouterr()
+        assert "judge: 2 requests, 0 answers from the cache, 10 tokens in, 3 out, cost 1.00" in said.out
+        assert "the key has expired" in said.err.splitlines()[-1]
+        server.answer = says("I would rather not.")
+        (edits / "out" / "judge-answers.jsonl").unlink()
+        assert score(edits, *judge, "--quiet") == 2
+        said = capsys.readouterr()
+        assert "judge: 6 requests" in said.out
+        assert "answers none of 2 questions; of the last: asked 3 times, no answer could be read" in said.err
+    assert not (edits / "out" / "result.json").exists()
+    assert not (edits / "out" / "scores.json").exists()
+
+
+def test_without_the_library_no_bar_is_shown(edits, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    assert score(edits, *JUDGE) == 2
+    said = capsys.readouterr()
+    assert said.err == "lightbagel: a judge needs the library openai; pip install openai\n"
+    assert said.out == ""
+
+
+def test_the_official_results_outlive_a_judge(edits, capsys):
+    official = edits / "out" / "result.json"
+    official.write_text(json.dumps({"7": MARKS, "9": MARKS}), "utf-8")
+    before = official.read_bytes()
+    assert score(edits, *JUDGE, "--quiet") == 2
+    assert "result.json was not written by a judge that was asked from here" in capsys.readouterr().err
+    assert official.read_bytes() == before
+
+
+def test_a_bench_without_such_a_judge_may_have_its_questions_named(edits, capsys):
+    words = ["bench", "score", "dpg", str(edits / "p"), "--out", str(edits / "out"), "--judge-prompts", "dpg_bench.csv"]
+    assert main(words) == 2
+    assert "needs --judge-url" not in capsys.readouterr().err
+    assert main([*words, "--judge-model", "m"]) == 2
+    assert "--judge-model needs --judge-url" in capsys.readouterr().err
 
 
 def test_what_has_no_formula_or_no_judge_says_so(edits, capsys):

@@ -88,7 +88,10 @@ def questions(files: Files) -> list[Question]:
 
 
 def record(files: Files, answers: Mapping[str, Answer]) -> Path:
-    """Writes `result.json` into the output folder, as the official script does: {key: what was answered, or {"error": why nothing was}}."""
+    """Writes `result.json` as the official script does: {key: what was answered, or {"error": why nothing was}}.
+
+    It goes into the output folder.
+    """
     none = Answer(None, "there is no picture")
     given = {item.id: answers.get(item.id, none) for item in read(files, 1).items}
     content = {key: {"error": answer.reason} if answer.text is None else answer.text for key, answer in given.items()}

@@ -133,7 +133,11 @@ class Client:
         if isinstance(text, list):
             text = "".join(str(_of(part, "text") or "") for part in text)
         if not isinstance(text, str) or not text.strip():
-            longer = ", with as many tokens as max_tokens allows; allow more" if end == "length" else ""
+            longer = (
+                ", with as many tokens as max_tokens allows; allow more by --judge-max-tokens"
+                if end == "length"
+                else ""
+            )
             return Reply("nonsense", f"the judge's answer is empty{longer}", tokens)
         text = self._key.scrub(text).encode("utf-8", "replace").decode("utf-8")
         return Reply("text", text, tokens, cut=end == "length")
@@ -152,7 +156,7 @@ class Client:
             kind: Kind = "nonsense" if status == 500 else "away"  # 500 is often one question's fault
             return Reply(kind, f"the judge at {self.url} answers {status}: {message}", after=after)
         if status == 400 and param in ("temperature", "max_tokens"):
-            return Reply("stop", f"the judge's model takes no such {param}: {message}; set it otherwise, or to none")
+            return Reply("stop", f"the judge's model takes no such {param}: {message}; {_other(param)}")
         if status in (400, 413, 422, 451) and not (code == "model_not_found" or param == "model"):
             return Reply("rejected", f"the judge's server does not take this question ({status}): {message}")
         return Reply("stop", self._advice(status, code, param, message, model, response))
@@ -174,6 +178,13 @@ class Client:
         if status == 404:
             return f"there is nothing at {self.url}{PATH}: {message}; a judge's address mostly ends with /v1"
         return f"the judge at {self.url} answers {status}: {message}"
+
+
+def _other(param: str) -> str:
+    """What to do about a parameter that a model does not take."""
+    option = f"--judge-{param.replace('_', '-')}"
+    instead = """, with --judge-extra '{"max_completion_tokens": 4000}' instead"""
+    return f"set another by {option}, or leave it out by {option} none{instead if param == 'max_tokens' else ''}"
 
 
 def _json(response: Any) -> Any:
