@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -13,11 +15,14 @@ from typing import Literal
 from PIL import Image
 
 from ..images import open_image
-from .items import Item
+from .items import Item, Source
 from .scores import Worst
 from .writing import write_whole
 
 WORST = 24  # items for the contact sheet
+SMALL = "worst"  # below the output folder: small copies of the sources of these items that lie elsewhere
+SIDE = 384  # pixels: the longest side of a small copy
+_COPY = re.compile(r"[0-9a-f]{32}\.png")
 
 
 def png(picture: Image.Image) -> bytes:
@@ -64,23 +69,49 @@ class Outcome:
 def worst(outcomes: Iterable[Outcome], best: float, out: Path) -> tuple[Worst, ...]:
     """The items for the contact sheet: the lowest scores first, none of the best.
 
-    Sources that lie elsewhere than in the output folder are named by the way from there.
+    A sheet shows only what lies in the output folder, so that no file of scores can make it show any other picture of
+    the machine. Of sources that lie elsewhere, small copies are written into the folder `SMALL` there; those of an
+    earlier scoring are removed.
+
+    Raises:
+        ValueError: a copy cannot be written, for instance because the disk is full.
     """
     lowest = sorted((outcome for outcome in outcomes if outcome.value < best), key=lambda outcome: outcome.value)
-    return tuple(
+    rows = tuple(
         Worst(one.item.id, one.item.turns[0], one.value, _pictures(one.item, out), one.reason) for one in lowest[:WORST]
     )
+    named = {picture for row in rows for picture in row.pictures}
+    for copy in (out / SMALL).glob("*.png"):
+        if _COPY.fullmatch(copy.name) and f"{SMALL}/{copy.name}" not in named:
+            with suppress(OSError):
+                copy.unlink()
+    return rows
 
 
 def _pictures(item: Item, out: Path) -> tuple[str, ...]:
+    """An item's sources and its picture, as paths below the output folder."""
     sources = [str(file) for file in item.beside if file.suffix == ".png"]
     for source in item.sources:
-        if source.file:
-            try:
-                sources.append(Path(os.path.relpath(source.file, out)).as_posix())
-            except ValueError:  # it lies on another drive
-                continue
+        if source.file is None:
+            continue
+        if source.file.resolve().is_relative_to(out.resolve()):
+            sources.append(source.file.resolve().relative_to(out.resolve()).as_posix())
+        elif small := _small_copy(source, out):
+            sources.append(small)
     return (*sources, str(item.files[0][0]))
+
+
+def _small_copy(source: Source, out: Path) -> str:
+    """Where the small copy of a source lies that it writes; nowhere when the source cannot be read."""
+    try:
+        picture = source.open()
+    except ValueError:
+        return ""
+    picture.thumbnail((SIDE, SIDE))
+    content = png(picture)
+    name = f"{SMALL}/{sha256(content).hexdigest()[:32]}.png"
+    write_whole(out / name, content, out / SMALL)
+    return name
 
 
 def left_out(file: Path, sentences: Sequence[str]) -> list[str]:

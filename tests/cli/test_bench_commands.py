@@ -132,6 +132,7 @@ def test_from_pictures_over_a_judge_to_a_table(edits, capsys, monkeypatch):
     options = ["--figure", str(figure), "--sheet", str(sheet), "--markdown", str(markdown)]
     assert main(["bench", "table", str(edits / "out"), *options]) == 0
     said = capsys.readouterr()
+    assert "item " not in said.err, "the sheet shows every picture, the sources too, which lie beside the prompts"
     assert markdown.read_text("utf-8") in said.out
     for file in (figure, sheet):
         with Image.open(file) as picture:

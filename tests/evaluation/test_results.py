@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from io import BytesIO
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lightbagel_core.evaluation import results
 from lightbagel_core.evaluation.items import Item, Source
-from lightbagel_core.evaluation.results import Outcome, drawn, is_drawn, left_out, png, png_of, worst, write_text
+from lightbagel_core.evaluation.results import SMALL, Outcome, drawn, is_drawn, left_out, png, png_of, worst, write_text
 
 
 def item(name: str = "a", **more) -> Item:
@@ -65,7 +65,7 @@ def test_results_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_the_worst_come_first_with_their_sources(tmp_path):
     out = tmp_path / "out"
-    edit = item("e", sources=(Source.of_file(tmp_path / "bench" / "x y.jpg"),))
+    edit = item("e", sources=(Source.of_file(out / "bench" / "x y.jpg"),))
     other = item("s", beside={PurePosixPath("s_SRCIMG.png"): bytes, PurePosixPath("s.json"): bytes})
     rows = [Outcome(item("best"), 5, ""), Outcome(edit, 2, "so so"), Outcome(other, 1, "gone", "missing")]
     low, high = worst(rows, 5, out)
@@ -76,9 +76,29 @@ def test_the_worst_come_first_with_their_sources(tmp_path):
         "gone",
         ("s_SRCIMG.png", "s.png"),
     )
-    assert high.pictures == ("../bench/x y.jpg", "e.png")
+    assert high.pictures == ("bench/x y.jpg", "e.png")
     many = [Outcome(item(str(index)), 1, "") for index in range(99)]
     assert [row.id for row in worst(many, 5, out)] == [str(index) for index in range(results.WORST)]
+
+
+def test_sources_that_lie_elsewhere_are_copied_small_and_anew_at_each_scoring(tmp_path):
+    out = tmp_path / "out"
+    (out / SMALL).mkdir(parents=True)
+    (out / SMALL / "mine.png").write_bytes(b"not ours")
+    files = [tmp_path / "bench" / name for name in ("../a.png", "b.png", "gone.png")]
+    (tmp_path / "bench").mkdir()
+    Image.new("RGB", (1000, 500), (222, 40, 40)).save(files[0])
+    Image.new("RGB", (64, 64), (5, 6, 7)).save(files[1])
+    rows = [Outcome(item(str(i), sources=(Source.of_file(file),)), i, "") for i, file in enumerate(files)]
+    found = worst(rows, 5, out)
+    shown = [row.pictures[0] for row in found]
+    assert [len(row.pictures) for row in found] == [2, 2, 1], "a source that cannot be read is left out"
+    assert all(name.startswith("worst/") for name in shown[:2])
+    with Image.open(out / shown[0]) as large, Image.open(out / shown[1]) as small:
+        assert (large.size, large.getpixel((9, 9))) == ((384, 192), (222, 40, 40))
+        assert (small.size, small.getpixel((9, 9))) == ((64, 64), (5, 6, 7))
+    assert worst(rows[:1], 5, out) == found[:1]
+    assert sorted(file.name for file in (out / SMALL).iterdir()) == sorted(["mine.png", Path(shown[0]).name])
 
 
 def test_a_note_of_what_was_not_used(tmp_path):

@@ -50,16 +50,16 @@ def tiles(folder: Path, row: Worst, lettering: Lettering) -> tuple[list[Image.Im
     for name in row.pictures[:MOST_PICTURES]:
         try:
             file = inside(folder, name, f"item {row.id}")
-            try:
-                shown.append(thumbnail(open_image(file)))
-            except ValueError:
-                if file.is_file():
-                    raise
-                bad.append(f"item {row.id}: {name} is missing")
-                shown.append(_grey(f"{name} is missing", lettering))
         except ValueError as error:
-            bad.append(f"item {row.id}: {name} cannot be shown: {error}")
+            bad.append(str(error))
             shown.append(_grey(f"{name} cannot be read", lettering))
+            continue
+        try:
+            shown.append(thumbnail(open_image(file)))
+        except ValueError as error:
+            gone = not file.is_file()
+            bad.append(f"item {row.id}: {name} {'is missing' if gone else f'cannot be shown: {error}'}")
+            shown.append(_grey(f"{name} {'is missing' if gone else 'cannot be read'}", lettering))
     if len(row.pictures) > MOST_PICTURES:
         shown[-1] = _grey(f"and {len(row.pictures) - MOST_PICTURES + 1} more pictures", lettering)
     return shown or [_grey("no picture", lettering)], bad

@@ -144,7 +144,10 @@ def test_the_figures_of_a_result_made_by_hand(files):
         ("9", "the picture is missing"),
         ("10", "the judgement cannot be read"),
     ]
-    assert scores.worst[0].pictures == ("../bench/daily object/3.jpg", "8.png")
+    source, picture = scores.worst[0].pictures
+    assert picture == "8.png"
+    with Image.open(files.out / source) as small:
+        assert small.getpixel((2, 2))[0] == pytest.approx(80, abs=3), "the source, small and in the run's folder"
     for figure in (*scores.overall.values(), *scores.groups.values()):
         assert 1 <= figure.low <= figure.value <= figure.high <= 5
 

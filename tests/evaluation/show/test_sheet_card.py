@@ -69,6 +69,7 @@ def test_what_cannot_be_shown_is_a_grey_tile_and_a_sentence(tmp_path, plain):
     assert "gone.png is missing" in bad[0]
     assert "broken.png cannot be shown" in bad[1]
     assert "does not stay below" in bad[3]
+    assert bad[3].count("item 00007") == 1
 
 
 def test_more_pictures_than_fit_are_counted(tmp_path, plain):
