@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import isfinite
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ..files.file_names import is_plain
+
 FILE = "scores.json"
+MOST = 1e6  # no figure of a bench lies further from 0
+MOST_COUNTED = 10**9
+ROUNDING = 1e-6  # by which a figure may lie outside its interval
 Unit = Literal["share", "0-10", "1-5", "0-100"]
 
 
@@ -63,20 +67,37 @@ class Scores:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Scores:
-        """Raises ValueError when a field is missing, unknown, or of another kind than it should be."""
+        """Raises ValueError when a field is missing, unknown, of another kind than it should be, or absurd."""
         try:
-            given = dict(data)
+            given = dict(_fields(cls, data, "the whole"))
             for name in ("overall", "groups"):
-                given[name] = {key: Score(**score) for key, score in given[name].items()}
+                if not isinstance(given[name], Mapping):
+                    raise TypeError(f"'{name}' is no object of figures by name")
+                given[name] = {key: Score(**_fields(Score, of, f"{key!r}")) for key, of in given[name].items()}
             given["notes"] = _texts(given.get("notes", []))
-            given["worst"] = tuple(
-                Worst(**row | {"pictures": _texts(row["pictures"])}) for row in given.get("worst", [])
-            )
+            worst = given.get("worst", [])
+            if not isinstance(worst, (list, tuple)):
+                raise TypeError("'worst' is no list of items")
+            rows = [_fields(Worst, row, "an item of 'worst'") for row in worst]
+            given["worst"] = tuple(Worst(**{**row, "pictures": _texts(row["pictures"])}) for row in rows)
             scores = cls(**given)
             _check(scores)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"these are no scores of a bench: {error}") from None
         return scores
+
+
+def _fields(of: type, given: Any, what: str) -> Mapping[str, Any]:
+    """What a file gives for the fields of a class; TypeError when some that it needs are missing, or others there."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} is no object of fields")
+    known = {field.name: field.default is MISSING for field in fields(of)}
+    lacking = [name for name, needed in known.items() if needed and name not in given]
+    other = [str(name) for name in given if name not in known]
+    if lacking or other:
+        wrong = f"has no {', '.join(lacking)}" if lacking else f"has a field {other[0]!r}, which nobody knows"
+        raise TypeError(f"{what} {wrong}")
+    return given
 
 
 def _texts(given: Any) -> tuple[str, ...]:
@@ -86,17 +107,30 @@ def _texts(given: Any) -> tuple[str, ...]:
 
 
 def _check(scores: Scores) -> None:
-    """Raises TypeError at the first field that a damaged or foreign file filled with another kind of thing."""
-    figures = [*scores.overall.values(), *scores.groups.values()]
+    """Raises TypeError at the first field that a damaged or foreign file filled with another kind of thing, ValueError
+    at the first that no bench can have given.
+    """
     texts = [scores.bench, *(text for row in scores.worst for text in (row.id, row.prompt, row.reason))]
+    figures = [*scores.overall.values(), *scores.groups.values()]
     numbers = [*(end for f in figures for end in (f.value, f.low, f.high)), *(row.score for row in scores.worst)]
     counts = [*(figure.n for figure in figures), scores.missing, scores.refused]
     if scores.unit not in get_args(Unit):
         raise TypeError(f"the unit {scores.unit!r} is none of {', '.join(get_args(Unit))}")
     for values, kinds, what in ((texts, str, "text"), (numbers, (int, float), "number"), (counts, int, "count")):
         for value in values:
-            if not isinstance(value, kinds) or (isinstance(value, float) and not isfinite(value)):
+            if not isinstance(value, kinds) or isinstance(value, bool):
                 raise TypeError(f"{value!r} is no {what}")
+    if not all(abs(number) <= MOST for number in numbers):  # nor is NaN
+        raise ValueError(f"a figure is no number from {-MOST:,.0f} to {MOST:,.0f}")
+    if not all(0 <= count <= MOST_COUNTED for count in counts):
+        raise ValueError(f"a count lies outside 0 to {MOST_COUNTED:,}")
+    if not is_plain(scores.bench):
+        raise ValueError(f"{scores.bench!r} cannot be the name of a bench")
+    if not scores.overall:
+        raise ValueError("there is no headline figure")
+    for name, one in (*scores.overall.items(), *scores.groups.items()):
+        if not one.low - ROUNDING <= one.value <= one.high + ROUNDING:
+            raise ValueError(f"the interval of {name!r}, {one.low:g} to {one.high:g}, is not around {one.value:g}")
 
 
 def read_scores(folder: Path) -> Scores:
@@ -112,7 +146,9 @@ def read_scores(folder: Path) -> Scores:
         raise ValueError(f"{folder} has no {FILE}; run `lightbagel bench score` on it first") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} is damaged: {error}; run `lightbagel bench score` again") from None
+    except RecursionError:
+        raise ValueError(f"{file} is damaged: too much in each other; run `lightbagel bench score` again") from None
     try:
         return Scores.from_dict(data)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}; run `lightbagel bench score` again") from None
+        raise ValueError(f"{file} is damaged: {error}; run `lightbagel bench score` again") from None

@@ -84,6 +84,26 @@ def without(name):
         changed(groups={"a": 0.5}),
         changed(groups={"a": {"value": 0.5}}),
         changed(groups={"a": {"value": 0.5, "low": 0, "high": 1, "n": 3, "more": 1}}),
+        changed(groups=0.5),
+        changed(overall={}),
+        changed(missing=-1),
+        changed(refused=True),
+        *(changed(bench=name) for name in ("", "../up", "a/b", "a\\b", "a\nb", "nul")),
+        *(
+            changed(groups={"a": {"value": 0.5, "low": 0, "high": 1, "n": 3} | wrong})
+            for wrong in (
+                {"n": -1},
+                {"value": 1.1},
+                {"value": -0.1},
+                {"low": 0.7, "high": 0.3},
+                {"value": float("inf"), "high": float("inf")},
+                {"high": 1e7},
+                {"high": 10**400},
+                {"low": -(10**400)},
+                {"value": True},
+            )
+        ),
+        changed(worst=[{"id": "a", "prompt": "b", "score": -1e7, "pictures": []}]),
         changed(groups={"a": {"value": "high", "low": 0, "high": 1, "n": 3}}),
         changed(groups={"a": {"value": 0.5, "low": 0, "high": 1, "n": None}}),
         changed(groups={"a": {"value": float("nan"), "low": 0, "high": 1, "n": 3}}),
@@ -102,7 +122,21 @@ def test_what_is_no_scores_is_refused_by_its_file(tmp_path, data):
     write(tmp_path, data)
     with pytest.raises(ValueError, match="no scores of a bench") as caught:
         read_scores(tmp_path)
-    assert FILE in str(caught.value), "the message must say which file"
+    said = str(caught.value)
+    assert f"{FILE} is damaged" in said, "the message must say which file"
+    assert not any(word in said for word in ("argument", "__init__", "object is not", "has no attribute")), said
+    assert len(said) < 500
+
+
+def test_a_figure_may_lie_outside_its_interval_by_rounding():
+    figure = {"value": 0.7000000001, "low": 0.6, "high": 0.7, "n": 3}
+    assert Scores.from_dict(changed(groups={"a": figure})).groups["a"].value == 0.7000000001
+
+
+def test_endless_nesting_is_called_damaged(tmp_path):
+    write(tmp_path, '{"bench":' * 100_000)
+    with pytest.raises(ValueError, match=r"scores\.json is damaged"):
+        read_scores(tmp_path)
 
 
 def test_what_may_be_left_out(tmp_path):

@@ -115,7 +115,7 @@ def test_a_folder_that_is_not_there_is_a_sentence(tmp_path):
 
 def test_without_matplotlib_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ValueError, match="pip install matplotlib"):
+    with pytest.raises(ValueError, match="need matplotlib: pip install matplotlib"):
         write_figure(tmp_path / "figure.png", [run("a", geneval())])
 
 

@@ -99,5 +99,5 @@ def test_a_folder_that_is_not_there_is_a_sentence(tmp_path):
 
 def test_without_matplotlib_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ValueError, match="pip install matplotlib"):
+    with pytest.raises(ValueError, match="need matplotlib: pip install matplotlib"):
         write_sheet(tmp_path / "sheet.png", run("nano", geneval(), tmp_path))
