@@ -17,7 +17,7 @@ from .figure_panel import INK, PALE, PAPER_MARK, Panel
 from .fonts import cut, fonts_for, without
 from .paper import PAPER, SOURCE
 from .runs import Run, by_bench, row_names
-from .words import INTERVALS
+from .words import narrow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,7 +155,10 @@ def _key(figure: Figure, entries: Sequence[Entry], left: float, top: float) -> N
 
 
 def _footer(panels: Sequence[Panel], has_paper: bool) -> str:
-    said = [f"Lines: {INTERVALS}. n: pictures or samples that were judged."]
+    said = ["Lines: 95 % intervals, of which the table says how they were made."]
+    if any(narrow(run.scores) for panel in panels for run in panel.runs):
+        said.append("Hollow: no interval, since no prompt differed from the others of its group.")
+    said.append("n: pictures or samples that were judged.")
     if has_paper:
         said.append(f"The paper: {SOURCE}, without intervals.")
     if any(panel.paper and panel.paper.computed for panel in panels):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .fonts import cut
 from .paper import Paper
 from .runs import Run
-from .words import NONE, UNITS, lost, value
+from .words import NONE, UNITS, has_interval, lost, value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,6 +120,7 @@ class Panel:
             y = index + 0.5 + (place - (len(self.runs) - 1) / 2) * share
             score = (run.scores.overall if headline else run.scores.groups).get(name)
             if score is not None and score.n:
+                known = has_interval(score)
                 axes.plot(
                     [score.low, score.high], [y, y], color=colour, linewidth=3.2, alpha=0.45, solid_capstyle="butt"
                 )
@@ -129,8 +130,9 @@ class Panel:
                     marker,
                     color=colour,
                     markersize=7.4 if marker in "^v" else 6.2,
-                    markeredgecolor="white",
-                    markeredgewidth=0.8,
+                    markerfacecolor=colour if known else "white",
+                    markeredgecolor="white" if known else colour,
+                    markeredgewidth=0.8 if known else 1.6,
                     clip_on=False,
                 )
             ink = colour if len(self.runs) > 1 else INK

@@ -96,7 +96,7 @@ def by_sample(types: Mapping[str, float], items: Mapping[str, int]) -> float:
 
 
 IMGEDIT = Paper(
-    title="ImgEdit-Bench (basic)",
+    title="ImgEdit Basic",
     unit="1-5",
     overall={"mean of types": 3.77, "mean of samples": by_sample(IMGEDIT_TYPES, IMGEDIT_ITEMS)},
     groups=IMGEDIT_TYPES,
@@ -104,18 +104,9 @@ IMGEDIT = Paper(
     aliases={"compose": "hybrid"},
 )
 
-# The paper's VLM is the frozen Qwen2.5-VL-7B: these are that model's, as it is. lmms-eval measures them.
-FROZEN = "The VLM is frozen: this is Qwen2.5-VL-7B as it is."
-MMBENCH = Paper(title="MMBench", unit="0-100", overall={"overall": 83.5}, note=FROZEN)
-MMMU = Paper(title="MMMU", unit="0-100", overall={"overall": 58.6}, note=FROZEN)
-MM_VET = Paper(title="MM-Vet", unit="0-100", overall={"overall": 67.1}, note=FROZEN)
-
 PAPER: Mapping[str, Paper] = {
     "geneval": GENEVAL,
     "dpg": DPG,
     "gedit": GEDIT,
     "imgedit": IMGEDIT,
-    "mmbench": MMBENCH,
-    "mmmu": MMMU,
-    "mm-vet": MM_VET,
 }

@@ -71,7 +71,7 @@ def _cell(score: Score | None, unit: Unit, bold: str) -> str:
 
 
 def _below(runs: Sequence[Run], paper: Paper | None) -> Iterator[str]:
-    yield f"In brackets {INTERVALS}. n: pictures or samples that were judged."
+    yield f"In brackets {INTERVALS}, unless a note below says otherwise. n: pictures or samples that were judged."
     if paper:
         yield ""
         yield about_paper(paper)
@@ -79,6 +79,6 @@ def _below(runs: Sequence[Run], paper: Paper | None) -> Iterator[str]:
     for run in runs:
         said = [f"{gone}." for gone in [lost(run.scores.missing, run.scores.refused)] if gone]
         if same := narrow(run.scores):
-            said.append(f"All values of {', '.join(same)} were the same, so that an interval of no width says little.")
+            said.append(f"No interval of {', '.join(same)}: no prompt differed from the others of its group.")
         lines += [f"- {escaped(run.name)}: {escaped(sentence)}" for sentence in (*said, *run.scores.notes)]
     yield from ["", *lines] if lines else []

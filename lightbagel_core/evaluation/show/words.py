@@ -14,8 +14,9 @@ UNITS: Mapping[Unit, tuple[str, float, float, int]] = {
     "1-5": ("points, 1 to 5", 1, 5, 2),
     "0-100": ("points, 0 to 100", 0, 100, 1),
 }
-INTERVALS = "95 % intervals: Wilson's for shares, the bootstrap's over prompts for means, where no note says otherwise"
+INTERVALS = "95 % intervals: Wilson's or, of means, the bootstrap's over prompts"
 NONE = "–"
+NO_WIDTH = 1e-9  # an interval this narrow is none
 
 
 def value(score: Score | None, unit: Unit) -> str:
@@ -24,9 +25,18 @@ def value(score: Score | None, unit: Unit) -> str:
 
 
 def interval(score: Score, unit: Unit) -> str:
-    """A figure's interval: [0.838, 0.867]."""
+    """A figure's interval: [0.838, 0.867]; a dash in the brackets where it has none."""
+    if not has_interval(score):
+        return f"[{NONE}]"
     digits = UNITS[unit][3]
     return f"[{score.low:.{digits}f}, {score.high:.{digits}f}]"
+
+
+def has_interval(score: Score) -> bool:
+    """Whether a figure has an interval. The bootstrap gives one of no width, which looks exact and says nothing, where
+    no prompt differs from the others of its group.
+    """
+    return score.high - score.low > NO_WIDTH
 
 
 def of_paper(paper: Paper | None, name: str) -> str:
@@ -54,6 +64,6 @@ def lost(missing: int, refused: int) -> str:
 
 
 def narrow(scores: Scores) -> list[str]:
-    """Names of figures whose interval has no width: all values were the same, and the bootstrap sees no others."""
+    """Names of the figures that have no interval."""
     figures = {**scores.groups, **scores.overall}
-    return [name for name, score in figures.items() if score.n and score.low == score.high]
+    return [name for name, score in figures.items() if score.n and not has_interval(score)]

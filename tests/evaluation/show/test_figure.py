@@ -51,12 +51,12 @@ def test_four_runs_of_two_benches(tmp_path, texts):
     seen = colours(tmp_path / "figure.png")
     for index, (colour, _) in enumerate(STYLES):
         assert (seen.get(ImageColor.getrgb(colour), 0) > 500) == (index < 4)
-    for text in ("4 runs compared", "GenEval", "ImgEdit-Bench (basic)", "first", "second_run", "a$b$", "the paper"):
+    for text in ("4 runs compared", "GenEval", "ImgEdit Basic", "first", "second_run", "a$b$", "the paper"):
         assert text in texts
     assert any(text.startswith("x" * 40) and text.endswith("…") for text in texts)
     assert "share, 0 to 1 · 8 pictures missing, counted with the lowest score" in texts
     assert {"0.575", "1,600", "0.91", "3.72*", "compose (paper: hybrid)", "single object", "n"} <= set(texts)
-    assert any("95 % intervals: Wilson's for shares" in text and "arXiv 2510.22946" in text for text in texts)
+    assert any("95 % intervals, of which the table says" in text and "arXiv 2510.22946" in text for text in texts)
 
 
 def test_one_run_without_a_paper_needs_no_key(tmp_path, texts):

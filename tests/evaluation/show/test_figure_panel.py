@@ -52,6 +52,14 @@ def test_the_papers_mark_lies_where_its_figure_is():
     assert axes.get_xlim() == pytest.approx((0.92, 5.08))
 
 
+def test_a_figure_without_an_interval_is_hollow():
+    scores = geneval("own")
+    scores.groups["counting"] = Score(0.5, 0.5, 0.5, 3)
+    _, axes = drawn([run("a", scores)])
+    hollow = [line.get_xdata()[0] for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert hollow == [0.5]
+
+
 def test_a_figure_of_nothing_has_no_dot():
     scores = geneval("own")
     scores.groups["counting"] = Score(0, 0, 1, 0)

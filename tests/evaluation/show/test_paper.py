@@ -7,7 +7,7 @@ import math
 import pytest
 
 from lightbagel_core.evaluation.benches import gedit
-from lightbagel_core.evaluation.registry import MODULES
+from lightbagel_core.evaluation.registry import bench_named
 from lightbagel_core.evaluation.show.paper import (
     DPG,
     GEDIT,
@@ -69,6 +69,6 @@ def test_a_figure_is_found_by_its_name():
 
 
 def test_benches_of_the_paper_have_its_names():
-    """Those that this project scores; lmms-eval runs the others."""
-    assert {name for name in PAPER if name in MODULES} == {"geneval", "dpg", "gedit", "imgedit"}
+    assert set(PAPER) == {"geneval", "dpg", "gedit", "imgedit"}
+    assert {name: paper.title for name, paper in PAPER.items()} == {name: bench_named(name).title for name in PAPER}
     assert tuple(GEDIT.overall) == gedit.FIGURES

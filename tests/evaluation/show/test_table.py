@@ -8,6 +8,7 @@ import re
 import pytest
 from invented import geneval, imgedit, run
 
+from lightbagel_core.evaluation.scores import Score
 from lightbagel_core.evaluation.show.paper import IMGEDIT_TYPES
 from lightbagel_core.evaluation.show.table import escaped, markdown, write_table
 
@@ -48,7 +49,7 @@ def test_runs_stand_beside_each_other_and_what_one_lacks_is_a_dash():
 
 def test_several_benches_are_several_tables():
     text = markdown([run("a", geneval()), run("a", imgedit()), run("b", geneval("own"))], {"own": "My bench"})
-    assert re.findall("^### (.*)", text, re.MULTILINE) == ["GenEval", "ImgEdit-Bench (basic)", "My bench"]
+    assert re.findall("^### (.*)", text, re.MULTILINE) == ["GenEval", "ImgEdit Basic", "My bench"]
 
 
 def test_what_was_lost_and_noted_stands_below():
@@ -57,7 +58,15 @@ def test_what_was_lost_and_noted_stands_below():
     assert "- nano: 3 pictures missing and 1 judgement refused or unreadable, counted with the lowest score." in lines
     assert "- nano: The detector is old." in lines
     assert not any(line.startswith("- other") for line in lines)
-    assert any("95 % intervals: Wilson's for shares" in line for line in lines)
+    assert any("95 % intervals: Wilson's or, of means, the bootstrap's over prompts, unless" in line for line in lines)
+
+
+def test_an_interval_of_no_width_is_none():
+    scores = geneval()
+    scores.overall["mean of tasks"] = Score(0.5, 0.5, 0.5 + 1e-16, 3)
+    text = markdown([run("nano", scores)])
+    assert cells(text)[2][2] == "**0.500** [–] n = 3"
+    assert "- nano: No interval of mean of tasks: no prompt differed from the others of its group." in text
 
 
 def test_names_cannot_break_a_table():

@@ -52,3 +52,5 @@ def test_an_interval_of_no_width_is_noticed():
     scores.overall["mean of tasks"] = Score(1, 1, 1, 9)
     scores.overall["none"] = Score(0, 0, 0, 0)
     assert narrow(scores) == ["mean of tasks"]
+    assert interval(Score(1, 1, 1, 9), "share") == "[–]"
+    assert interval(Score(1, 0.99999, 1, 9), "share") == "[1.000, 1.000]"
