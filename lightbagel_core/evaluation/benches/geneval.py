@@ -77,7 +77,8 @@ def score(files: Files, bench: str = NAME) -> Scores:
         values = right + [0.0] * lacking
         tasks.setdefault(item.group, defaultdict(list))[content] += values
         reason = next((said for _, correct, said in pictures.values() if not correct), "no result" if lacking else "")
-        shown = tuple(map(str, item.files[0]))
+        held = {number: correct for number, (_, correct, _) in pictures.items()}
+        shown = tuple(str(file) for number, file in enumerate(item.files[0]) if not held.get(number))
         rows.append(Worst(item.id, item.turns[0], sum(values) / len(values), shown, reason))
     if results:
         raise ValueError(f"{file} has results for {min(results)}, which {files.prompts} does not ask for")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from ..statistics import bootstrap, mean_of_all, mean_of_means
 NAME, TITLE = "imgedit", "ImgEdit Basic"
 RESULTS, JUDGE_PROMPTS = "result.json", "prompts.json"
 GAP = "<edit_prompt>"
+WORDS = re.compile(r"[:：][\s*]*[^\W\d]")  # behind a colon
 LOWEST, HIGHEST = 1, 5
 
 
@@ -137,11 +139,22 @@ def score(files: Files) -> Scores:
     )
 
 
+def _said(answer: str) -> str:
+    """The line of a judgement that says why: the first, or where that is only a heading, the first with words behind a
+    colon, or else the first that is neither a heading nor a mark.
+    """
+    lines = list(filter(None, (line.replace("**", "").strip(" \t*#") for line in answer.splitlines())))
+    why = [line for line in lines if WORDS.search(line)]
+    if lines[0] in why or (len(lines[0].split()) > 4 and not lines[0].endswith(":")):
+        return lines[0]
+    return next(iter([*why, *(line for line in lines[1:] if ":" not in line), lines[0]]))
+
+
 def _outcome(files: Files, item: Item, answer: object) -> Outcome:
     if isinstance(answer, str):
         found = marks(answer)
         if _in_range(found):
-            return Outcome(item, fmean(found), answer.strip().splitlines()[0])
+            return Outcome(item, fmean(found), _said(answer))
         return Outcome(item, LOWEST, "the judgement cannot be read", "refused")
     if not is_drawn(files.out, item):
         return Outcome(item, LOWEST, "the picture is missing", "missing")

@@ -152,6 +152,26 @@ def test_the_figures_of_a_result_made_by_hand(files):
         assert 1 <= figure.low <= figure.value <= figure.high <= 5
 
 
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("Brief reasoning: it is blue.\nA: 1", "Brief reasoning: it is blue."),
+        ("The circle is still not green.\nNote: it is blue.\nA: 1", "The circle is still not green."),
+        ("Evaluation\n\nBrief reasoning: it is blue.\nA: 1", "Brief reasoning: it is blue."),
+        (
+            "### Evaluation of the edited picture:\n**Brief reasoning:** it is blue.\nA: 1",
+            "Brief reasoning: it is blue.",
+        ),
+        ("**Brief reasoning:**\nIt is blue.\nA: 1", "It is blue."),
+        ("Brief reasoning:\nA: 1", "Brief reasoning:"),
+        ("理由：是蓝色的\nA: 1", "理由：是蓝色的"),
+        ("\nA: 1", "A: 1"),
+    ],
+)
+def test_the_reason_is_what_the_judge_said_and_no_heading(files, lines, why):
+    assert judged(files, {"7": lines}).worst[-1].reason == why
+
+
 def test_the_papers_parts_give_its_two_overall_figures(tmp_path):
     """3.77 in the paper is the mean of its nine types; weighted by the bench's own counts they give 3.72."""
     parts = {
