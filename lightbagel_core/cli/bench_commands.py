@@ -182,24 +182,36 @@ def _titles(runs: Sequence[Run]) -> dict[str, str]:
     return {name: bench_named(name).title for name in {run.scores.bench for run in runs} & set(MODULES)}
 
 
-def _show(folders: Sequence[Path]) -> list[Run]:
+def _show(folders: Sequence[Path]) -> None:
     """Prints the tables of scored runs."""
     from ..evaluation.show.runs import read_runs
     from ..evaluation.show.table import markdown
 
     runs = read_runs(folders)
     print(markdown(runs, _titles(runs)), end="")
-    return runs
 
 
 def table(args: argparse.Namespace) -> int:
     """Prints runs beside the paper; writes the table, a figure and contact sheets where they are asked for."""
-    from ..evaluation.show.figure import write_figure
+    from ..evaluation.show.figure import names_of, write_figure
+    from ..evaluation.show.fonts import bundled
+    from ..evaluation.show.runs import read_runs
     from ..evaluation.show.sheet import write_sheet
-    from ..evaluation.show.table import write_table
+    from ..evaluation.show.table import markdown, write_table
+    from ..evaluation.show.targets import PICTURE, TEXT, check_targets
 
-    runs = _show(args.runs)
+    runs = read_runs(args.runs)
     titles, written = _titles(runs), []
+    text = markdown(runs, titles)
+    sheets = [] if args.sheet is None else _sheets(args.sheet, runs)
+    pictures = [*([] if args.figure is None else [args.figure]), *sheets]
+    texts = [] if args.markdown is None else [(args.markdown, TEXT)]
+    check_targets([*texts, *((file, PICTURE) for file in pictures)], [run.folder for run in runs])
+    if pictures:
+        bundled()  # says what is not installed
+    if args.figure is not None:
+        names_of(runs)
+    print(text, end="")
     if args.markdown is not None:
         write_table(args.markdown, runs, titles)
         written.append(args.markdown)
@@ -207,11 +219,10 @@ def table(args: argparse.Namespace) -> int:
         write_figure(args.figure, runs, titles)
         written.append(args.figure)
     if args.sheet is not None:
-        sheets = _sheets(args.sheet, runs)
         for file, run in zip(sheets, runs, strict=True):
             for note in write_sheet(file, run, title=titles.get(run.scores.bench, "")):
                 print(f"lightbagel: {note}", file=sys.stderr)
-        written += sheets
+            written.append(file)
     for file in written:
         print(file, file=sys.stderr)
     return 0

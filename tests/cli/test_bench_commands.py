@@ -256,6 +256,67 @@ def test_a_folder_without_scores_is_one_line(tmp_path, capsys):
     assert "has no scores.json; run `lightbagel bench score` on it first" in capsys.readouterr().err
 
 
+@pytest.fixture
+def scored(tmp_path) -> Path:
+    """The folder of a run that was scored, with a picture of its own."""
+    run = tmp_path / "run"
+    run.mkdir()
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    data = {"bench": "own", "unit": "share", "overall": {"right": figure}, "groups": {}}
+    (run / "scores.json").write_text(json.dumps(data), "utf-8")
+    PICTURE.save(run / "7.png")
+    (run / "notes.txt").write_text("mine", "utf-8")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--figure", "run/scores.json"), "does not end in .png"),
+        (("--figure", "a.jpg"), "does not end in .png"),
+        (("--sheet", "a"), "does not end in .png"),
+        (("--markdown", "a.png"), "does not end in .md or .txt"),
+        (("--figure", "a.png", "--sheet", "run/../a.png"), "named twice"),
+        (("--figure", "run/7.png"), "is a file of the run itself"),
+        (("--sheet", "run/7.png"), "is a file of the run itself"),
+        (("--markdown", "run/notes.txt"), "is a file of the run itself"),
+        (("--figure", "none/a.png"), "there is no folder"),
+        (("--markdown", "a.md", "--sheet", "none/a.png"), "there is no folder"),
+    ],
+)
+def test_all_targets_are_looked_at_before_anything_is_written(scored, words, message, capsys, monkeypatch):
+    monkeypatch.chdir(scored.parent)
+    before = {file: file.read_bytes() for file in scored.parent.rglob("*") if file.is_file()}
+    assert main(["bench", "table", "run", *words]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+    assert {file: file.read_bytes() for file in scored.parent.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("option", ["--figure", "--sheet"])
+def test_a_library_that_lacks_is_said_before_the_table(scored, option, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = ["--markdown", str(scored.parent / "a.md"), option, str(scored.parent / "a.png")]
+    assert main(["bench", "table", str(scored), *words]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()) == (
+        "",
+        ["lightbagel: figures and sheets need matplotlib: pip install matplotlib"],
+    )
+    assert not (scored.parent / "a.md").exists()
+
+
+def test_what_was_written_into_a_run_may_be_written_again(scored, capsys):
+    names = {"--figure": "figure.png", "--sheet": "sheet.png", "--markdown": "table.md"}
+    words = [word for option, name in names.items() for word in (option, str(scored / name))]
+    assert main(["bench", "table", str(scored), *words]) == 0
+    first = {name: (scored / name).read_bytes() for name in names.values()}
+    assert main(["bench", "table", str(scored), *words]) == 0
+    assert {name: (scored / name).read_bytes() for name in names.values()} == first
+
+
 def test_a_library_that_only_benches_need_is_named(tmp_path, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("lightbagel_core.world.reader") or "scipy" in name]:
         monkeypatch.delitem(sys.modules, name)

@@ -17,6 +17,7 @@ from .figure_panel import INK, PALE, PAPER_MARK, Panel
 from .fonts import cut, fonts_for, without
 from .paper import PAPER, SOURCE
 from .runs import Run, by_bench, row_names
+from .targets import MADE_BY
 from .words import narrow
 
 if TYPE_CHECKING:
@@ -44,11 +45,7 @@ def write_figure(
         ValueError: matplotlib is not installed, there is no run or are more than six, two runs of a bench have figures
             in different units, or the file could not be written.
     """
-    names = list(dict.fromkeys(run.name for run in runs))
-    if not names:
-        raise ValueError("there is no run to make a figure of; name a folder that `lightbagel bench score` has seen")
-    if len(names) > len(STYLES):
-        raise ValueError(f"a figure shows at most {len(STYLES)} runs, these are {len(names)}; leave some out")
+    names = names_of(runs)
     fonts, lacking = fonts_for("".join([*names, *(titles or {}).values(), heading or ""]))
     shown = {name: cut(without(name, lacking), 44) for name in names}
     heading = heading or (names[0] if len(names) == 1 else f"{len(names)} runs compared")
@@ -63,8 +60,18 @@ def write_figure(
         matplotlib.rcParams.update({"font.family": families, "text.parse_math": False, "text.color": INK})
         figure = _drawn(runs, shown, titles or {}, heading)
         data = io.BytesIO()
-        figure.savefig(data, format="png", dpi=DPI, facecolor="white")
+        figure.savefig(data, format="png", dpi=DPI, facecolor="white", metadata={"Software": MADE_BY})
     write_beside(path, data.getvalue())
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """The names of the runs of a figure, each once. Raises ValueError when there is none or are more than six."""
+    names = list(dict.fromkeys(run.name for run in runs))
+    if not names:
+        raise ValueError("there is no run to make a figure of; name a folder that `lightbagel bench score` has seen")
+    if len(names) > len(STYLES):
+        raise ValueError(f"a figure shows at most {len(STYLES)} runs, these are {len(names)}; leave some out")
+    return names
 
 
 @contextmanager

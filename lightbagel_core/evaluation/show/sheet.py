@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from ..writing import write_beside
 from .fonts import bundled, fonts_for, lacking_note
@@ -14,6 +15,7 @@ from .lettering import Lettering
 from .paper import PAPER
 from .runs import Run
 from .sheet_card import CARD, INK, PAD, PALE, Letters, card, tiles, width
+from .targets import MADE_BY
 from .words import UNITS
 
 WIDTH, MARGIN = 1600, 24  # pixels: of the sheet, about; around it
@@ -53,8 +55,9 @@ def write_sheet(path: Path, run: Run, most: int = 24, title: str = "") -> tuple[
         pictures, bad = tiles(run.folder, row, letters.plain)
         cards.append(card(row, f"{row.score:.{UNITS[scores.unit][3]}f}", pictures, width(rows), letters))
         notes += bad
-    data = io.BytesIO()
-    _page(cards, heading, " ".join(below), letters).save(data, "PNG")
+    data, made_by = io.BytesIO(), PngInfo()
+    made_by.add_text("Software", MADE_BY)
+    _page(cards, heading, " ".join(below), letters).save(data, "PNG", pnginfo=made_by)
     write_beside(path, data.getvalue())
     return tuple(notes)
 
