@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from lightbagel_core.evaluation import statistics
-from lightbagel_core.evaluation.statistics import bootstrap, mean_of_all, mean_of_means, wilson
+from lightbagel_core.evaluation.statistics import (
+    bootstrap,
+    design_effect,
+    mean_of_all,
+    mean_of_means,
+    wilson,
+    wilson_of_clusters,
+)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 50), (50, 50), (7, 10), (1, 553), (2012, 2212)])
@@ -119,6 +126,40 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(monkeypatch):
             held[name] += score.low <= 0.7 <= score.high
     assert 0.91 <= held["clusters"] / 200 <= 0.98, held
     assert held["loose"] / 200 < 0.85, held
+
+
+@pytest.mark.parametrize("beta", [(4, 1), (1, 1), (0.5, 0.2), (20, 1)])
+def test_wilson_of_clusters_holds_the_truth_as_often_as_it_says(beta):
+    """80 prompts of four pictures, as a task of GenEval; each prompt has a rate of its own."""
+    rng, held, trials = np.random.default_rng(8), 0, 400
+    truth = beta[0] / sum(beta)
+    for _ in range(trials):
+        pictures = rng.random((80, 4)) < rng.beta(*beta, size=80)[:, None]
+        score = wilson_of_clusters(pictures.astype(float).tolist())
+        held += score.low <= truth <= score.high
+    assert 0.925 <= held / trials <= 0.98, held / trials
+
+
+def test_the_design_effect_of_known_clusters():
+    """Equal pictures count once, loose ones each; against the correlation by its definition, the pairs of a cluster."""
+    rng = np.random.default_rng(9)
+    assert design_effect([[v] * 4 for v in (0, 1, 1, 0, 1)]) == pytest.approx(4)
+    assert design_effect([[0, 1], [1, 0], [0, 1]]) == 1  # less alike than chance: never below 1
+    assert design_effect([[1, 1, 1, 1], [1, 1, 1, 1]]) == 4
+    loose = (rng.random((4000, 4)) < 0.6).astype(float)
+    assert design_effect(loose) == pytest.approx(1, abs=0.1)
+    alike = (rng.random((4000, 4)) < rng.beta(1, 1, size=4000)[:, None]).astype(float)
+    assert design_effect(alike) == pytest.approx(1 + 3 / 3, abs=0.1)  # a beta's correlation is 1 / (a + b + 1)
+    assert design_effect(list(alike) + [row[:2] for row in alike]) == pytest.approx(1 + (20 / 6 - 1) / 3, abs=0.1)
+
+
+def test_wilson_of_clusters_is_wilson_where_each_is_one_value():
+    assert wilson_of_clusters([[1.0]] * 7 + [[0.0]] * 3 + [[]]) == wilson(7, 10)
+    assert wilson_of_clusters([[1.0] * 4] * 20).low == wilson(20, 20).low
+    assert wilson_of_clusters([[0, 1], [1, 0]]) == wilson(2, 4)
+    assert wilson_of_clusters([]) == wilson(0, 0)
+    with pytest.raises(ValueError, match="zeros and ones"):
+        wilson_of_clusters([[0.5]])
 
 
 def test_one_seed_gives_one_interval():

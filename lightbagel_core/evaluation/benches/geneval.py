@@ -13,8 +13,8 @@ from ..bench import Bench, Files
 from ..items import Item, Reading
 from ..json_lines import lines_of, parsed
 from ..prompt_file import collect, text
-from ..scores import Scores, Worst
-from ..statistics import bootstrap, mean_of_all, mean_of_means, wilson
+from ..scores import Score, Scores, Worst
+from ..statistics import bootstrap, mean_of_all, mean_of_means, wilson, wilson_of_clusters
 from .geneval_rule import metadata_of
 
 NAME, TITLE = "geneval", "GenEval"
@@ -52,6 +52,8 @@ def score(files: Files, bench: str = NAME) -> Scores:
 
     A task's figure is the share of its pictures that are right. The first headline is the mean of the task's figures,
     as the official summary has it, the second the share of all pictures. A picture without a result counts as wrong.
+    The pictures of one prompt are one cluster in every interval; where each prompt has one picture, each stands for
+    itself in a task's.
 
     Args:
         bench: the name that the scores get.
@@ -83,7 +85,6 @@ def score(files: Files, bench: str = NAME) -> Scores:
     if results:
         raise ValueError(f"{file} has results for {min(results)}, which {files.prompts} does not ask for")
     clusters = {tag: list(prompts.values()) for tag, prompts in tasks.items()}
-    flat = {tag: [value for prompt in prompts for value in prompt] for tag, prompts in clusters.items()}
     notes = [f"{len(unreadable)} lines of {file.name} are not used: {unreadable[0]}"] if unreadable else []
     if reading.unusable:
         notes.append(f"{len(reading.unusable)} lines of {files.prompts.name} are not used: {reading.unusable[0]}")
@@ -91,11 +92,17 @@ def score(files: Files, bench: str = NAME) -> Scores:
         bench,
         "share",
         {"mean of tasks": bootstrap(clusters, mean_of_means), "all pictures": bootstrap(clusters, mean_of_all)},
-        {tag: wilson(int(sum(values)), len(values)) for tag, values in flat.items()},
+        {tag: _share(prompts, samples) for tag, prompts in clusters.items()},
         missing=missing,
         notes=notes,
         worst=sorted((row for row in rows if row.score < 1), key=lambda row: row.score)[:WORST],
     )
+
+
+def _share(prompts: list[list[float]], samples: int) -> Score:
+    if samples > 1:
+        return wilson_of_clusters(prompts)
+    return wilson(int(sum(map(sum, prompts))), sum(map(len, prompts)))
 
 
 Judgement = tuple[Any, bool, str]  # metadata, whether the picture is right, why not

@@ -9,7 +9,7 @@ import pytest
 
 from lightbagel_core.evaluation.bench import Files
 from lightbagel_core.evaluation.benches.geneval import BENCH, read, score
-from lightbagel_core.evaluation.statistics import mean_of_means
+from lightbagel_core.evaluation.statistics import mean_of_means, wilson
 
 CUP = {"tag": "single_object", "include": [{"class": "cup", "count": 1}], "prompt": "a photo of a cup"}
 DOG = {"tag": "single_object", "include": [{"class": "dog", "count": 1}], "prompt": "a photo of a d\u00f6g"}
@@ -113,9 +113,10 @@ def test_figures_of_the_hand_made_results(tmp_path):
         {"single_object": 4 / 6, "counting": 2 / 3}, abs=1e-9
     )
     assert [figure.n for figure in scores.groups.values()] == [6, 3]
-    # Wilson of 4 of 6, from the closed form: (2pn + z^2 -+ z sqrt(z^2 + 4pn(1 - p))) / 2(n + z^2)
+    # Wilson from the closed form: (2pn + z^2 -+ z sqrt(z^2 + 4pn(1 - p))) / 2(n + z^2). Prompts of 3 and of 1 right
+    # of 3: mean squares 2/3 between and 1/6 within, correlation (2/3 - 1/6) / (2/3 + 2/6) = 1/2, n = 6 / (1 + 2/2).
     z2 = 1.959963984540054**2
-    low, high = ((8 + z2 + sign * (z2 * (z2 + 16 / 3)) ** 0.5) / (2 * (6 + z2)) for sign in (-1, 1))
+    low, high = ((4 + z2 + sign * (z2 * (z2 + 8 / 3)) ** 0.5) / (2 * (3 + z2)) for sign in (-1, 1))
     figure = scores.groups["single_object"]
     assert (figure.low, figure.high) == pytest.approx((low, high), abs=1e-9)
     assert list(scores.overall) == ["mean of tasks", "all pictures"]
@@ -162,6 +163,12 @@ def test_pictures_of_one_prompt_are_one_cluster(tmp_path):
     other = [{**row, "metadata": json.dumps(DOG)} if "/00001/" in row["filename"] else row for row in alike]
     two = score(written(tmp_path, CUP, DOG, results=other)).overall["all pictures"]
     assert (two.low, two.high) == (0.0, 1.0)
+
+
+def test_one_picture_of_each_prompt_has_plain_wilson_in_its_task(tmp_path):
+    rows = [judged(CUP, number, 0, number < 3) for number in range(4)]
+    (figure,) = score(written(tmp_path, *[CUP] * 4, results=rows)).groups.values()
+    assert figure == wilson(3, 4)
 
 
 def test_lines_that_cannot_be_read_are_said_and_their_pictures_missing(tmp_path):
