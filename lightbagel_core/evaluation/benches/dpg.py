@@ -57,7 +57,8 @@ def score(files: Files) -> Scores:
     """The figures of what the official `compute_dpg_bench.py` wrote into its `..._detail.txt`, from 0 to 100.
 
     A question counts 0 where one that it builds on does. A picture is the mean of its questions, a prompt of its
-    pictures, the bench of its prompts. What was not answered counts as a no.
+    pictures, the bench of its prompts. What was not answered counts as a no: a picture
+    without any answer as missing or, where its grid lies there, its questions as refused.
 
     Raises:
         ValueError: the csv or the answers are not there, are damaged, or are of other prompts.
@@ -84,8 +85,9 @@ def score(files: Files) -> Scores:
         if not asked:
             continue
         given = [answers.get(item.id, {}).get(picture, {}) for picture in range(samples)]
-        missing += sum(not one for one in given)
-        refused += sum(len(asked) - len(one) for one in given if one)
+        there = (files.out / item.files[0][0]).is_file()
+        missing += sum(not one and not there for one in given)
+        refused += sum(len(asked) - len(one) for one in given if one or there)
         full = [{key: 100.0 * one.get(key, 0.0) for key in asked} for one in given]
         prompts.append([fmean(without_orphans(one, asked).values()) for one in full])
         for category in {question.category for question in asked.values()}:

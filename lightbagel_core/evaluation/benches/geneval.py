@@ -18,8 +18,9 @@ from ..statistics import bootstrap, mean_of_all, mean_of_means, wilson, wilson_o
 from .geneval_rule import metadata_of
 
 NAME, TITLE = "geneval", "GenEval"
-PICTURE = re.compile(r"(\d+)[/\\]samples[/\\](\d+)\.png$", re.ASCII)
+PICTURE = re.compile(r"(?<!\d)(\d{1,9})[/\\]samples[/\\](\d{1,9})\.png$", re.ASCII)
 WORST = 24  # items for the contact sheet
+Judgement = tuple[Any, bool, str]  # metadata, whether the picture is right, why not
 
 
 def read(files: Files, samples: int) -> Reading:
@@ -51,7 +52,8 @@ def score(files: Files, bench: str = NAME) -> Scores:
     """The figures of what the official `evaluate_images.py` wrote, by default `results.jsonl` in the output folder.
 
     A task's figure is the share of its pictures that are right. The first headline is the mean of the task's figures,
-    as the official summary has it, the second the share of all pictures. A picture without a result counts as wrong.
+    as the official summary has it, the second the share of all pictures. A picture without a result counts as wrong,
+    as missing or, where it lies there, as refused; a result of a sample that was not asked for does not count.
     The pictures of one prompt are one cluster in every interval; where each prompt has one picture, each stands for
     itself in a task's.
 
@@ -63,10 +65,11 @@ def score(files: Files, bench: str = NAME) -> Scores:
     """
     file = files.results or files.out / "results.jsonl"
     results, unreadable = _results(file)
+    strange = _not_asked_for(results, files.samples)
     samples = files.samples or max(map(len, results.values()))
     reading = read(files, samples)
     tasks: dict[str, dict[bytes, list[float]]] = {}
-    missing, rows = 0, []
+    missing, refused, rows = 0, 0, []
     for item in reading.items:
         (content,) = (make() for make in item.beside.values())
         pictures = results.pop(item.id, {})
@@ -75,7 +78,9 @@ def score(files: Files, bench: str = NAME) -> Scores:
                 raise ValueError(f"{file} judges {item.id} by other metadata than {files.prompts}: they do not belong")
         right = [float(correct) for _, correct, _ in pictures.values()]
         lacking = max(0, samples - len(right))
-        missing += lacking
+        absent = [sample for sample in range(samples) if sample not in pictures][:lacking]
+        there = sum((files.out / item.files[0][sample]).is_file() for sample in absent)
+        missing, refused = missing + lacking - there, refused + there
         values = right + [0.0] * lacking
         tasks.setdefault(item.group, defaultdict(list))[content] += values
         reason = next((said for _, correct, said in pictures.values() if not correct), "no result" if lacking else "")
@@ -86,6 +91,8 @@ def score(files: Files, bench: str = NAME) -> Scores:
         raise ValueError(f"{file} has results for {min(results)}, which {files.prompts} does not ask for")
     clusters = {tag: list(prompts.values()) for tag, prompts in tasks.items()}
     notes = [f"{len(unreadable)} lines of {file.name} are not used: {unreadable[0]}"] if unreadable else []
+    if strange:
+        notes.append(f"{len(strange)} results of {file.name} are of samples not asked for, and not used: {strange[0]}")
     if reading.unusable:
         notes.append(f"{len(reading.unusable)} lines of {files.prompts.name} are not used: {reading.unusable[0]}")
     return Scores(
@@ -94,18 +101,24 @@ def score(files: Files, bench: str = NAME) -> Scores:
         {"mean of tasks": bootstrap(clusters, mean_of_means), "all pictures": bootstrap(clusters, mean_of_all)},
         {tag: _share(prompts, samples) for tag, prompts in clusters.items()},
         missing=missing,
+        refused=refused,
         notes=notes,
         worst=sorted((row for row in rows if row.score < 1), key=lambda row: row.score)[:WORST],
     )
+
+
+def _not_asked_for(results: dict[str, dict[int, Judgement]], samples: int | None) -> list[str]:
+    """Takes out the results of samples from a number on, and says which they were; none where it is not known."""
+    found = [(name, sample) for name in results for sample in results[name] if samples and sample >= samples]
+    for name, sample in found:
+        del results[name][sample]
+    return [f"{name}, sample {sample}" for name, sample in found]
 
 
 def _share(prompts: list[list[float]], samples: int) -> Score:
     if samples > 1:
         return wilson_of_clusters(prompts)
     return wilson(int(sum(map(sum, prompts))), sum(map(len, prompts)))
-
-
-Judgement = tuple[Any, bool, str]  # metadata, whether the picture is right, why not
 
 
 def _results(file: Path) -> tuple[dict[str, dict[int, Judgement]], list[str]]:
@@ -119,7 +132,7 @@ def _results(file: Path) -> tuple[dict[str, dict[int, Judgement]], list[str]]:
             row = parsed(line, where)
             place = PICTURE.search(text(row, "filename", where))
             if place is None:
-                raise ValueError(f"{where}: {row['filename']!r} is no picture of GenEval's layout")
+                raise ValueError(f"{where}: {row['filename'][-80:]!r} is no picture of GenEval's layout")
             name, sample = f"{int(place[1]):05d}", int(place[2])
             metadata = parsed(text(row, "metadata", where), where)
             if not isinstance(row.get("correct"), bool):

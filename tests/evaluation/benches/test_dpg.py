@@ -116,6 +116,14 @@ def test_pictures_and_answers_that_are_missing_count_as_no(tmp_path):
     assert scores.groups["entity"].value == pytest.approx(100 / 3, abs=1e-9)
 
 
+def test_a_grid_that_is_there_and_has_no_answers_is_not_missing(tmp_path):
+    files = made(tmp_path, {("a", LEFT): "nyyy", ("a", RIGHT): "yyy"})
+    (files.out / "images" / "b.png").write_bytes(b"")
+    scores = score(files)
+    assert (scores.missing, scores.refused) == (0, 1 + 2 * 2)
+    assert scores.overall["score"].value == pytest.approx(100 * 0.5 / 2, abs=1e-9)
+
+
 def test_a_prompt_without_any_picture_counts_as_nothing(tmp_path):
     scores = score(made(tmp_path, {key: given for key, given in ALL.items() if key[0] == "a"}))
     assert scores.missing == 2

@@ -154,6 +154,30 @@ def test_a_picture_without_a_result_counts_as_wrong(tmp_path):
     assert score(written(tmp_path, CUP, DOG, TWO, LEFT, results=RESULTS)).missing == 3
 
 
+def test_a_picture_that_is_there_and_has_no_result_is_not_missing(tmp_path):
+    files = written(tmp_path, CUP, DOG, TWO, LEFT, results=RESULTS, samples=4)
+    for name in ("00000/samples/0003.png", "00003/samples/0001.png", "00001/samples/0000.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scores = score(files)
+    assert (scores.missing, scores.refused) == (5, 2)
+    assert scores.groups["single_object"].value == pytest.approx(4 / 8)
+
+
+def test_results_of_samples_that_were_not_asked_for_do_not_count(tmp_path):
+    lies = [{**RESULTS[0], "filename": f"out/{name}.png"} for name in ("00000/samples/0009", "00001/samples/0003")]
+    names = ("00000/samples/" + "9" * 12, "0" * 5000 + "/samples/1")
+    far = [{**RESULTS[0], "filename": f"out/{name}.png"} for name in names]
+    plain = score(written(tmp_path, CUP, DOG, TWO, results=RESULTS, samples=3))
+    lies[1]["metadata"] = json.dumps(DOG)
+    scores = score(written(tmp_path, CUP, DOG, TWO, results=[*lies, *RESULTS, *far], samples=3))
+    assert (scores.overall, scores.groups, scores.missing) == (plain.overall, plain.groups, 0)
+    assert len(scores.notes) == 2
+    assert "2 lines of results.jsonl are not used" in scores.notes[0]
+    assert max(map(len, scores.notes)) < 250
+    assert "2 results of results.jsonl are of samples not asked for, and not used: 00000, sample 9" in scores.notes
+
+
 def test_pictures_of_one_prompt_are_one_cluster(tmp_path):
     alike = [judged(CUP, 0, sample, True) for sample in range(4)] + [
         judged(CUP, 1, sample, False) for sample in range(4)
