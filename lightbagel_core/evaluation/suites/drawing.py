@@ -146,12 +146,17 @@ def score(files: Files, name: str = NAME) -> Scores:
     picture stands for itself, also where two have one prompt.
 
     Raises:
-        ValueError: the prompts cannot be read, no picture is there, or the results cannot be written.
+        ValueError: the prompts or a row of them cannot be used, no picture is there, or the results cannot be written.
     """
     files = replace(_with_file(files, name), results=files.out / RESULTS, samples=files.samples or 1)
-    items = read(files, files.samples or 1).items
+    reading = read(files, files.samples or 1)
+    if reading.unusable:
+        raise ValueError(
+            f"{len(reading.unusable)} rows of {files.prompts} cannot be used, and would be in no figure: write the"
+            f" prompts anew. The first: {reading.unusable[0]}"
+        )
     rows, results = [], []
-    for item in items:
+    for item in reading.items:
         for sample, file in enumerate(item.files[0]):
             row = {"group": item.group, "right": False, "missing": not (files.out / file).is_file(), "reason": ""}
             if row["missing"]:

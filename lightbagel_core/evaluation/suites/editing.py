@@ -6,7 +6,7 @@ ones, with three before or after, are a class of their own: of all types, and in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,14 @@ from .checks import CASES, Change, Verdict, at, cases, judge
 from .truth import (
     FILE,
     RESULTS,
+    UNASKED,
     Row,
+    class_of,
     fresh,
     grouped,
     mean_share,
     notes_on,
     read_truth,
-    scene_of_dict,
     seen_in,
     share,
     shown,
@@ -187,29 +188,42 @@ def _with_file(files: Files) -> Files:
 
 
 def rows_of(files: Files) -> list[Row]:
-    """What became of each edit: done, kept, and right, which is both. Without a picture none holds.
+    """What became of each edit: done, kept, and right, which is both. Without a picture none holds;
+    nor of an edit of the truth whose row in the prompts is lacking or cannot be used.
 
     Raises:
         ValueError: the prompts or the truth beside them cannot be read.
     """
     files = _with_file(files)
     truth, sources = read_truth(files.prompts.parent), files.images or files.prompts.parent
-    rows = []
-    for item in read(files, 1).items:
-        known, file = truth_of(truth, item), files.out / item.files[0][0]
-        verdict = _verdict(item, known, files.out, file)
-        row: Row = {"id": item.id, "group": known["class"], "prompt": item.turns[0], "cases": known["cases"]}
+    items, rows = read(files, 1).items, []
+    for item in items:
+        before, changes, known = truth_of(truth, item)
+        file = files.out / item.files[0][0]
+        verdict = _verdict(item, before, changes, files.out, file)
+        row: Row = {"id": item.id, "prompt": item.turns[0], **_kept_apart(known, item.id)}
         row |= {"right": verdict.right, "done": verdict.done, "kept": verdict.kept, "missing": not file.is_file()}
         pictures = shown(files.out, sources / item.group / f"{item.id}.png", file)
         rows.append(row | {"reason": verdict.reason, "pictures": pictures})
+    for key in sorted(set(truth) - {item.id for item in items}):
+        row = {"id": key, "prompt": "", **_kept_apart(truth[key], key), **dict.fromkeys(FIGURES, False)}
+        rows.append(row | {"missing": True, "reason": UNASKED, "pictures": []})
     return rows
 
 
-def _verdict(item: Item, known: Mapping[str, Any], out: Path, file: Path) -> Verdict:
+def _kept_apart(known: Any, key: str) -> Row:
+    """The class and the hard cases that an edit counts for."""
+    group, found = class_of(known, key, CLASSES), known.get("cases")
+    if not isinstance(found, list) or not set(map(str, found)) <= set(CASES):
+        raise ValueError(f"{FILE}, {key!r}, has no 'cases' of this suite: it is damaged; write it anew")
+    return {"group": group, "cases": found}
+
+
+def _verdict(item: Item, before: Scene, changes: Sequence[Change], out: Path, file: Path) -> Verdict:
     if not file.is_file():
         return Verdict(False, False, why_missing(item, out))
     seen, problem = seen_in(file)
-    verdict = judge([Change(**change) for change in known["changes"]], scene_of_dict(known["before"]), seen)
+    verdict = judge(changes, before, seen)
     return replace(verdict, reason=problem or verdict.reason)
 
 

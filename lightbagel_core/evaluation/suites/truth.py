@@ -15,18 +15,20 @@ from PIL import Image
 
 from ...images import open_image
 from ...world.reader import read_scene
-from ...world.scenes import SIZE, Scene, Thing, render
+from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, Thing, render
 from ..drawing.draw import NOT_DRAWN
 from ..drawing.run_file import SCRATCH
 from ..items import Item
 from ..scores import Score, Worst
 from ..statistics import wilson
 from ..writing import write_whole
+from .checks import Change
 
 FILE = "truth.json"
 RESULTS = "results.jsonl"
 WORST = 24  # wrong items that the scores name
 SUITES = ("nano-geneval", "nano-imgedit", "nano-multiturn", "nano-describe")  # the order is part of their seeds
+UNASKED = "the prompts have no row of it that can be used"
 Row = dict[str, Any]  # of an item: id, group, prompt, its figures as truth values, missing, reason, pictures
 
 
@@ -58,6 +60,24 @@ def seen_in(file: Path) -> tuple[Scene | None, str]:
 def scene_of_dict(data: Mapping[str, Any]) -> Scene:
     """The scene that `dataclasses.asdict` made a dictionary of."""
     return Scene(data["background"], tuple(Thing(**thing) for thing in data["things"]))
+
+
+def checked_scene(data: object, where: str) -> Scene:
+    """The scene of a file's dictionary. Raises ValueError, with `where`, when it holds no scene of this world."""
+    try:
+        scene = scene_of_dict(data)  # type: ignore[arg-type]
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"{where} is damaged: it holds no scene; write it anew") from None
+    known = (SHAPES, COLOURS, tuple(RADIUS), tuple(PLACES))
+    named = all(value in names for thing in scene.things for value, names in zip(_names(thing), known, strict=True))
+    whole = all(isinstance(way, int) for thing in scene.things for way in (thing.dx, thing.dy))
+    if scene.background not in BACKGROUNDS or not named or not whole:
+        raise ValueError(f"{where} is damaged: it holds a scene of another world; write it anew")
+    return scene
+
+
+def _names(thing: Thing) -> tuple[str, str, str, str]:
+    return thing.shape, thing.colour, thing.size, thing.place
 
 
 def as_json(data: object) -> str:
@@ -100,12 +120,46 @@ def read_truth(folder: Path) -> dict[str, Any]:
     return truth
 
 
-def truth_of(truth: Mapping[str, Any], item: Item) -> Mapping[str, Any]:
-    """What is true of one item. Raises ValueError when the truth belongs to other prompts."""
+def truth_of(truth: Mapping[str, Any], item: Item) -> tuple[Scene, list[Change], Mapping[str, Any]]:
+    """What is true of one item: (the scene before, the changes, all that is known).
+
+    Raises:
+        ValueError: the truth belongs to other prompts, or what it says of this item is damaged.
+    """
     if item.id not in truth:
         raise ValueError(f"{FILE} does not say what {item.id} should show: it belongs to other prompts")
-    known: Mapping[str, Any] = truth[item.id]
-    return known
+    known, where = truth[item.id], f"{FILE}, {item.id!r},"
+    if not isinstance(known, dict) or not isinstance(known.get("changes"), list) or not known["changes"]:
+        raise ValueError(f"{where} is damaged: it holds no changes; write it anew")
+    changes = []
+    for change in known["changes"]:
+        try:
+            made = Change(**change)
+        except TypeError:
+            made = None
+        if made is None or made.place not in ("", *PLACES) or not _is_wanted(made):
+            raise ValueError(f"{where} is damaged: {str(change)[:60]} is no change; write it anew")
+        changes.append(made)
+    return checked_scene(known.get("before"), where), changes, known
+
+
+def _is_wanted(change: Change) -> bool:
+    """Whether a change wants what one of its kind does."""
+    thing = {"shape", "colour", "size"}
+    most = {"background": {"background"}, "remove": set[str](), "add": thing}
+    most |= dict.fromkeys(("replace", "recolour", "resize"), thing)
+    least = {"background": {"background"}, "add": {"shape", "colour"}}
+    if not isinstance(change.kind, str) or change.kind not in most or not isinstance(change.wanted, dict):
+        return False
+    return least.get(change.kind, set()) <= set(change.wanted) <= most[change.kind]
+
+
+def class_of(known: object, key: str, classes: Sequence[str]) -> str:
+    """The class that an item of the truth counts for. Raises ValueError where it says none of a suite's classes."""
+    name = known.get("class") if isinstance(known, dict) else None
+    if name not in classes:
+        raise ValueError(f"{FILE}, {key!r}, has no 'class' of this suite: it is damaged, or old; write it anew")
+    return str(name)
 
 
 def why_missing(item: Item, out: Path) -> str:
@@ -158,10 +212,12 @@ def worst_of(rows: Sequence[Row], *figures: str) -> list[Worst]:
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
-    """Sentences to print below the figures: how the mean's interval came about, and how many prompts hold words that
-    the model does not know.
+    """Sentences to print below the figures: how the mean's interval came about, how many items have no prompt, and how
+    many prompts hold words that the model does not know.
     """
     notes = ["A mean of shares has its interval from those of the shares, not from the bootstrap."]
+    if unasked := sum(row["reason"] == UNASKED for row in rows):
+        notes.append(f"{unasked} items of {FILE} have no row in the prompts that can be used; they count as wrong.")
     count = sum(bool(row["missing"]) and "does not know" in row["reason"] for row in rows)
     if count:
         notes.append(f"{count} of {len(rows)} prompts hold words that this model does not know; they count as wrong.")

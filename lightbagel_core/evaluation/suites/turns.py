@@ -25,13 +25,14 @@ from .editing import SINGLE, change_of, fits, random_edit, truth_about
 from .truth import (
     FILE,
     RESULTS,
+    UNASKED,
     Row,
+    class_of,
     fresh,
     grouped,
     mean_share,
     notes_on,
     read_truth,
-    scene_of_dict,
     seen_in,
     share,
     shown,
@@ -100,7 +101,7 @@ def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
             name = f"{kind}/{key}.png"
             prompts[kind][key] = {"id": name, "turn1": chain.words[0], "turn2": chain.words[1]}
             changes = [change for change in (chain.first, chain.second) if change is not None]
-            truth[key] = truth_about(chain.source, changes)
+            truth[key] = truth_about(chain.source, changes) | {"class": kind}
             if chain.second is None:
                 truth[key]["after"] = truth[key]["before"]
             write_picture(folder, name, chain.source)
@@ -113,11 +114,13 @@ def read(files: Files, samples: int) -> Reading:
     """The chains of a folder with the prompt files of `KINDS`, or of one such file: {key: {id, turn1, turn2}}.
 
     Raises:
-        ValueError: there is no such file, or more than one sample is asked for.
+        ValueError: a file is lacking or damaged, or more than one sample is asked for.
     """
     one_sample(NAME, samples)
     folder = files.prompts
-    found = [file for kind in KINDS if (file := folder / f"{kind}.json").is_file()] if folder.is_dir() else [folder]
+    found = [folder / f"{kind}.json" for kind in KINDS] if folder.is_dir() else [folder]
+    if lacking := [file.name for file in found if folder.is_dir() and not file.is_file()]:
+        raise ValueError(f"{folder} has no {lacking[0]}, the {NAME} chains of that kind: write the prompts anew")
     rows: list[tuple[str, Any]] = []
     unusable: list[str] = []
     for file in found:
@@ -143,20 +146,21 @@ def rows_of(files: Files) -> list[Row]:
 
     Turn 1 is right when it was done and all else kept. Turn 2 is judged against the picture it was given, as that is
     read: done, all else kept, and in the memory chains what turn 1 asked for still so. An undoing is right when the
-    picture shows the source's scene again, centres to two pixels.
+    picture shows the source's scene again, centres to two pixels. A chain of the truth whose row in the prompts is
+    lacking or cannot be used is wrong in both turns; of one prompt file, only the chains of its kind are asked for.
 
     Raises:
         ValueError: the prompts or the truth beside them cannot be read.
     """
     folder = files.prompts if files.prompts.is_dir() else files.prompts.parent
-    truth, rows = read_truth(folder), []
-    for item in read(files, 1).items:
-        known = truth_of(truth, item)
+    truth, items, rows = read_truth(folder), read(files, 1).items, []
+    for item in items:
+        before, changes, _ = truth_of(truth, item)
         drawn = [files.out / file for (file,) in item.files]
         lacking = sum(not file.is_file() for file in drawn)
         scenes = [seen_in(file) if file.is_file() else (None, why_missing(item, files.out)) for file in drawn]
         seen = [scene for scene, _ in scenes]
-        reasons = _wrong(scene_of_dict(known["before"]), [Change(**change) for change in known["changes"]], *seen)
+        reasons = _wrong(before, changes, *seen)
         said = [problem or reason for (_, problem), reason in zip(scenes, reasons, strict=True)]
         right = [not reason for reason in said]
         row: Row = {"id": item.id, "group": item.group, "prompt": "; then ".join(item.turns)}
@@ -164,7 +168,16 @@ def rows_of(files: Files) -> list[Row]:
         reason = "; ".join(f"turn {turn}: {text}" for turn, text in enumerate(said, 1) if text)
         pictures = shown(files.out, (files.images or folder) / item.group / f"{item.id}.png", *drawn)
         rows.append(row | {"reason": reason, "pictures": pictures})
+    for key in sorted(set(truth) - {item.id for item in items}):
+        if files.prompts.is_dir() or _says(truth[key], files.prompts.stem):
+            row = {"id": key, "group": class_of(truth[key], key, KINDS), "prompt": "", "right": False}
+            row |= {"turn 1": False, "turn 2": False, "missing": 2, "reason": UNASKED, "pictures": []}
+            rows.append(row)
     return rows
+
+
+def _says(known: Any, kind: str) -> bool:
+    return isinstance(known, dict) and known.get("class") == kind
 
 
 def _wrong(source: Scene, changes: Sequence[Change], one: Scene | None, two: Scene | None) -> tuple[str, str]:

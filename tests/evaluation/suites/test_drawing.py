@@ -115,6 +115,15 @@ def test_an_unreadable_picture_is_wrong_and_a_lacking_one_missing_and_wrong(file
     assert "00002" not in reasons  # there is nothing to show
 
 
+def test_a_row_that_cannot_be_used_is_in_no_figure_and_so_there_is_none(files):
+    prompts = files.prompts / drawing.PROMPTS[drawing.NAME] if files.prompts.is_dir() else files.prompts
+    lines = prompts.read_text("utf-8").splitlines()
+    lines[3] = json.dumps({**json.loads(lines[3]), "prompt": ""})
+    prompts.write_text("\n".join(lines), "utf-8")
+    with pytest.raises(ValueError, match=r"1 rows of .* write the prompts anew.*line 4: 'prompt' is no text"):
+        drawing.score(files)
+
+
 def test_without_any_picture_it_says_so(tmp_path, files):
     with pytest.raises(ValueError, match="no picture of nano-geneval"):
         drawing.score(replace(files, out=tmp_path / "empty"))

@@ -162,6 +162,28 @@ def test_a_lacking_picture_is_wrong_in_every_figure(files):
     assert json.loads(lines[0])["reason"] == "it was not drawn"
 
 
+def test_an_edit_whose_prompt_cannot_be_used_is_wrong(files):
+    pictures(files, "after")
+    prompts = json.loads((files.prompts / editing.PROMPTS).read_text("utf-8"))
+    prompts["1-0000"]["prompt"], prompts["1-0001"]["id"] = "", "../a.png"
+    del prompts["1-0002"]
+    (files.prompts / editing.PROMPTS).write_text(json.dumps(prompts), "utf-8")
+    scores = editing.score(files)
+    assert {score.n for score in scores.overall.values()} == {14}
+    assert scores.overall["right, all edits"].value == pytest.approx(11 / 14)
+    assert (scores.groups["add"].value, scores.groups["add"].n, scores.missing) == (0.5, 2, 3)
+    assert any(note.startswith("3 items of truth.json have no row") for note in scores.notes)
+
+
+@pytest.mark.parametrize(("key", "value"), [("class", None), ("class", "swap"), ("cases", None), ("cases", ["none"])])
+def test_truth_without_what_an_edit_counts_for_is_refused(files, key, value):
+    truth = read_truth(files.prompts)
+    truth["1-0003"][key] = value
+    (files.prompts / FILE).write_text(json.dumps(truth), "utf-8")
+    with pytest.raises(ValueError, match=rf"truth\.json, '1-0003', has no '{key}"):
+        editing.score(files)
+
+
 def test_the_layout_is_imgedits(files):
     prompts = json.loads((files.prompts / "basic_edit.json").read_text("utf-8"))
     assert len(prompts) == 16

@@ -13,7 +13,9 @@ from scenes import PAIR, PICTURE
 from lightbagel_core.evaluation.items import Item
 from lightbagel_core.evaluation.statistics import bootstrap, mean_of_means
 from lightbagel_core.evaluation.suites import truth
+from lightbagel_core.evaluation.suites.checks import Change
 
+GREEN = Change("recolour", "left", {"colour": "green"})
 ITEM = Item("1-0000", "add", ("add a cat",), ((PurePosixPath("1-0000.png"),),))
 
 
@@ -36,9 +38,9 @@ def test_a_file_that_is_no_picture_says_so(tmp_path):
 
 
 def test_a_scene_is_the_same_after_a_file(tmp_path):
-    truth.write(tmp_path, truth.FILE, {"1-0000": {"before": asdict(PAIR)}})
-    known = truth.truth_of(truth.read_truth(tmp_path), ITEM)
-    assert truth.scene_of_dict(known["before"]) == PAIR
+    truth.write(tmp_path, truth.FILE, {"1-0000": {"before": asdict(PAIR), "changes": [asdict(GREEN)], "class": "add"}})
+    before, changes, known = truth.truth_of(truth.read_truth(tmp_path), ITEM)
+    assert (before, changes, known["class"]) == (PAIR, [GREEN], "add")
     truth.write_picture(tmp_path, "add/a.png", PAIR)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "add" / "a.png")), np.asarray(PICTURE))
 
@@ -46,6 +48,42 @@ def test_a_scene_is_the_same_after_a_file(tmp_path):
 def test_rows_are_written_one_a_line_with_newlines_as_they_are_everywhere(tmp_path):
     truth.write(tmp_path, "a.jsonl", [{"a": 1}, {"a": "é"}])
     assert (tmp_path / "a.jsonl").read_bytes() == b'{"a": 1}\n{"a": "\\u00e9"}\n'
+
+
+ROW = {"before": asdict(PAIR), "changes": [asdict(GREEN)], "class": "add"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        [],
+        {},
+        {**ROW, "before": None},
+        {**ROW, "before": {"background": "white"}},
+        {**ROW, "before": {"background": ["white"], "things": []}},
+        {**ROW, "before": {"background": "white", "things": [{"shape": "circle"}]}},
+        {**ROW, "before": {"background": "white", "things": [{**asdict(PAIR)["things"][0], "place": "moon"}]}},
+        {**ROW, "before": {"background": "white", "things": [{**asdict(PAIR)["things"][0], "dx": "1"}]}},
+        {**ROW, "changes": []},
+        {**ROW, "changes": "recolour"},
+        {**ROW, "changes": [{"kind": "recolour"}]},
+        {**ROW, "changes": [{**asdict(GREEN), "kind": ["recolour"]}]},
+        {**ROW, "changes": [{**asdict(GREEN), "place": "moon"}]},
+        {**ROW, "changes": [{**asdict(GREEN), "wanted": {"weight": "1"}}]},
+        {**ROW, "changes": [{**asdict(GREEN), "kind": "add"}]},
+    ],
+)
+def test_damaged_truth_is_said_with_its_file_and_item(row):
+    with pytest.raises(ValueError, match=r"truth\.json, '1-0000', is damaged: .*write it anew"):
+        truth.truth_of({"1-0000": row}, ITEM)
+
+
+@pytest.mark.parametrize("row", [None, {}, {"class": "swap"}, {"class": ["add"]}])
+def test_an_item_of_no_class_is_refused(row):
+    assert truth.class_of(ROW, "a", ("add", "remove")) == "add"
+    with pytest.raises(ValueError, match=r"truth\.json, 'a', has no 'class'"):
+        truth.class_of(row, "a", ("add", "remove"))
 
 
 @pytest.mark.parametrize(

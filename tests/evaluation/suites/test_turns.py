@@ -25,6 +25,8 @@ IT = Change("recolour", "left", {"colour": "yellow"})
 def chain(tmp_path: Path, kind: str, changes: list[Change], one: Scene | None, two: Scene | None) -> turns.Row:
     """What became of one chain on PAIR, whose turns drew these scenes; None: nothing."""
     folder = tmp_path / "prompts"
+    for other in turns.KINDS:
+        write(folder, f"{other}.json", {})
     write(folder, f"{kind}.json", {"a": {"id": "a.png", "turn1": "make the circle green", "turn2": "and then"}})
     write(folder, FILE, {"a": {"before": asdict(PAIR), "changes": [asdict(change) for change in changes]}})
     write_picture(folder, "a.png", PAIR)
@@ -150,6 +152,32 @@ def test_a_suite_of_right_pictures(tmp_path):
     assert len((tmp_path / "results.jsonl").read_text("utf-8").splitlines()) == 18
 
 
+def test_a_chain_whose_prompt_cannot_be_used_is_wrong(tmp_path):
+    turns.write_prompts(tmp_path / "prompts", 9, (1,))
+    files = Files(tmp_path / "prompts", tmp_path)
+    for key, known in read_truth(files.prompts).items():
+        write_picture(tmp_path, f"{key}_turn1.png", Change(**known["changes"][0]).apply(scene_of_dict(known["before"])))
+        write_picture(tmp_path, f"{key}_turn2.png", scene_of_dict(known["after"]))
+    memory = json.loads((files.prompts / "memory.json").read_text("utf-8"))
+    memory["1-0000"]["turn1"] = " "
+    del memory["1-0003"]
+    write(files.prompts, "memory.json", memory)
+    scores = turns.score(files)
+    assert (scores.groups["memory"].value, scores.groups["memory"].n, scores.missing) == (pytest.approx(1 / 3), 3, 4)
+    assert scores.overall["turn 1"].n == 9
+    assert any(note.startswith("2 items of truth.json have no row") for note in scores.notes)
+    alone = turns.score(replace(files, prompts=files.prompts / "memory.json"))
+    assert (alone.overall["both turns"].n, alone.missing) == (3, 4)
+
+
+@pytest.mark.parametrize("kind", turns.KINDS)
+def test_a_folder_that_lacks_a_kind_is_refused(tmp_path, kind):
+    turns.write_prompts(tmp_path, 3, (1,))
+    (tmp_path / f"{kind}.json").unlink()
+    with pytest.raises(ValueError, match=rf"has no {kind}\.json.*write the prompts anew"):
+        turns.read(Files(tmp_path, tmp_path), 1)
+
+
 def test_the_layout_is_imgedits_of_several_turns(tmp_path):
     turns.write_prompts(tmp_path, 6, (3,))
     prompts = json.loads((tmp_path / "reference.json").read_text("utf-8"))
@@ -176,4 +204,4 @@ def test_prompts_are_the_same_bytes_everywhere(tmp_path):
     turns.write_prompts(tmp_path, 30, (1, 2))
     names = [*(f"{kind}.json" for kind in turns.KINDS), FILE]
     content = b"".join((tmp_path / name).read_bytes() for name in names)
-    assert hashlib.sha256(content).hexdigest()[:16] == "5ae8788f3499f975"
+    assert hashlib.sha256(content).hexdigest()[:16] == "e5d88513ae743177"
