@@ -117,7 +117,6 @@ def score(args: argparse.Namespace) -> int:
     from ..evaluation.writing import write_beside
 
     bench, files = bench_named(args.bench), _files(args, samples_of(args.out))
-    check_drawn(args.out, bench.name, files)
     if bench.score is None:
         raise ValueError(
             f"{bench.title} is scored by its own scripts alone: {bench.official.format(out=files.out)}"
@@ -125,6 +124,7 @@ def score(args: argparse.Namespace) -> int:
             else f"{bench.title} is scored by its own scripts alone"
         )
     _check_judge(args, bench)
+    check_drawn(args.out, bench.name, files)
     if args.judge_url is not None:
         _judge(args, bench, files)
     found = bench.score(files)
