@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..bench import Bench, Files
+from ..bench import Bench, Files, Judged
 from ..prompt_file import read_json
 from ..results import write_text
 from .ask import Cost, Judge, ask
@@ -37,20 +37,30 @@ def judge_bench(
     """
     if bench.judged is None:
         raise ValueError(f"{bench.title} is not scored by a judge behind an endpoint")
-    for file in bench.judged.found(files):
+    _replaceable(bench.judged, files)
+    questions = bench.judged.questions(files)
+    if not questions:
+        raise ValueError(f"{files.out} has no picture of {bench.title} that a judge could be asked about; draw first")
+    judgement = ask(questions, judge, files.out / ANSWERS, progress, paid=paid)
+    before = _replaceable(bench.judged, files)  # once more: that may have been hours
+    try:
+        for file in before:  # of other names now, where the folder or what lies in it has changed
+            file.unlink(missing_ok=True)
+        return bench.judged.record(files, judgement.answers)
+    finally:  # also of a part of them, so that the next run may replace it
+        _mark(files.out, bench.judged.found(files), judge)
+
+
+def _replaceable(judged: Judged, files: Files) -> Sequence[Path]:
+    """The results that an earlier run wrote. Raises ValueError where there are others."""
+    found = judged.found(files)
+    for file in found:
         if not _ours(files.out, file):
             raise ValueError(
                 f"{file} was not written by a judge that was asked from here, or was changed since; asking one would "
                 "replace it or mix with it: move it elsewhere first, or score it as it is, without a judge"
             )
-    questions = bench.judged.questions(files)
-    if not questions:
-        raise ValueError(f"{files.out} has no picture of {bench.title} that a judge could be asked about; draw first")
-    judgement = ask(questions, judge, files.out / ANSWERS, progress, paid=paid)
-    try:
-        return bench.judged.record(files, judgement.answers)
-    finally:  # also of a part of them, so that the next run may replace it
-        _mark(files.out, bench.judged.found(files), judge)
+    return found
 
 
 def _ours(out: Path, file: Path) -> bool:

@@ -88,6 +88,18 @@ def test_nor_are_they_mixed_with_others(server: Server, files: Files, bench: str
     assert official.read_text("utf-8") == "official"
 
 
+def test_results_that_appear_while_a_judge_is_asked_stay_too(server: Server, files: Files):
+    def meanwhile(request):
+        (files.out / "result.json").write_text("official", "utf-8")
+        return says(MARKS)(request)
+
+    server.answer = meanwhile
+    with pytest.raises(ValueError, match=r"result\.json was not written by a judge"):
+        judged(server, files)
+    assert (files.out / "result.json").read_text("utf-8") == "official"
+    assert not (files.out / "judge.json").exists()
+
+
 def test_results_that_are_named_are_never_written(server: Server, files: Files, tmp_path):
     named = tmp_path / "result.json"
     named.write_text("{}", "utf-8")
@@ -104,6 +116,18 @@ def test_in_a_folder_of_a_folder_too(server: Server, files: Files, tmp_path):
     for _ in range(2):
         assert judged(server, wise, bench=bench_named("wise")) == files.out / "Results" / "wise_scores.jsonl"
     assert list(json.loads((files.out / "judge.json").read_text("utf-8"))["files"]) == ["Results/wise_scores.jsonl"]
+
+
+def test_what_an_earlier_run_wrote_under_another_name_goes(server: Server, files: Files):
+    """GEdit's CSVs are called as the output folder is, which may be renamed; those of two names could not be scored."""
+    result, named = judged(server, files), files.out / "named-scores.jsonl"
+    result.rename(named)
+    mark = files.out / "judge.json"
+    mark.write_text(mark.read_text("utf-8").replace(result.name, named.name), "utf-8")
+    assert BENCH.judged is not None
+    found = lambda files: sorted({*files.out.glob("*scores.jsonl"), *files.out.glob("result.json")})  # noqa: E731
+    judged(server, files, bench=replace(BENCH, judged=replace(BENCH.judged, found=found)))
+    assert (result.is_file(), named.exists(), len(server.requests)) == (True, False, 2)
 
 
 def test_without_a_picture_or_an_answer_nothing_is_written(server: Server, files: Files):
