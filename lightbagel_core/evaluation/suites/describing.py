@@ -6,7 +6,7 @@ Scenes of three and four things, of which it was taught none, are classes of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ from ...world.reader import same_spot
 from ...world.scenes import pick, random_scene
 from ...world.sentences import caption, random_question
 from ..drawing.run_file import SCRATCH
+from ..items import safe_name
 from ..json_lines import lines_of, parsed
 from ..scores import Score, Scores
 from ..writing import write_whole
 from .checks import TOLERANCE, UNREADABLE
 from .truth import (
     Row,
+    checked_scene,
     fresh,
     grouped,
     mean_share,
@@ -58,6 +60,7 @@ KINDS = {  # of questions, by how they begin; the first that fits
     "how many": "how many",
     "is there": "is there",
 }
+ROW = ("id", "group", "kind", "prompt", "answer", "expected", "right", "missing", "pictures", "reason")
 BATCH = 16
 
 
@@ -109,7 +112,28 @@ def read(folder: Path) -> list[Asked]:
     Raises:
         ValueError: there is no file of them, or it is damaged.
     """
-    return [Asked(**parsed(line, where)) for where, (_, line) in lines_of(folder / PROMPTS)]
+    return [_asked(parsed(line, where), where) for where, (_, line) in lines_of(folder / PROMPTS)]
+
+
+def _asked(row: Any, where: str) -> Asked:
+    """One line of the file. Raises ValueError where it holds no item."""
+    names = [field.name for field in fields(Asked)]
+    if not isinstance(row, dict) or sorted(row) != sorted(names):
+        raise ValueError(f"{where} is damaged: it is no object with {', '.join(names)} alone; write the prompts anew")
+    if not all(isinstance(row[name], str) for name in names[:-1]) or row["group"] not in CLASSES:
+        raise ValueError(f"{where} is damaged: a field is no text, or the group none of this suite; write it anew")
+    safe_name(row["id"], where)
+    checked_scene(row["scene"], where)
+    return Asked(**row)
+
+
+def _answer(row: Any, where: str) -> Row:
+    """One line of what was answered already. Raises ValueError where it holds no answer."""
+    kinds = {"right": bool, "missing": int, "pictures": list}
+    lacking = [name for name in ROW if not isinstance(row, dict) or not isinstance(row.get(name), kinds.get(name, str))]
+    if lacking:
+        raise ValueError(f"{where} is no answer of {NAME}, for lack of {lacking[0]!r}: take the line out to ask again")
+    return dict(row)
 
 
 def answered(model: LightBagel, items: Sequence[Asked]) -> list[Row]:
@@ -150,7 +174,7 @@ def ask(model: LightBagel, folder: Path, out: Path, progress: bool = True) -> li
         ValueError: the folder's file or the answers cannot be read, or the answers cannot be written.
     """
     items, file = read(folder), out / ANSWERS
-    known = [parsed(line, where) for where, (_, line) in lines_of(file)] if file.is_file() else []
+    known = [_answer(parsed(line, where), where) for where, (_, line) in lines_of(file)] if file.is_file() else []
     there = {row["id"]: row for row in known}
     with tqdm(total=len(items), disable=not progress, unit=" answers", desc=NAME) as bar:
         for group in CLASSES:

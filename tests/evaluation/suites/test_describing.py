@@ -65,6 +65,43 @@ def test_different_questions_go_in_one_batch_and_a_stopped_run_goes_on(worded):
     assert quiet.batches == []
 
 
+def damaged(file, number: int, change) -> None:
+    """Changes one line of a file."""
+    lines = file.read_text("utf-8").splitlines()
+    lines[number] = json.dumps(change(json.loads(lines[number])))
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: [],
+        lambda row: {**row, "more": 1},
+        lambda row: {name: value for name, value in row.items() if name != "answer"},
+        lambda row: {**row, "question": 3},
+        lambda row: {**row, "group": "riddles"},
+        lambda row: {**row, "id": "../a"},
+        lambda row: {**row, "scene": None},
+    ],
+)
+def test_a_damaged_question_is_said_with_its_line(tmp_path, change):
+    describing.write_prompts(tmp_path, 3, (1,))
+    damaged(tmp_path / "questions.jsonl", 2, change)
+    with pytest.raises(ValueError, match=r"questions\.jsonl, line 3"):
+        describing.read(tmp_path)
+
+
+def test_a_damaged_answer_is_said_with_its_line(worded):
+    said = [item.answer for group in describing.CLASSES for item in describing.read(worded) if item.group == group]
+    rows = describing.ask(Parrot(said), worded, worded.parent, progress=False)
+    for key in rows[0]:
+        whole = (worded.parent / "answers.jsonl").read_text("utf-8")
+        damaged(worded.parent / "answers.jsonl", 4, lambda row, key=key: {k: v for k, v in row.items() if k != key})
+        with pytest.raises(ValueError, match=rf"answers\.jsonl, line 5 is no answer.*'{key}'.*take the line out"):
+            describing.ask(Parrot([]), worded, worded.parent, progress=False)
+        (worded.parent / "answers.jsonl").write_text(whole, "utf-8")
+
+
 def test_every_kind_of_question_is_told_apart():
     rng, found = fresh(describing.NAME, 3), Counter[str]()
     for i in range(400):
