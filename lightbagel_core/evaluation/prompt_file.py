@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from .items import Item, Reading
+from .json_lines import text_of
 
 
 def read_json(file: Path) -> tuple[Any, list[str]]:
     """(what a JSON file holds, a sentence for each key that stands twice in one object; its first value is used).
 
     Raises:
-        ValueError: there is no such file, or it is no JSON in UTF-8.
+        ValueError: there is no such file, or it is a folder, empty, or no JSON in UTF-8.
     """
     repeated: list[str] = []
 
@@ -26,11 +27,10 @@ def read_json(file: Path) -> tuple[Any, list[str]]:
             found.setdefault(key, value)
         return found
 
+    content = text_of(file)
     try:
-        return json.loads(file.read_text("utf-8-sig"), object_pairs_hook=firsts), repeated
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {file}") from None
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(content, object_pairs_hook=firsts), repeated
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no readable JSON: {error}") from None
 
 
@@ -61,6 +61,7 @@ def collect(
     rows: Iterable[tuple[str, Any]],
     make: Callable[[Any, str], Item],
     unusable: Iterable[str] = (),
+    none: str = "it holds none at all",
 ) -> Reading:
     """The items of a prompt file's rows; rows that cannot be used are left out with a sentence.
 
@@ -71,6 +72,7 @@ def collect(
         rows: each with words that say where it stands.
         make: the item of a row, of the row and those words; its ValueError says why there is none.
         unusable: sentences that are known already.
+        none: what to say where there are no rows.
 
     Raises:
         ValueError: no row is usable, so the file is none of this bench's.
@@ -87,8 +89,12 @@ def collect(
             left_out.append(f"{where}: the id {item.id!r} stands there already; the first is used")
         items.setdefault(item.id.casefold(), item)
     if not items:
-        reason = f": {left_out[0]}" if left_out else ""
-        raise ValueError(f"{file} has no row that {title} can use{reason}")
+        reason = left_out[0] if left_out else none
+        for name in (f"{file}/", f"{file}\\", str(file), f"{file.name}/", file.name):
+            reason = reason.removeprefix(name)
+        if str(file) in reason:
+            raise ValueError(reason)
+        raise ValueError(f"{file} has no row that {title} can use: {reason.lstrip(',: ')}")
     return Reading(tuple(items.values()), tuple(left_out))
 
 

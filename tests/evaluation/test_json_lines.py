@@ -23,8 +23,12 @@ def test_what_is_no_json_is_refused_with_its_place(line):
 def test_a_file_that_is_none(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         list(lines_of(tmp_path / "none.jsonl"))
-    with pytest.raises(ValueError, match="cannot be read as text"):
+    with pytest.raises(ValueError, match="is a folder; name the file"):
         list(lines_of(tmp_path))
+    for content in ("", "\ufeff", " \n\n"):
+        (tmp_path / "empty.jsonl").write_text(content, "utf-8")
+        with pytest.raises(ValueError, match=r"empty\.jsonl is empty$"):
+            list(lines_of(tmp_path / "empty.jsonl"))
     (tmp_path / "picture.jsonl").write_bytes(b"\x89PNG\xff")
     with pytest.raises(ValueError, match="cannot be read as text"):
         list(lines_of(tmp_path / "picture.jsonl"))

@@ -26,7 +26,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
     assert read_json(written(tmp_path, '\ufeff{"a": 1}')) == ({"a": 1}, [])
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a": 1} 2'])
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b'{"a": 1} 2'])
 def test_what_is_no_json_is_refused_in_a_sentence(tmp_path, content):
     with pytest.raises(ValueError, match=r"prompts\.json is no readable JSON"):
         read_json(written(tmp_path, content))
@@ -35,8 +35,12 @@ def test_what_is_no_json_is_refused_in_a_sentence(tmp_path, content):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         read_json(tmp_path / "none.json")
-    with pytest.raises(ValueError, match="no readable JSON"):
+    with pytest.raises(ValueError, match="is a folder; name the file"):
         read_json(tmp_path)
+    with pytest.raises(ValueError, match="is empty"):
+        read_json(written(tmp_path, b" \n"))
+    with pytest.raises(ValueError, match="cannot be read as text"):
+        read_json(written(tmp_path, b"\xff\xfe"))
 
 
 @pytest.mark.parametrize(
@@ -71,8 +75,24 @@ def test_usable_rows_are_kept_and_the_others_named(tmp_path):
     )
     with pytest.raises(ValueError, match="no row that X can use: row 1 is nothing"):
         collect("X", tmp_path, rows[1:2], make)
-    with pytest.raises(ValueError, match=r"no row that X can use$"):
+    with pytest.raises(ValueError, match=r"no row that X can use: it holds none at all$"):
         collect("X", tmp_path, [], make)
+    with pytest.raises(ValueError, match=r"no row that X can use: expected is Y$"):
+        collect("X", tmp_path, [], make, none="expected is Y")
+
+
+@pytest.mark.parametrize("where", ["p.json, row 1", "{file}, row 1", "p.json: row 1", "{file}: row 1", "p.json/row 1"])
+def test_a_file_is_named_once(tmp_path, where):
+    def make(row, where):
+        raise ValueError(f"{where} is nothing")
+
+    file = tmp_path / "p.json"
+    with pytest.raises(ValueError, match="can use") as caught:
+        collect("X", file, [(where.format(file=file), None)], make)
+    assert str(caught.value) == f"{file} has no row that X can use: row 1 is nothing"
+    with pytest.raises(ValueError, match="no file") as caught:
+        collect("X", file, [], make, [f"there is no file {file}"])
+    assert str(caught.value) == f"there is no file {file}"
 
 
 def test_a_layout_with_room_for_one_picture():

@@ -37,7 +37,7 @@ def read(files: Files, samples: int) -> Reading:
     if not files.prompts.is_dir():
         raise ValueError(f"{files.prompts} is no folder; the prompts of {TITLE} are a folder of <id>.txt files")
     rows = ((f"{files.prompts.name}/{file.name}", file) for file in sorted(files.prompts.glob("*.txt")))
-    return collect(TITLE, files.prompts, rows, _item)
+    return collect(TITLE, files.prompts, rows, _item, none="it has no <id>.txt")
 
 
 def _item(file: Path, where: str) -> Item:

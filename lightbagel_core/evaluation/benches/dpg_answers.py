@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..json_lines import text_of
+
 COLUMNS = ("item_id", "proposition_id", "dependency", "tuple", "question_natural_language")
 LINE = re.compile(r"(.*?), \((\d+), (\d+), (\d+), (\d+)\), (.*)")  # path, the part of the picture, question and answer
 
@@ -44,11 +46,17 @@ def read_questions(file: Path) -> Questions:
         ValueError: there is no such file, or it is none of DPG-Bench's.
     """
     questions = Questions()
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; name the csv file")
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream)
             if lacking := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-                raise ValueError(f"{file} is no csv of DPG-Bench: it has no column {lacking[0]!r}")
+                raise ValueError(
+                    f"{file} is no csv of DPG-Bench: it has no column {lacking[0]!r}"
+                    if rows.fieldnames
+                    else f"{file} is empty"
+                )
             for row in rows:
                 where = f"{file.name}, line {rows.line_num}"
                 try:
@@ -91,10 +99,7 @@ def read_answers(file: Path, questions: Questions) -> tuple[Answers, list[str]]:
     Raises:
         ValueError: there is no such file, or no answer in it.
     """
-    try:
-        lines = file.read_text("utf-8").rstrip("\n").split("\n")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
+    lines = text_of(file).rstrip("\n").split("\n")
     answers: Answers = defaultdict(lambda: defaultdict(dict))
     unreadable = []
     for number, line in enumerate(lines, 1):

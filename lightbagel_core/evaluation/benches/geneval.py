@@ -123,7 +123,7 @@ def _share(prompts: list[list[float]], samples: int) -> Score:
 
 def _results(file: Path) -> tuple[dict[str, dict[int, Judgement]], list[str]]:
     """(for each folder the judgement of each sample, a sentence for each line that could not be read)."""
-    if not file.is_file():
+    if not file.exists():
         raise ValueError(f"there is no {file}; let GenEval's evaluate_images.py write it, or say where it lies")
     results: dict[str, dict[int, Judgement]] = defaultdict(dict)
     unreadable = []

@@ -119,6 +119,8 @@ def score(files: Files) -> Scores:
     """
     reading = read(files, 1)
     file = files.results or files.out / RESULTS
+    if not file.exists():
+        raise ValueError(f"there is no {file}; ImgEdit's basic_bench.py writes it, or a judge with --judge-url")
     answers, repeated = read_json(file)
     if not isinstance(answers, dict) or not any(item.id in answers for item in reading.items):
         raise ValueError(f"{file} has no judgement of an edit of {files.prompts}; ImgEdit's basic_bench.py writes it")

@@ -15,6 +15,7 @@ from ..items import Item, Reading, Source, inside, safe_name
 from ..prompt_file import collect, one_sample, read_json, text
 
 TITLE = "KRIS-Bench"
+LAYOUT = "expected is BAGEL's final_data.json, or the bench's folder with <type>/annotation.json"
 
 
 def read(files: Files, samples: int) -> Reading:
@@ -33,7 +34,7 @@ def read(files: Files, samples: int) -> Reading:
         root, rows = files.prompts, _folder(files.prompts, unusable)
     else:
         root, rows = files.prompts.parent, _list(files.prompts, unusable)
-    return collect(TITLE, files.prompts, list(rows), partial(_item, files.images or root), unusable)
+    return collect(TITLE, files.prompts, list(rows), partial(_item, files.images or root), unusable, LAYOUT)
 
 
 def _list(file: Path, unusable: list[str]) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -168,6 +169,18 @@ def test_a_first_question_on_which_none_builds_is_left_out_alone(tmp_path):
 def test_answers_of_other_prompts_are_refused(tmp_path):
     with pytest.raises(ValueError, match="has answers for b"):
         score(made(tmp_path, ALL, prompts=("a",)))
+
+
+def test_a_folder_or_an_empty_file_where_a_file_is_wanted(tmp_path):
+    files = made(tmp_path, ALL)
+    (tmp_path / "empty").write_text("", "utf-8")
+    for name in ("results", "judge_prompts"):
+        with pytest.raises(ValueError, match="is a folder; name the"):
+            score(replace(files, **{name: tmp_path}))
+        with pytest.raises(ValueError, match="empty is empty"):
+            score(replace(files, **{name: tmp_path / "empty"}))
+    with pytest.raises(ValueError, match=r"can use: it has no <id>\.txt"):
+        read(Files(tmp_path, tmp_path), 4)
 
 
 def test_which_file_of_answers_is_meant_must_be_clear(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -222,6 +223,13 @@ def test_results_of_other_prompts_are_refused(tmp_path):
 def test_without_results_it_is_said_what_makes_them(tmp_path):
     with pytest.raises(ValueError, match=r"evaluate_images\.py"):
         score(written(tmp_path, CUP))
+
+
+def test_a_folder_where_a_file_is_wanted(tmp_path):
+    files = written(tmp_path, CUP, results=RESULTS[:1])
+    for given in (replace(files, results=tmp_path), replace(files, prompts=tmp_path)):
+        with pytest.raises(ValueError, match="is a folder; name the file"):
+            score(given)
 
 
 def test_a_windows_path_in_the_results_is_understood(tmp_path):

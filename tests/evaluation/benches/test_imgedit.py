@@ -215,6 +215,13 @@ def test_results_of_something_else_are_refused(files, content):
         score(files)
 
 
+def test_without_results_it_is_said_what_makes_them(files):
+    with pytest.raises(ValueError, match=r"there is no .*result\.json; ImgEdit's basic_bench\.py writes it"):
+        score(files)
+    with pytest.raises(ValueError, match="is a folder; name the file"):
+        score(replace(files, results=files.out))
+
+
 @pytest.mark.parametrize("answer", [None, 4, [], "", "I cannot help with that.", {"error": None}, {}])
 def test_a_judgement_that_is_none_counts_as_the_lowest(files, answer):
     drawn(files, *ROWS)
