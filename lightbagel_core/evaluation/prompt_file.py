@@ -90,10 +90,11 @@ def collect(
         items.setdefault(item.id.casefold(), item)
     if not items:
         reason = left_out[0] if left_out else none
-        for name in (f"{file}/", f"{file}\\", str(file), f"{file.name}/", file.name):
-            reason = reason.removeprefix(name)
-        if str(file) in reason:
+        if left_out and (reason.startswith(f"{file} ") or reason == f"there is no file {file}"):
             raise ValueError(reason)
+        for name in (f"{file}/", f"{file}\\", str(file), f"{file.name}/", file.name):
+            if reason.startswith((f"{name},", f"{name}:")) or name.endswith(("/", "\\")):
+                reason = reason.removeprefix(name)
         raise ValueError(f"{file} has no row that {title} can use: {reason.lstrip(',: ')}")
     return Reading(tuple(items.values()), tuple(left_out))
 
