@@ -239,7 +239,7 @@ def _sheets(file: Path, runs: Sequence[Run]) -> list[Path]:
 
 def run(args: argparse.Namespace) -> int:
     """Makes, draws and scores the nano's suites, and prints their tables."""
-    from ..evaluation.drawing.run_file import FILE as RUN_FILE
+    from ..evaluation.scores import RUN_FILE
     from ..evaluation.suites.run import FULL, run_nano
 
     if args.full and args.count is not None:

@@ -16,10 +16,9 @@ from PIL import Image
 
 from ..images import open_image
 from .items import Item, Source
-from .scores import Worst
+from .scores import WORST, Worst
 from .writing import write_whole
 
-WORST = 24  # items for the contact sheet
 SMALL = "worst"  # below the output folder: small copies of the sources of these items that lie elsewhere
 SIDE = 384  # pixels: the longest side of a small copy
 _COPY = re.compile(r"[0-9a-f]{32}\.png")

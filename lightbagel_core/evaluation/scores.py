@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 from ..files.file_names import is_plain
 
 FILE = "scores.json"
+RUN_FILE = "run.json"  # beside it, what the pictures were made with: written by drawing/run_file.py
+WORST = 24  # items that the scores name for the contact sheet
 MOST = 1e6  # no figure of a bench lies further from 0
 MOST_COUNTED = 10**9
 ROUNDING = 1e-6  # by which a figure may lie outside its interval

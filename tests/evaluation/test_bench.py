@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from lightbagel_core.evaluation.bench import Files
@@ -23,8 +21,3 @@ def test_a_batch_holds_whole_sets_of_samples(name):
     assert bench.batch % bench.samples == 0
     assert "{out}" in bench.official or bench.name.startswith("nano-") or not bench.official
     assert (bench.judged is None) or bench.score is not None
-
-
-def test_paths_are_kept_as_given():
-    files = Files(Path("p"), Path("o"))
-    assert (files.images, files.results, files.judge_prompts) == (None, None, None)

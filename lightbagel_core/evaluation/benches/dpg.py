@@ -17,13 +17,12 @@ from statistics import fmean
 from ..bench import Bench, Files
 from ..items import Item, Reading, safe_name
 from ..prompt_file import collect
-from ..scores import Score, Scores, Worst
+from ..scores import WORST, Score, Scores, Worst
 from ..statistics import bootstrap, mean_of_all
 from .dpg_answers import Answers, Questions, read_answers, read_questions, without_orphans
 
 NAME, TITLE = "dpg", "DPG-Bench"
 MOST = 4  # pictures in a grid that the official scorer can look at
-WORST = 24  # items for the contact sheet
 
 
 def read(files: Files, samples: int) -> Reading:

@@ -13,13 +13,12 @@ from ..bench import Bench, Files
 from ..items import Item, Reading
 from ..json_lines import lines_of, parsed
 from ..prompt_file import collect, text
-from ..scores import Score, Scores, Worst
+from ..scores import WORST, Score, Scores, Worst
 from ..statistics import bootstrap, mean_of_all, mean_of_means, wilson, wilson_of_clusters
 from .geneval_rule import metadata_of
 
 NAME, TITLE = "geneval", "GenEval"
 PICTURE = re.compile(r"(?<!\d)(\d{1,9})[/\\]samples[/\\](\d{1,9})\.png$", re.ASCII)
-WORST = 24  # items for the contact sheet
 Judgement = tuple[Any, bool, str]  # metadata, whether the picture is right, why not
 
 

@@ -25,7 +25,7 @@ from ..items import Item
 from ..writing import write_whole
 from .presets import Drawing
 
-NOT_DRAWN = "not-drawn"  # the folder, below the output folder, that says of each lacking item why
+NOT_DRAWN = PurePosixPath("not-drawn")  # the folder, below the output folder, that says of each lacking item why
 
 
 @dataclass
@@ -43,6 +43,11 @@ def seed_of(bench: str, item: str, sample: int, turn: int = 0, seed: int = 0) ->
     """The seed of one picture's noise, 0 to 2^63 - 1: a hash, the same on every machine."""
     digest = hashlib.sha256(json.dumps([bench, item, sample, turn, seed]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def note_of(item: Item) -> PurePosixPath:
+    """The file, below the output folder, that says why an item lacks pictures."""
+    return NOT_DRAWN / item.files[0][0].with_suffix(".txt")
 
 
 def is_there(item: Item, out: Path, turns: int | None = None) -> bool:
@@ -122,7 +127,7 @@ class Drawer:
 
     def note(self, item: Item) -> Path:
         """The file that says why an item, or a turn of it, has no pictures."""
-        return self.out / NOT_DRAWN / item.files[0][0].with_suffix(".txt")
+        return self.out / note_of(item)
 
     def not_drawn(self, item: Item, error: ValueError) -> None:
         """Notes why an item lacks pictures; the others go on."""

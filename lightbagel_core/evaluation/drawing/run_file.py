@@ -20,10 +20,10 @@ from ...files.convert import told_apart
 from ...files.tensor_files import sha256
 from ...pipeline import LightBagel
 from ..bench import Files
+from ..scores import RUN_FILE
 from ..writing import write_whole
 from .presets import Drawing
 
-FILE = "run.json"
 SCRATCH = ".drawing"  # the folder, below the output folder, of locks and of what is being written
 LIBRARIES = ("torch", "transformers", "diffusers", "safetensors", "pillow", "numpy")
 
@@ -88,7 +88,7 @@ def read_run(out: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: it is damaged.
     """
-    file = out / FILE
+    file = out / RUN_FILE
     try:
         record = json.loads(file.read_text("utf-8"))
         made = record["made_with"]
@@ -163,7 +163,7 @@ def claim(out: Path, model: LightBagel, bench: str, files: Files, drawing: Drawi
         on_before = known["done_on"] if known else []
         if on not in on_before:
             record = {"made_with": made, "done_on": [*on_before, on], "metadata": model.config.metadata}
-            write_whole(out / FILE, json.dumps(record, indent=1).encode() + b"\n", out / SCRATCH)
+            write_whole(out / RUN_FILE, json.dumps(record, indent=1).encode() + b"\n", out / SCRATCH)
 
 
 def check_drawn(out: Path, bench: str, files: Files) -> None:

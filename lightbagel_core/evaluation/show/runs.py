@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..scores import FILE, Scores, read_scores
+from ..scores import FILE, RUN_FILE, Scores, read_scores
 from .paper import Paper
-
-RUN_FILE = "run.json"  # as run_file.py writes it; read here without torch
 
 
 @dataclass(frozen=True)

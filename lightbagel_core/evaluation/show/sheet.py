@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from ..scores import WORST
 from ..writing import write_beside
 from .fonts import bundled, fonts_for, lacking_note
 from .lettering import Lettering
@@ -23,7 +24,7 @@ PAGE = "#eef0f2"
 MOST = 100  # items on a sheet, which then is some 10,000 pixels high
 
 
-def write_sheet(path: Path, run: Run, most: int = 24, title: str = "") -> tuple[str, ...]:
+def write_sheet(path: Path, run: Run, most: int = WORST, title: str = "") -> tuple[str, ...]:
     """Writes a PNG with the worst items of a run, the lowest score first; one that says so where the run names none.
 
     Args:

@@ -16,17 +16,16 @@ from PIL import Image
 from ...images import open_image
 from ...world.reader import read_scene
 from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, Thing, render
-from ..drawing.draw import NOT_DRAWN
+from ..drawing.draw import note_of
 from ..drawing.run_file import SCRATCH
 from ..items import Item
-from ..scores import Score, Worst
+from ..scores import WORST, Score, Worst
 from ..statistics import wilson
 from ..writing import write_whole
 from .checks import Change
 
 FILE = "truth.json"
 RESULTS = "results.jsonl"
-WORST = 24  # wrong items that the scores name
 SUITES = ("nano-geneval", "nano-imgedit", "nano-multiturn", "nano-describe")  # the order is part of their seeds
 UNASKED = "the prompts have no row of it that can be used"
 Row = dict[str, Any]  # of an item: id, group, prompt, its figures as truth values, missing, reason, pictures
@@ -165,7 +164,7 @@ def class_of(known: object, key: str, classes: Sequence[str]) -> str:
 def why_missing(item: Item, out: Path) -> str:
     """Why an item has no picture: what the drawing noted."""
     try:
-        return (out / NOT_DRAWN / item.files[0][0].with_suffix(".txt")).read_text("utf-8").strip()
+        return (out / note_of(item)).read_text("utf-8").strip()
     except OSError:
         return "it was not drawn"
 

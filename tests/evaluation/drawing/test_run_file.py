@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from lightbagel_core.config import NANO
 from lightbagel_core.evaluation.bench import Files
 from lightbagel_core.evaluation.drawing import run_file
 from lightbagel_core.evaluation.drawing.presets import Drawing
-from lightbagel_core.evaluation.drawing.run_file import FILE, SCRATCH, check_drawn, claim, prompts_hash
+from lightbagel_core.evaluation.drawing.run_file import SCRATCH, check_drawn, claim, prompts_hash
+from lightbagel_core.evaluation.scores import RUN_FILE as FILE
 from lightbagel_core.files.tensor_files import sha256
 
 DRAWING = Drawing(samples=4, batch=4, asked={"steps": 3, "guidance_interval": (0.4, 1.0)})
@@ -117,9 +119,14 @@ def test_prompts_may_lie_below_the_pictures_folder(tmp_path):
 
 def test_processes_that_begin_together_wait_for_each_other(nano, files):
     (files.out / SCRATCH).mkdir(parents=True)
-    with FileLock(files.out / SCRATCH / "run.lock"):
-        pass
-    claim(files.out, nano, "geneval", files, DRAWING)
+    with ThreadPoolExecutor(1) as other:
+        with FileLock(files.out / SCRATCH / "run.lock"):
+            claiming = other.submit(claim, files.out, nano, "geneval", files, DRAWING)
+            with pytest.raises(TimeoutError):
+                claiming.result(timeout=0.3)
+            assert not (files.out / FILE).exists()
+        claiming.result(timeout=30)
+    assert (files.out / FILE).exists()
 
 
 def test_every_way_a_folder_was_drawn_is_kept(nano, files, monkeypatch):
