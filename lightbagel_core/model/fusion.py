@@ -48,6 +48,7 @@ class Operations:
 
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # of q [B, N, H, D] over k, v [B, W, H, D]; like q
+AttendJointly = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]  # see `MultimodalSelfAttention.joint`
 
 
 class MultimodalSelfAttention(nn.Module):
@@ -92,6 +93,19 @@ class MultimodalSelfAttention(nn.Module):
     def update(self, attended: Tensor) -> Tensor:
         """What the gen stream is given, [B, N, gen_dim], of what its tokens attended to, [B, N, H, D]."""
         return self.gen_out(attended.flatten(2))
+
+    def joint(self, g: Tensor, rotary: Rotary, u: Tensor, und_rotary: Rotary, attend: AttendJointly) -> Tensor:
+        """What the gen states of all pictures of a batch are given by this layer, [B, M, gen_dim]; see `joint`.
+
+        All that this layer computes of a batch is computed in this one call, and nothing is written in place.
+
+        Args:
+            g: [B, N, gen_dim]. u: [1, U, und_dim], the und states. rotary, und_rotary: their tables.
+            attend: of queries, keys and values [B, N, H, D] and the und keys and values [1, U, H, D]: what M of the
+                N tokens attended to, [B, M, H, D].
+        """
+        q, k, v = self.gen_query_key_value(g, rotary)
+        return self.update(attend(q, k, v, *self.und_key_value(u, und_rotary, k.dtype)))
 
     def forward(self, g: Tensor, rotary: Rotary, keys: Tensor, values: Tensor, attend: Attend) -> Tensor:
         """The gen states [B, N, gen_dim] after this layer.

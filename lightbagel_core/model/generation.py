@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -35,22 +36,87 @@ class SharedTime:
 
 
 class KeyValueProcessor(WanAttnProcessor):
-    """diffusers' processor for cross-attention that may be given keys and values in place of encoder states.
+    """diffusers' processor for cross-attention whose keys and values serve every row: they are computed once.
 
-    They come as `encoder_hidden_states` [2, 1, L, H, D] and serve every row; states [B, L, dim] go their usual way.
+    They come as `encoder_hidden_states`: computed already, [2, 1, L, H, D], or as states [1, L, dim]. States of each
+    row, [B, L, dim], go their usual way.
     """
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        if encoder_hidden_states is None or encoder_hidden_states.ndim == 3:
-            return super().__call__(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
+        states = encoder_hidden_states
+        if states is None or (states.ndim == 3 and len(states) == len(hidden_states)):
+            return super().__call__(attn, hidden_states, states, *args, **kwargs)
+        if states.ndim == 3:
+            states = cross_key_value(attn, states)
         q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        k, v = (x.expand(len(q), -1, -1, -1) for x in encoder_hidden_states.unbind())
+        k, v = (x.expand(len(q), -1, -1, -1) for x in states.unbind())
         out = dispatch_attention_fn(q, k, v, backend=self._attention_backend).flatten(2).type_as(q)
         for layer in attn.to_out:
             out = layer(out)
         return out
+
+
+def cross_key_value(attn: Any, states: Tensor) -> Tensor:
+    """A block's cross-attention keys and values [2, B, L, H, D] of context states [B, L, dim]."""
+    pair = torch.stack([attn.norm_k(attn.to_k(states)), attn.to_v(states)])
+    return pair.unflatten(-1, (attn.heads, -1))
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRotary:
+    """Rotary tables of pictures of several sizes whose tokens stand in one row, each picture's after the other's.
+
+    cos, sin: as Wan's own, [1, N, 1, D]. sizes: the tokens of each picture, N together.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    sizes: tuple[int, ...]
+
+
+class PackedProcessor(WanAttnProcessor):
+    """diffusers' processor for self-attention, which with a `PackedRotary` lets each picture attend to itself alone.
+
+    Linear layers then see one row of all tokens, without padding; neighbours of one size attend in one call.
+    """
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rotary_emb: Any = None,
+    ) -> Tensor:
+        if not isinstance(rotary_emb, PackedRotary):
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        packed = (
+            attn.norm_q(attn.to_q(hidden_states)),
+            attn.norm_k(attn.to_k(hidden_states)),
+            attn.to_v(hidden_states),
+        )
+        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in packed)
+        q, k = (turned(x, rotary_emb.cos, rotary_emb.sin) for x in (q, k))
+        done, start = [], 0
+        for size, neighbours in groupby(rotary_emb.sizes):
+            count = len(list(neighbours))
+            at = slice(start, start + count * size)
+            rows = (x[0, at].unflatten(0, (count, size)) for x in (q, k, v))
+            done.append(dispatch_attention_fn(*rows, backend=self._attention_backend).flatten(0, 1))
+            start = at.stop
+        out = torch.cat(done)[None].flatten(2).type_as(q)
+        for layer in attn.to_out:
+            out = layer(out)
+        return out
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [B, N, H, D] turned by Wan's rotary tables [1, N, 1, D]: neighbouring numbers are a pair."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos[..., 0::2], sin[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).type_as(x)
 
 
 class Generation(nn.Module):
@@ -61,8 +127,10 @@ class Generation(nn.Module):
         self.dit = dit
         self._rotary: dict[Any, Rotary] = {}
         for block in self.blocks:
-            attn: Any = block.attn2
-            attn.set_processor(KeyValueProcessor())
+            attn1: Any = block.attn1
+            attn2: Any = block.attn2
+            attn1.set_processor(PackedProcessor())
+            attn2.set_processor(KeyValueProcessor())
 
     def forward(
         self,
@@ -146,17 +214,20 @@ class Generation(nn.Module):
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1))
 
+    def context_states(self, context: Tensor) -> Tensor:
+        """The learned context [L, text_dim] as the blocks' cross-attention reads it, [1, L, dim]."""
+        states: Tensor = self.dit.condition_embedder.text_embedder(context[None])
+        return states
+
     def learned_context(self, context: Tensor) -> list[Tensor]:
         """Each block's cross-attention keys and values of the learned context [L, text_dim]: [2, 1, L, H, D].
 
         They depend on nothing but weights: one for all samples, steps and runs.
         """
-        states = self.dit.condition_embedder.text_embedder(context[None])
+        states = self.context_states(context)
         found = []
         for block in self.blocks:
-            attn: Any = block.attn2
-            pair = torch.stack([attn.norm_k(attn.to_k(states)), attn.to_v(states)])
-            found.append(pair.unflatten(-1, (attn.heads, -1)))
+            found.append(cross_key_value(block.attn2, states))
         return found
 
     def context_weights(self) -> list[Tensor]:

@@ -3,39 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..model.attention import SDPA
-from ..model.forward import EncodedSegment, encode, known_states, velocity
+from ..model.attention import Attention
+from ..model.forward import States, known_states, und_states
 from ..model.fusion import FusionStack
 from ..model.generation import Generation
-from ..model.packing import pack
-from ..model.sequence import TokenLayout
+from ..model.joint import velocities
+from ..model.packing import Pack, pack
+from ..model.understanding import Understanding
 from ..sampling.schedule import add_noise, training_time
+from .data.samples import Sample
 
 
-def flow_matching_errors(
-    gen: Generation,
-    fusion: FusionStack,
-    layouts: Sequence[TokenLayout],
-    segments: Sequence[Sequence[EncodedSegment]],
-    targets: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """The mean squared error of each sample's predicted velocity, [B], at one random time each.
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What goes through a device at once.
+
+    t: the flow time of each sample, [B]. noise: of each, like its target.
+    """
+
+    samples: Sequence[Sample]
+    t: Tensor
+    noise: Sequence[Tensor]
+
+    def tokens(self, patch: int) -> int:
+        """The noised tokens."""
+        return sum(sample.target.shape[-2] * sample.target.shape[-1] for sample in self.samples) // patch**2
+
+
+def noised(samples: Sequence[Sample], keys: Sequence[tuple[int, ...]], shift: float) -> Pass:
+    """A pass with times and noise that depend on each sample's key alone, wherever and beside whatever it is."""
+    normal, noise = [], []
+    for sample, key in zip(samples, keys, strict=True):
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        normal.append(torch.randn((), generator=generator))
+        noise.append(torch.randn(sample.target.shape, generator=generator))
+    return Pass(samples, training_time(torch.stack(normal), shift), noise)
+
+
+class Drawing(nn.Module):
+    """DiT and fusion stack, and the VLM where it runs beside them, as the one module that an engine wraps.
 
     Args:
-        layouts, segments: per sample; the noised target last, of one size for all.
-        targets: normalised latents [B, C, h, w].
-        generator: of noise and times, on the model's device.
+        und: None where all samples come with the VLM's states.
     """
-    device = fusion.context.device
-    tokens = pack(layouts, segments)
-    learned = gen.learned_context(fusion.context)
-    context = encode(gen, fusion, tokens, known_states(tokens, device), learned, SDPA, gen.dtype, device)
-    noise = torch.randn(targets.shape, generator=generator, device=device)
-    t = training_time(torch.randn(len(targets), generator=generator, device=device))
-    predicted = velocity(gen, fusion, add_noise(targets, noise, t), t, context, SDPA)
-    return (predicted - (noise - targets)).square().mean((1, 2, 3))
+
+    def __init__(
+        self, gen: Generation, fusion: FusionStack, attention: Attention, und: Understanding | None = None
+    ) -> None:
+        super().__init__()
+        self.gen, self.fusion, self.und = gen, fusion, und
+        self.attention = attention
+
+    def forward(self, batch: Pass) -> Tensor:
+        """Of each sample the sum over its noised tokens of the mean squared error of their velocity: float32 [B]."""
+        device = self.fusion.context.device
+        patch = self.gen.patch
+        tokens = pack([s.layout for s in batch.samples], [s.contents for s in batch.samples])
+        read = known_states(tokens, device) if self.und is None else self._live(self.und, tokens)
+        targets = [sample.target.to(device, torch.float32) for sample in batch.samples]
+        noise = [n.to(device) for n in batch.noise]
+        t = batch.t.to(device)
+        x = [add_noise(x[None], n[None], time[None])[0] for x, n, time in zip(targets, noise, t, strict=True)]
+        drawn = velocities(self.gen, self.fusion, tokens, read, x, t, self.attention)
+        errors = [
+            (v - (n - x)).square().mean(0).sum() / patch**2 for v, n, x in zip(drawn, noise, targets, strict=True)
+        ]
+        return torch.stack(errors)
+
+    def _live(self, und: Understanding, tokens: Pack) -> States:
+        trained = any(weight.requires_grad for weight in und.parameters())
+        with torch.set_grad_enabled(trained):
+            return und_states(und, tokens).__getitem__

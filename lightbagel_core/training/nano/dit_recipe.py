@@ -7,6 +7,7 @@ Times are drawn as the paper draws them; whole source segments are dropped indep
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,30 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
 from ...config import FusionConfig
-from ...model.forward import CleanImage, Content, EncodedSegment, pack_samples, segment_of, und_states
+from ...model import forward
+from ...model.attention import SDPA
+from ...model.forward import (
+    CleanImage,
+    Content,
+    EncodedSegment,
+    known_states,
+    pack_samples,
+    segment_of,
+    und_states,
+    velocity,
+)
 from ...model.fusion import FusionStack
 from ...model.generation import Generation
+from ...model.packing import pack
 from ...model.sequence import ImageSegment, TokenLayout, lay_out
 from ...model.understanding import Understanding
 from ...model.vae import encode
 from ...pipeline import LightBagel
+from ...sampling.schedule import add_noise, training_time
 from ...world.scenes import Scene, render
 from ...world.sentences import random_edit, random_prompt
 from ..dropout import SegmentDropout
 from ..loop import Recipe, Training
-from ..loss import flow_matching_errors
 from .vae_recipe import to_pixels
 from .vlm_recipe import GRID, PATCH, vit_picture
 from .vlm_recipe import config as vlm_config
@@ -155,6 +168,31 @@ class Pool:
         self.newest = newest
         picks = rng.integers(0, CHUNK * len(self.chunks), size)
         return [self.chunks[int(i) // CHUNK][int(i) % CHUNK] for i in picks]
+
+
+def flow_matching_errors(
+    gen: Generation,
+    fusion: FusionStack,
+    layouts: Sequence[TokenLayout],
+    segments: Sequence[Sequence[EncodedSegment]],
+    targets: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """The mean squared error of each sample's predicted velocity, [B], at one random time each.
+
+    Args:
+        layouts, segments: per sample; the noised target last, of one size for all.
+        targets: normalised latents [B, C, h, w].
+        generator: of noise and times, on the model's device.
+    """
+    device = fusion.context.device
+    tokens = pack(layouts, segments)
+    learned = gen.learned_context(fusion.context)
+    context = forward.encode(gen, fusion, tokens, known_states(tokens, device), learned, SDPA, gen.dtype, device)
+    noise = torch.randn(targets.shape, generator=generator, device=device)
+    t = training_time(torch.randn(len(targets), generator=generator, device=device))
+    predicted = velocity(gen, fusion, add_noise(targets, noise, t), t, context, SDPA)
+    return (predicted - (noise - targets)).square().mean((1, 2, 3))
 
 
 def loss(

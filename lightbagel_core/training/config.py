@@ -1,0 +1,370 @@
+"""What a training run is told: a TOML file or a preset, with overrides, as frozen dataclasses.
+
+A file has sections that are common to all stages, and stages that differ from it:
+
+    seed = 1
+    [model]
+    model = "nano"
+    [optimiser]
+    lr = 3e-5
+    [[stages]]
+    name = "first"
+    steps = 1000
+    optimiser.lr = 1e-4
+
+`read` gives one `Stage` per stage, each with everything filled in. An override such as `optimiser.lr=1e-4` holds for
+every stage.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+PRESETS = Path(__file__).parent / "presets"
+MODULES = ("fusion", "context", "generation", "understanding", "vae")
+
+Trained = Literal["fusion", "context", "generation", "understanding", "vae"]
+PrecisionName = Literal["float32", "bfloat16-mixed", "bfloat16"]
+BaseDtype = Literal["float32", "bfloat16", "float8"]
+OptimiserName = Literal["adamw", "adamw-8bit", "sgd"]
+ScheduleName = Literal["constant", "cosine"]
+RecipeName = Literal["drawing", "nano-vlm", "nano-vae"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the model comes from, in the words of the command's own options; paths as strings.
+
+    fresh: components that begin untrained, whatever the files hold. config: for a model of another size than the
+    published 7B + 5B; a file, or "nano".
+    """
+
+    model: str | None = None
+    understanding: str | None = None
+    generation: str | None = None
+    fusion: str | None = None
+    vae: str | None = None
+    tokenizer: str | None = None
+    config: str | None = None
+    fresh: tuple[Literal["understanding", "generation", "fusion", "vae"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Adapters of low rank on the linear layers of a component, by PEFT. rank 0: none.
+
+    targets: the ends of the names of the layers that get one; empty: every linear layer of the blocks.
+    """
+
+    rank: int = 0
+    alpha: float | None = None  # default: the rank, so that the adapter counts once
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """LoRA on the DiT and on the fusion stack."""
+
+    generation: Lora = field(default_factory=Lora)
+    fusion: Lora = field(default_factory=Lora)
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW as the paper has it (docs/model.md, section 9); "sgd" is for tests of exactness.
+
+    clip: largest norm of all gradients together; 0: never clipped. final_lr: share of lr at the end of a cosine.
+    """
+
+    name: OptimiserName = "adamw"
+    lr: float = 3e-5
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-15
+    weight_decay: float = 0.0
+    clip: float = 0.5
+    schedule: ScheduleName = "constant"
+    warmup: int = 2000
+    final_lr: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ema:
+    """The average of the trained weights. decay 0: none. warmup: whether it follows faster in the first steps."""
+
+    decay: float = 0.9999
+    warmup: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How much a step holds, over all processes: so many samples, or so many tokens on average; one of the two.
+
+    device_tokens: at most so many tokens go through a device at once; a step takes as many passes as that needs.
+    """
+
+    samples: int = 0
+    tokens: int = 0
+    device_tokens: int = 20480
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Shares of whole segments that are dropped, markers included, each on its own (docs/model.md, section 9).
+
+    empty: the share of dropped texts that become the empty prompt instead.
+    """
+
+    text: float = 0.1
+    clean: float = 0.1
+    vit: float = 0.5
+    empty: float = 0.0
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One source of examples and its weight in the mix.
+
+    kind: "world", the nano's own scenes; "folder", pictures with texts beside them.
+    path: of a folder. edits: share of edits among the world's examples.
+    """
+
+    kind: Literal["world", "folder"] = "world"
+    weight: float = 1.0
+    path: str | None = None
+    edits: float = 0.6
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """sets: the mix. turns: how chains of edits are learned from: "joined" makes one instruction of them, "chain" draws
+    each picture and then has it as a source, "mixed" half of each.
+    """
+
+    sets: tuple[DataSet, ...] = (DataSet(),)
+    turns: Literal["joined", "chain", "mixed"] = "mixed"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What the frozen VLM and VAE give, kept.
+
+    states: "live" has both on the device and computes what a step needs; "rolling" keeps the und states and latents of
+    `chunks` times `samples` samples on disk, of which the oldest are replaced every `renew` steps, so that a small card
+    never holds VLM and DiT at once. latents: whether the latents of finite sets are kept on disk for good.
+    folder: where; default: inside the run's own folder.
+    """
+
+    states: Literal["live", "rolling"] = "live"
+    samples: int = 512
+    chunks: int = 16
+    renew: int = 200
+    latents: bool = True
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """shard: so many processes share one copy of the weights (FSDP); 1: each has its own (DDP); 0: all share one.
+
+    With more processes than `shard`, copies are kept equal (HSDP).
+    """
+
+    shard: int = 1
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """every: steps from one to the next. keep: so many of the latest stay, and the best."""
+
+    every: int = 500
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit that validation draws: the picture, a path, or a sentence of the nano's world; and the instruction."""
+
+    source: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """every: steps from one to the next; 0: never. prompts, edits: what is drawn, always with the same noise.
+
+    held_out: samples of the mix that are never trained on, whose loss is measured at fixed times and noise; the best
+    checkpoint is the one where it is least. suites: items of each class of the nano's suites, scored at the end and
+    every `suites_every` steps; 0: none.
+    """
+
+    every: int = 0
+    prompts: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    held_out: int = 0
+    suites: int = 0
+    suites_every: int = 0
+    tracker: Literal["none", "trackio", "wandb"] = "none"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a training, everything said.
+
+    train: what is trained whole. shift: of the training times. compile: the blocks, by torch.compile.
+    checkpointing: activations inside a block are computed again in the backward pass.
+    base: the dtype of what stays frozen. leap: a loss above so many times its recent median stops the run; 0: never.
+    """
+
+    name: str = "train"
+    steps: int = 1000
+    seed: int = 1
+    recipe: RecipeName = "drawing"
+    train: tuple[Trained, ...] = ("fusion", "context")
+    shift: float = 4.0
+    precision: PrecisionName = "bfloat16-mixed"
+    base: BaseDtype = "bfloat16"
+    checkpointing: bool = True
+    compile: bool = False
+    leap: float = 10.0
+    device: str | None = None
+    model: Model = field(default_factory=Model)
+    lora: Adapters = field(default_factory=Adapters)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    ema: Ema = field(default_factory=Ema)
+    batch: Batch = field(default_factory=lambda: Batch(samples=64))
+    dropout: Dropout = field(default_factory=Dropout)
+    data: Data = field(default_factory=Data)
+    cache: Cache = field(default_factory=Cache)
+    parallel: Parallel = field(default_factory=Parallel)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    validation: Validation = field(default_factory=Validation)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what contradicts itself or cannot be."""
+        if (self.batch.samples > 0) == (self.batch.tokens > 0):
+            raise ValueError("batch needs either samples or tokens, the one or the other")
+        if not (self.train or self.lora.generation.rank or self.lora.fusion.rank):
+            raise ValueError('nothing would be trained: name modules with "train", or a rank with "lora"')
+        for name in ("text", "clean", "vit", "empty"):
+            if not 0 <= getattr(self.dropout, name) <= 1:
+                raise ValueError(f"dropout.{name} is a share in 0..1, not {getattr(self.dropout, name)}")
+        for name, least in {"steps": 0, "shift": 1e-6, "leap": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least:g}, not {getattr(self, name)}")
+        if not self.data.sets or any(s.weight <= 0 for s in self.data.sets):
+            raise ValueError("data.sets needs at least one set, each with a weight above 0")
+        for module in ("generation", "fusion"):
+            if module in self.train and getattr(self.lora, module).rank:
+                raise ValueError(f"{module} is trained whole already; its LoRA would change nothing more")
+
+
+def read(source: str | Path, overrides: Sequence[str] = ()) -> list[Stage]:
+    """The stages of a config file, or of a preset by its name.
+
+    Args:
+        overrides: "key=value", with TOML's values or bare words; for every stage.
+
+    Raises:
+        ValueError: there is no such file or preset, it is no TOML, a key is unknown, or a value of the wrong kind.
+    """
+    file = Path(source)
+    if not file.suffix and not file.exists():
+        file = PRESETS / f"{source}.toml"
+        if not file.is_file():
+            known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
+            raise ValueError(f"there is no preset {str(source)!r}; there are {known}; a file's name ends in .toml")
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {file}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    stages = table.pop("stages", [{}])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages) or not stages:
+        raise ValueError(f"{file}: stages are written as [[stages]]")
+    said = [_override(text) for text in overrides]
+    found = []
+    for stage in stages:
+        merged = merge(table, stage)
+        for override in said:
+            merged = merge(merged, override)
+        try:
+            found.append(build(Stage, merged))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+    names = [stage.name for stage in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{file}: stages need names of their own, these are called {', '.join(names)}")
+    return found
+
+
+def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested tables as one; what `more` says wins. Lists are replaced whole."""
+    merged = dict(base)
+    for key, value in more.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"{text!r} is no override; write key=value, such as optimiser.lr=1e-4")
+    for said in (value, f'"{value}"'):
+        try:
+            return tomllib.loads(f"{key} = {said}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise ValueError(f"{text!r} is no override: {value!r} is neither a value of TOML nor a word")
+
+
+def build(cls: Any, table: Any, at: str = "") -> Any:
+    """A dataclass from a table of TOML, checked field by field.
+
+    Raises:
+        ValueError: a key is unknown, or a value of the wrong kind; `at` says where.
+    """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{at.rstrip('.')} is a table, not {table!r}")
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            meant = f"; did you mean {at}{near[0]}?" if near else f"; known are {', '.join(known)}"
+            raise ValueError(f"there is no key {at}{key}{meant}")
+    return cls(**{key: _value(hints[key], value, f"{at}{key}") for key, value in table.items()})
+
+
+def _value(kind: Any, value: Any, at: str) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return build(kind, value, f"{at}.")
+    if origin in (Union, UnionType):
+        if value == "none" and type(None) in args:
+            return None
+        return _value(next(a for a in args if a is not type(None)), value, at)
+    if origin is Literal:
+        if value not in args:
+            raise ValueError(f"{at} is one of {', '.join(map(str, args))}, not {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{at} is a list, not {value!r}")
+        if args[-1] is not Ellipsis and len(value) != len(args):
+            raise ValueError(f"{at} has {len(args)} values, not {len(value)}")
+        return tuple(_value(args[0], v, f"{at}[{i}]") for i, v in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{at} is {'a ' if kind is not int else 'an '}{kind.__name__}, not {value!r}")
+    return value

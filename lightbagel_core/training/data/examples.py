@@ -1,0 +1,54 @@
+"""An example is what people have: pictures and texts. A set of examples answers by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """A text and the picture that it asks for."""
+
+    text: str
+    target: Image.Image
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Source pictures, none for text to image, and one turn; several are a chain, each made from the former's picture.
+
+    Pictures are RGB, of any size.
+    """
+
+    sources: tuple[Image.Image, ...]
+    turns: tuple[Turn, ...]
+
+    @property
+    def edit(self) -> bool:
+        return bool(self.sources)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known of an example before it is read: (width, height) of its pictures in pixels, and its words."""
+
+    sources: tuple[tuple[int, int], ...]
+    targets: tuple[tuple[int, int], ...]
+    words: int
+
+
+class Examples(Protocol):
+    """A set of examples. An example depends on its number alone, whatever was asked for before."""
+
+    @property
+    def count(self) -> int | None:
+        """How many there are; None: without end."""
+
+    def shape(self, index: int) -> Shape:
+        """What is needed to plan a batch, without reading pictures."""
+
+    def __getitem__(self, index: int) -> Example:
+        """Raises ValueError, naming the file, where it cannot be read."""

@@ -1,0 +1,82 @@
+"""From examples to samples: the sequences that the model sees, each ending in one target.
+
+Whole segments are dropped independently, which is what guidance without them needs (docs/model.md, section 9). A chain
+of turns gives a sample for each: the later ones begin with what the earlier ones held, picture and text, and their
+sources are the same objects, so that packing computes them once. To the fusion that is the authors' one sequence with
+the intermediate picture as target and, at the same positions, as a clean source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ...model.sequence import TokenLayout
+from ..config import Dropout
+from .examples import Example, Turn
+
+Part = tuple[str, Image.Image | str]  # "clean" or "vit" with a picture, "text" with words
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one sample will hold: its parts in order, and its target."""
+
+    parts: tuple[Part, ...]
+    target: Image.Image
+    edit: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What the model sees of one target.
+
+    contents: what its segments hold, the target's last: `Content` and None, or, where the VLM has read them,
+        `EncodedSegment`s. Samples of one example share those that are the same.
+    target: normalised latents [C, h, w].
+    """
+
+    layout: TokenLayout
+    contents: Sequence[Any]
+    target: Tensor
+    edit: bool
+
+
+def joined(example: Example) -> Example:
+    """A chain of turns as one turn: the instructions together, the last picture."""
+    if len(example.turns) == 1:
+        return example
+    text = ", ".join(turn.text.rstrip(" .,") for turn in example.turns[:-1]) + ", " + example.turns[-1].text
+    return Example(example.sources, (Turn(text, example.turns[-1].target),))
+
+
+def plan(example: Example, dropout: Dropout, rng: np.random.Generator) -> list[Plan]:
+    """The samples of one example, one for each turn, with the segments that stay.
+
+    Each source picture is a clean VAE segment and then a ViT segment; after them comes the text (docs/model.md,
+    section 4).
+    """
+
+    def keeps(share: float) -> bool:
+        return bool(rng.random() >= share)
+
+    def seen(pictures: Sequence[Image.Image]) -> list[Part]:
+        shares = {"clean": dropout.clean, "vit": dropout.vit}
+        return [(kind, picture) for picture in pictures for kind, share in shares.items() if keeps(share)]
+
+    parts = seen(example.sources)
+    found = []
+    for number, turn in enumerate(example.turns):
+        if number:
+            parts += seen([example.turns[number - 1].target])
+        if keeps(dropout.text):
+            parts.append(("text", turn.text))
+        elif not keeps(dropout.empty):
+            parts.append(("text", ""))
+        found.append(Plan(tuple(parts), turn.target, example.edit or number > 0))
+    return found

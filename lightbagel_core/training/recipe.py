@@ -1,0 +1,33 @@
+"""What the loop asks of whatever it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Recipe(Protocol):
+    """What is trained, and the loss of a step."""
+
+    module: nn.Module  # all of it as one module; the engine may wrap it
+    units: Sequence[
+        nn.Module
+    ]  # what of it is sharded on its own, in the order of its calls; each is called equally often
+
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """What is trained, by component and name: "fusion.layers.0.gen_q.weight"."""
+
+    def passes(self, step: int) -> Sequence[Any]:
+        """What this process sends through the module in a step; equally many on every process."""
+
+    def loss(self, module: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """(This pass's share of the step's loss: all passes of all processes add up to it; figures to be recorded.)
+
+        Args:
+            module: `self.module` as the engine wraps it.
+        """
+
+    def named(self, step: int) -> list[str]:
+        """What a step's batch is made of, for a person who looks for a damaged sample."""
