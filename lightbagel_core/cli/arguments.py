@@ -9,6 +9,7 @@ from typing import NoReturn, get_args
 from .. import __version__
 from ..config import ATTENTION, COMPONENTS, MODEL_DTYPES, Renorm, SolverName
 from ..files.download import KNOWN
+from ..training.command import add_arguments as add_training
 from .argument_types import gigabytes, interval, size
 from .bench_arguments import add_bench
 
@@ -92,4 +93,5 @@ def make_parser() -> argparse.ArgumentParser:
     fetch.add_argument("--to", type=Path, required=True, metavar="MODELS_FOLDER", help="ComfyUI's models folder")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
     add_bench(commands, model, Parser)
+    add_training(commands.add_parser("train", help="train a model, or parts of one"))
     return parser

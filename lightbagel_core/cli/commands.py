@@ -119,6 +119,12 @@ def _bench(args: argparse.Namespace) -> int:
     return bench(args)
 
 
+def _train(args: argparse.Namespace) -> int:
+    from ..training.command import command
+
+    return command(args)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "generate": _draw,
     "edit": _draw,
@@ -127,6 +133,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "convert": _convert,
     "download": _download,
     "bench": _bench,
+    "train": _train,
 }
 
 

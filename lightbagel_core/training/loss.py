@@ -31,9 +31,9 @@ class Pass:
     t: Tensor
     noise: Sequence[Tensor]
 
-    def tokens(self, patch: int) -> int:
-        """The noised tokens."""
-        return sum(sample.target.shape[-2] * sample.target.shape[-1] for sample in self.samples) // patch**2
+    def tokens(self, patch: int) -> list[int]:
+        """How many noised tokens each sample has."""
+        return [sample.target.shape[-2] * sample.target.shape[-1] // patch**2 for sample in self.samples]
 
 
 def noised(samples: Sequence[Sample], keys: Sequence[tuple[int, ...]], shift: float) -> Pass:

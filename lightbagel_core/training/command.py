@@ -1,0 +1,61 @@
+"""The command that trains: `lightbagel train …`, and the same under torchrun as `-m lightbagel_core.training …`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .config import PRESETS, Stage, read
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    presets = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
+    parser.add_argument("words", nargs="*", metavar="CONFIG.toml | KEY=VALUE", help="a config file, and what differs")
+    parser.add_argument("--preset", help=f"instead of a config file: {presets}")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the run's folder: checkpoints, record, pictures, model"
+    )
+    parser.add_argument("--steps", type=int, help="of every stage, instead of its own number")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that DIR holds")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would need and train; load nothing")
+    parser.add_argument("--devices", type=int, help="for the dry run: processes, one a card; default: as now")
+    parser.add_argument(
+        "--card", type=float, metavar="GB", help="for the dry run: a card's memory; refuse what is more"
+    )
+    parser.add_argument("--rate", type=float, metavar="TFLOPS", help="for the dry run: what a card computes, for hours")
+
+
+def stages_of(args: argparse.Namespace) -> list[Stage]:
+    """The stages that the command's words name.
+
+    Raises:
+        ValueError: no config or two, or as `config.read`.
+    """
+    files = [word for word in args.words if "=" not in word]
+    overrides = [word for word in args.words if "=" in word]
+    sources = files + ([args.preset] if args.preset else [])
+    if len(sources) != 1:
+        raise ValueError("train needs one config: a file CONFIG.toml, or --preset NAME")
+    stages = read(sources[0], overrides)
+    return stages if args.steps is None else [replace(stage, steps=args.steps) for stage in stages]
+
+
+def command(args: argparse.Namespace) -> int:
+    """Trains, or says what a training would need; 0 when done.
+
+    Raises:
+        ValueError: for anything the caller can mend.
+    """
+    stages = stages_of(args)
+    if args.dry_run:
+        from .plan import dry_run
+
+        print(dry_run(stages, devices=args.devices, card=args.card, rate=args.rate))
+        return 0
+    if args.out is None:
+        raise ValueError("train needs a folder: --out DIR")
+    from .run import run
+
+    run(stages, args.out, args.resume)
+    return 0
