@@ -21,13 +21,32 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 PRESETS = Path(__file__).parent / "presets"
 MODULES = ("fusion", "context", "generation", "understanding", "vae")
+SHARES = ("dropout.text", "dropout.clean", "dropout.vit", "dropout.empty", "ema.decay", "optimiser.final_lr")
+LEAST = {
+    "steps": 0,
+    "shift": 1e-6,
+    "leap": 0,
+    "optimiser.lr": 0,
+    "optimiser.clip": 0,
+    "optimiser.warmup": 0,
+    "batch.device_tokens": 1,
+    "cache.samples": 1,
+    "cache.chunks": 1,
+    "cache.renew": 1,
+    "lora.generation.rank": 0,
+    "lora.fusion.rank": 0,
+    "parallel.shard": 0,
+    "checkpoints.every": 1,
+    "checkpoints.keep": 1,
+}
 
 Trained = Literal["fusion", "context", "generation", "understanding", "vae"]
 PrecisionName = Literal["float32", "bfloat16-mixed", "bfloat16"]
@@ -41,8 +60,8 @@ RecipeName = Literal["drawing", "nano-vlm", "nano-vae"]
 class Model:
     """Where the model comes from, in the words of the command's own options; paths as strings.
 
-    fresh: components that begin untrained, whatever the files hold. config: for a model of another size than the
-    published 7B + 5B; a file, or "nano".
+    fresh: components that begin the run untrained, whatever the files hold; a later stage goes on from the one before.
+    config: for a model of another size than the published 7B + 5B; a file, or "nano".
     """
 
     model: str | None = None
@@ -132,7 +151,8 @@ class DataSet:
     """One source of examples and its weight in the mix.
 
     kind: "world", the nano's own scenes; "folder", pictures with texts beside them.
-    path: of a folder. edits: share of edits among the world's examples.
+    path: of a folder. edits: share of edits among the world's examples; of a folder, what the dry run takes for granted
+        where it cannot read it.
     """
 
     kind: Literal["world", "folder"] = "world"
@@ -144,8 +164,11 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Data:
-    """sets: the mix. turns: how chains of edits are learned from: "joined" makes one instruction of them, "chain" draws
-    each picture and then has it as a source, "mixed" half of each.
+    """sets: the mix; written as [[data.sets]], or by name as [data.sets.NAME], which a stage or an override can change
+    in part: data.sets.NAME.path=…
+
+    turns: how chains of edits are learned from: "joined" makes one instruction of them, "chain" draws each picture and
+    then has it as a source, "mixed" half of each.
     """
 
     sets: tuple[DataSet, ...] = (DataSet(),)
@@ -253,14 +276,18 @@ class Stage:
             raise ValueError("batch needs either samples or tokens, the one or the other")
         if not (self.train or self.lora.generation.rank or self.lora.fusion.rank):
             raise ValueError('nothing would be trained: name modules with "train", or a rank with "lora"')
-        for name in ("text", "clean", "vit", "empty"):
-            if not 0 <= getattr(self.dropout, name) <= 1:
-                raise ValueError(f"dropout.{name} is a share in 0..1, not {getattr(self.dropout, name)}")
-        for name, least in {"steps": 0, "shift": 1e-6, "leap": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least:g}, not {getattr(self, name)}")
-        if not self.data.sets or any(s.weight <= 0 for s in self.data.sets):
+        for name in SHARES:
+            if not 0 <= attrgetter(name)(self) <= 1:
+                raise ValueError(f"{name} is a share in 0..1, not {attrgetter(name)(self)}")
+        for name, least in LEAST.items():
+            if not attrgetter(name)(self) >= least:
+                raise ValueError(f"{name} must be at least {least:g}, not {attrgetter(name)(self)}")
+        if not self.data.sets or not all(s.weight > 0 for s in self.data.sets):
             raise ValueError("data.sets needs at least one set, each with a weight above 0")
+        for s in self.data.sets:
+            if (s.kind == "folder") != (s.path is not None):
+                needs = "needs a path" if s.kind == "folder" else f"has no path, so not {s.path!r}; a folder has one"
+                raise ValueError(f"the {s.kind} {s.name or ''}".rstrip() + f" among data.sets {needs}")
         for module in ("generation", "fusion"):
             if module in self.train and getattr(self.lora, module).rank:
                 raise ValueError(f"{module} is trained whole already; its LoRA would change nothing more")
@@ -276,7 +303,7 @@ def read(source: str | Path, overrides: Sequence[str] = ()) -> list[Stage]:
         ValueError: there is no such file or preset, it is no TOML, a key is unknown, or a value of the wrong kind.
     """
     file = Path(source)
-    if not file.suffix and not file.exists():
+    if not file.suffix and not file.is_file():
         file = PRESETS / f"{source}.toml"
         if not file.is_file():
             known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
@@ -319,7 +346,7 @@ def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ValueError(f"{text!r} is no override; write key=value, such as optimiser.lr=1e-4")
-    for said in (value, f'"{value}"'):
+    for said in (value, f'"{value}"', f"'{value}'"):  # the last keeps backslashes
         try:
             return tomllib.loads(f"{key} = {said}")
         except tomllib.TOMLDecodeError:
@@ -358,6 +385,8 @@ def _value(kind: Any, value: Any, at: str) -> Any:
             raise ValueError(f"{at} is one of {', '.join(map(str, args))}, not {value!r}")
         return value
     if origin is tuple:
+        if isinstance(value, Mapping) and is_dataclass(args[0]) and "name" in get_type_hints(args[0]):
+            return tuple(replace(build(args[0], said, f"{at}.{name}."), name=name) for name, said in value.items())
         if not isinstance(value, list | tuple):
             raise ValueError(f"{at} is a list, not {value!r}")
         if args[-1] is not Ellipsis and len(value) != len(args):
