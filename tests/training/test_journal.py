@@ -101,9 +101,10 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
         Journal(tmp_path / FILE, 0)
     book.write("start", 0)
     book.close()
-    with pytest.raises(ValueError, match="holds the record of another run: choose another folder, or resume"):
+    with pytest.raises(ValueError, match="holds the record of another run: choose another folder, or resume") as held:
         Journal(tmp_path / FILE)
-    Journal(tmp_path / FILE, 0).close()  # a refusal leaves no lock
+    Journal(tmp_path / FILE, 0).close()
+    assert held, "the refused one is still there, and has no lock"
 
 
 def test_a_full_disk_leaves_the_lines_before(tmp_path, monkeypatch):
