@@ -30,5 +30,8 @@ class Recipe(Protocol):
             module: `self.module` as the engine wraps it.
         """
 
+    def tokens(self, step: int) -> int:
+        """What a step learns from, over all processes, in tokens."""
+
     def named(self, step: int) -> list[str]:
         """What a step's batch is made of, for a person who looks for a damaged sample."""

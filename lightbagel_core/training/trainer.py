@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from . import optimisers
+from . import curves, optimisers
 from .checkpoints import Checkpoints
 from .config import Stage
 from .ema import Ema
-from .journal import Journal
+from .journal import FILE, Journal
 from .parallel import World, agree, all_sum, autocast, clip, syncing
 from .progress import Progress
 from .recipe import Recipe
 from .signals import Stopping
-from .validation import Validation
 from .watch import Watch
 
-EVERY = 10  # steps a line of the record is the mean of
+EVERY = 10  # steps from one line of the record to the next
+LEAST = "held_out"  # the figure of a validation by which a checkpoint is the best
+
+
+class Validate(Protocol):
+    """What is looked at on the way."""
+
+    def due(self, step: int) -> bool:
+        """Whether it is time."""
+
+    def __call__(self, step: int, module: nn.Module, ema: Ema) -> Mapping[str, Any]:
+        """Its figures for the record; every process must call it."""
 
 
 class Trainer:
@@ -32,7 +41,7 @@ class Trainer:
         recipe: what is trained, its weights already in place.
         module: the recipe's module as the engine wraps it.
         folder: of the stage; checkpoints and the record lie in it.
-        flops: floating-point operations of a step on this process, as counted from shapes; 0: not known.
+        rate: FLOP/s that all devices reach together; 0: not known. flops: of a step, all devices together.
     """
 
     def __init__(
@@ -42,18 +51,18 @@ class Trainer:
         stage: Stage,
         world: World,
         folder: Path,
-        validation: Validation | None = None,
+        validate: Validate | None = None,
+        rate: float = 0.0,
         flops: float = 0.0,
     ) -> None:
         self.recipe, self.module, self.stage, self.world, self.folder = recipe, module, stage, world, folder
-        self.validation, self.flops = validation, flops
+        self.validate, self.rate, self.flops = validate, rate, flops
         self.trained: Mapping[str, Tensor] = recipe.trained()
-        self.optimiser = optimisers.make(stage.optimiser, list(self.trained.values()))
+        self.optimiser = optimisers.make(stage.optimiser, self.trained.values())
         self.ema = Ema(self.trained, stage.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", stage.checkpoints.keep)
         self.watch = Watch(stage.leap)
         self.step, self.seconds = 0, 0.0
-        self.journal = Journal(folder / "record.jsonl") if world.rank == 0 else None
         latest = self.checkpoints.latest()
         if latest is not None:
             self._load(latest)
@@ -67,14 +76,16 @@ class Trainer:
         return found | optimisers.moments(self.optimiser, self.trained)
 
     def _load(self, step: int) -> None:
-        optimisers.prepare(self.optimiser, self.trained)
+        optimisers.prepare(self.optimiser)
         held = self.tensors()
         about = self.checkpoints.load(step, held)
         optimisers.restore(self.optimiser, self.trained, held)
         self.step, self.seconds = step, float(about["seconds"])
 
     def save(self, asynchronous: bool = True) -> None:
-        self.checkpoints.save(self.step, self.tensors(), {"seconds": self.seconds}, asynchronous)
+        """Keeps the present step, if it is not kept yet."""
+        if self.checkpoints.latest() != self.step:
+            self.checkpoints.save(self.step, self.tensors(), {"seconds": self.seconds}, asynchronous)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -87,18 +98,29 @@ class Trainer:
             ValueError: the loss is no number, or leaps; the message names the step and its samples.
         """
         end = self.stage.steps if until is None else min(until, self.stage.steps)
-        with Stopping() as stopping, Progress(self.stage, self.world, self.step, end, self.flops) as bar:
-            if self.step == 0 and self.validation is not None:
-                self._validate()
-            while self.step < end and not agree(self.world, stopping.asked):
-                began = time.monotonic()
-                figures = self._one_step()
-                self.seconds += time.monotonic() - began
-                bar.told(figures, time.monotonic() - began)
-                if self.journal is not None and (self.step % EVERY == 0 or self.step == end):
-                    self.journal.add("step", step=self.step, seconds=round(self.seconds, 1), **bar.since())
-                self._between()
-            self.save(asynchronous=False)
+        journal = Journal(self.folder / FILE, self.step) if self.world.first else None
+        bar = Progress(self.stage.steps, self.step, self.rate, shown=self.world.first)
+        before = self.seconds
+        try:
+            with Stopping() as stopping, bar:
+                self._look(journal, bar)
+                while self.step < end and not agree(stopping.asked):
+                    figures = self._one_step()
+                    figures |= bar.update(figures["loss"], self.recipe.tokens(self.step - 1), self.flops)
+                    self.seconds = before + (journal.seconds if journal else 0.0)
+                    if journal is not None and (self.step % EVERY == 0 or self.step == end):
+                        journal.write("step", self.step, **figures)
+                    self._look(journal, bar)
+                    if self.step % self.stage.checkpoints.every == 0:
+                        with bar.paused():
+                            self.save()
+                self.save(asynchronous=False)
+        finally:
+            self.checkpoints.wait()
+            if journal is not None:
+                journal.write("stop", self.step)
+                curves.draw(journal.lines, self.folder / curves.FILE)
+                journal.close()
         return self.step >= self.stage.steps
 
     def _one_step(self) -> dict[str, float]:
@@ -106,16 +128,17 @@ class Trainer:
         passes = self.recipe.passes(self.step)
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(passes):
-            with syncing(self.module, last=number == len(passes) - 1), autocast(self.stage, self.world):
-                loss, figures = self.recipe.loss(self.module, batch)
+            with syncing(self.module, last=number == len(passes) - 1):
+                with autocast(self.stage, self.world):
+                    loss, figures = self.recipe.loss(self.module, batch)
                 (loss * self.world.size).backward()  # the engine takes the mean of the processes' gradients
             for name, pair in {"loss": torch.stack([loss.detach(), torch.ones_like(loss)]), **figures}.items():
                 sums[name] = sums[name] + pair if name in sums else pair
         norm = float(clip(self.trained.values(), self.stage.optimiser.clip))
-        of_all = all_sum(self.world, torch.stack(list(sums.values()))).tolist()
+        of_all = all_sum(torch.stack(list(sums.values()))).tolist()
         found = {name: total / count for name, (total, count) in zip(sums, of_all, strict=True) if count}
-        found["loss"] = of_all[0][0]  # it is a sum of shares
-        self.watch(self.step, found["loss"], norm, lambda: self.recipe.named(self.step))
+        found["loss"] = of_all[0][0]  # of shares, which add up
+        self.watch.look(self.step, found["loss"], norm, lambda: self.recipe.named(self.step))
         rate = optimisers.learning_rate(self.stage.optimiser, self.stage.steps, self.step)
         optimisers.set_learning_rate(self.optimiser, rate)
         self.optimiser.step()
@@ -124,17 +147,15 @@ class Trainer:
         self.ema.update(self.step)
         return {**found, "norm": norm, "lr": rate}
 
-    def _between(self) -> None:
-        """What comes after some steps and not after others."""
-        if self.validation is not None and self.validation.due(self.step):
-            self._validate()
-        if self.step % self.stage.checkpoints.every == 0:
-            self.save()
-
-    def _validate(self) -> None:
-        assert self.validation is not None
-        found = self.validation(self.step, self.module, self.ema)
-        if self.journal is not None:
-            self.journal.add("validation", step=self.step, **found)
-        if "held_out" in found:
-            self.checkpoints.mark_best(self.step, found["held_out"])
+    def _look(self, journal: Journal | None, bar: Progress) -> None:
+        """Validates where it is time."""
+        if self.validate is None or not self.validate.due(self.step):
+            return
+        with bar.paused():
+            figures = self.validate(self.step, self.module, self.ema)
+            if LEAST in figures and self.step:
+                self.save()
+                self.checkpoints.mark_best(self.step, figures[LEAST])
+            if journal is not None:
+                journal.write("validation", self.step, **figures)
+                curves.draw(journal.lines, self.folder / curves.FILE)
