@@ -1,7 +1,8 @@
 """A slow, obvious implementation of the model's design, for comparison: one dense sequence, one mask, no cache.
 
 Every token of a sample stands in one list, in order; who sees whom is asked pair by pair; everything is computed anew
-for every velocity. Only the base libraries' own layers are shared with the core, not the sequence or the fusion.
+for every velocity. Only the base libraries' own layers are shared with the core, not the sequence or the fusion. Where
+weights want gradients, it runs under autograd.
 """
 
 from __future__ import annotations
@@ -23,18 +24,26 @@ class Token:
     position: tuple[int, int, int]
 
 
-def list_tokens(parts: list, rows: int, cols: int, patch: int) -> list[Token]:
+@dataclass
+class Noised:
+    """A target at flow time t. What follows one stands at the positions that it has: a chain's next turns."""
+
+    latents: Tensor
+    t: float
+
+
+def list_tokens(parts: list, patch: int) -> list[Token]:
     tokens: list[Token] = []
     p = 0
     pieces = []
     for part in parts:
         if isinstance(part, VitImage):
             pieces.append(("vit", part.rows, part.cols))
-        elif isinstance(part, CleanImage):
-            pieces.append(("clean", part.latents.shape[1] // patch, part.latents.shape[2] // patch))
+        elif isinstance(part, CleanImage | Noised):
+            kind = "clean" if isinstance(part, CleanImage) else "noised"
+            pieces.append((kind, part.latents.shape[1] // patch, part.latents.shape[2] // patch))
         else:
             pieces.append(("text", len(part), 0))
-    pieces.append(("noised", rows, cols))
     for number, (kind, a, b) in enumerate(pieces):
         if kind == "text":
             for _ in range(a):
@@ -49,7 +58,8 @@ def list_tokens(parts: list, rows: int, cols: int, patch: int) -> list[Token]:
                     largest = max(largest, *at)
                     tokens.append(Token(number, kind, kind == "vit", at))
             tokens.append(Token(number, kind, True, (largest + 1,) * 3))
-            p = largest + 2
+            if kind != "noised":
+                p = largest + 2
     return tokens
 
 
@@ -66,25 +76,24 @@ def rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def rope(x: Tensor, positions: list[tuple[int, int, int]], theta: float, section: tuple[int, ...]) -> Tensor:
     """x [N, heads, D]; frequency j belongs to t, h or w by section; dims j and j + D/2 turn together."""
-    out = x.clone()
     half = x.shape[-1] // 2
     axis_of = [axis for axis, count in enumerate(section) for _ in range(count)]
-    for n, position in enumerate(positions):
-        for j in range(half):
-            angle = torch.tensor(position[axis_of[j]] * theta ** (-2 * j / x.shape[-1]))
-            a, b = x[n, :, j], x[n, :, j + half]
-            out[n, :, j] = a * angle.cos() - b * angle.sin()
-            out[n, :, j + half] = b * angle.cos() + a * angle.sin()
-    return out
+    angles = [[at[axis_of[j]] * theta ** (-2 * j / x.shape[-1]) for j in range(half)] for at in positions]
+    angle = torch.tensor(angles)[:, None]
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], dim=-1)
 
 
-@torch.no_grad()
 def velocity(model, parts: list, latents: Tensor, t: float) -> Tensor:
     """Velocity [1, C, h, w] of one sample at flow time t, for parts as `LightBagel.encode` takes them."""
+    return velocities(model, [*parts, Noised(latents[0], t)])[0]
+
+
+def velocities(model, parts: list) -> list[Tensor]:
+    """Velocity [1, C, h, w] of each noised target of one sequence."""
     und, dit, fusion, config = model.und, model.gen.dit, model.fusion, model.fusion.config
     patch = dit.config.patch_size[1]
-    rows, cols = latents.shape[-2] // patch, latents.shape[-1] // patch
-    tokens = list_tokens(parts, rows, cols, patch)
+    tokens = list_tokens(parts, patch)
     n = len(tokens)
     mask = torch.tensor([[sees(tokens, q, k) for k in range(n)] for q in range(n)])
     und_at = [i for i, token in enumerate(tokens) if token.und]
@@ -94,8 +103,8 @@ def velocity(model, parts: list, latents: Tensor, t: float) -> Tensor:
     embed = und.vlm.get_input_embeddings()
     special = {name: embed(torch.tensor(und.token_id(f"<|{name}|>"))) for name in ("vision_start", "vision_end")}
     rows_of_u: list[Tensor] = []
-    for part in [*parts, None]:
-        if isinstance(part, list):
+    for part in parts:
+        if isinstance(part, list | tuple):
             rows_of_u += [embed(torch.tensor(i)) for i in part]
         else:
             inner = list(part.features) if isinstance(part, VitImage) else []
@@ -108,10 +117,10 @@ def velocity(model, parts: list, latents: Tensor, t: float) -> Tensor:
 
     # the gen stream: each image alone, clean ones at t = 0
     images = [(i, part.latents[None], 0.0) for i, part in enumerate(parts) if isinstance(part, CleanImage)]
-    images.append((len(parts), latents, t))
+    targets = [(i, part.latents[None], part.t) for i, part in enumerate(parts) if isinstance(part, Noised)]
     g, rotary, temb, modulation = {}, {}, {}, {}
     context = None
-    for number, x, time in images:
+    for number, x, time in images + targets:
         x = x[:, :, None]
         rotary[number] = dit.rope(x)
         g[number] = dit.patch_embedding(x).flatten(2).transpose(1, 2)
@@ -151,14 +160,17 @@ def velocity(model, parts: list, latents: Tensor, t: float) -> Tensor:
             at = [j for j, token in enumerate(tokens) if token.segment == number and not token.und]
             g[number] = g[number] + (attended[at] @ layer.gen_out.weight.T)[None]
 
-    shift, scale = (dit.scale_shift_table + temb[len(parts)][:, None]).chunk(2, dim=1)
-    out = dit.proj_out(dit.norm_out(g[len(parts)]) * (1 + scale) + shift)
-    picture = torch.zeros_like(latents)
-    for r in range(rows):
-        for c in range(cols):
-            values = out[0, r * cols + c].reshape(patch, patch, -1)
-            picture[0, :, r * patch : (r + 1) * patch, c * patch : (c + 1) * patch] = values.permute(2, 0, 1)
-    return picture
+    found = []
+    for number, x, _ in targets:
+        shift, scale = (dit.scale_shift_table + temb[number][:, None]).chunk(2, dim=1)
+        out = dit.proj_out(dit.norm_out(g[number]) * (1 + scale) + shift)
+        picture = torch.zeros_like(x)
+        cols = x.shape[-1] // patch
+        for n, row in enumerate(out[0]):
+            r, c = n // cols * patch, n % cols * patch
+            picture[0, :, r : r + patch, c : c + patch] = row.reshape(patch, patch, -1).permute(2, 0, 1)
+        found.append(picture)
+    return found
 
 
 def relative(a: Tensor, b: Tensor) -> float:

@@ -36,7 +36,8 @@ def watched(model):
 
 def token_positions(parts: list) -> list[tuple[int, tuple[int, int, int]]]:
     """(segment, position) of a sample's und tokens, by the oracle."""
-    return [(t.segment, t.position) for t in oracle.list_tokens(parts, *GRID, 2) if t.und]
+    target = oracle.Noised(torch.zeros(48, 2 * GRID[0], 2 * GRID[1]), 0.0)
+    return [(t.segment, t.position) for t in oracle.list_tokens([*parts, target], 2) if t.und]
 
 
 @pytest.fixture(scope="module")
