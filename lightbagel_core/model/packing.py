@@ -98,7 +98,8 @@ def pack(
         constant = torch.cat([layout.und.nonzero()[:, 0], clean.nonzero()[:, 0]])  # the prefix, in its order
         key: Hashable = None
         own = []
-        for s, (what, own_key) in enumerate(zip(content, keys[b], strict=True)):
+        end = int(layout.positions.max())  # the position of the target's end marker depends on the target's size
+        for s, (what, own_key) in enumerate(zip(content, [*keys[b][:-1], (keys[b][-1], end)], strict=True)):
             key = (key, own_key)
             inside = layout.segment == s
             if key not in distinct:
