@@ -113,27 +113,39 @@ def random_edit(rng: np.random.Generator, kind: str | None = None) -> tuple[Scen
     """(source, instruction, target); what the instruction does not name is the same in both, to the pixel."""
     kind = kind or pick(rng, EDITS)
     source = random_scene(rng, 1 if kind == "add" else None if kind == "background" else int(rng.integers(1, 3)))
+    return source, *edit_of(rng, source, kind)
+
+
+def edits_of(scene: Scene) -> tuple[str, ...]:
+    """The kinds of edits that a scene of up to two things can be given."""
+    if not scene.things:
+        return ("background",)
+    return tuple(kind for kind in EDITS if kind != "add" or len(scene.things) == 1)
+
+
+def edit_of(rng: np.random.Generator, source: Scene, kind: str) -> tuple[str, Scene]:
+    """(instruction, target) of a kind that `edits_of` the source names."""
     if kind == "background":
         options = [b for b in BACKGROUNDS if b != source.background and all(t.colour != b for t in source.things)]
         new = pick(rng, options)
-        return source, f"change the background to {new}", replace(source, background=new)
+        return f"change the background to {new}", replace(source, background=new)
     if kind == "add":
         place = pick(rng, places_beside(source.things[0].place))
         thing = second_thing(rng, source.things[0], place, source.background)
         words = f"add {noun(thing, rng.random() < 0.7)} {PLACE_PHRASE[place]}"
-        return source, words, replace(source, things=(*source.things, thing)).ordered()
+        return words, replace(source, things=(*source.things, thing)).ordered()
     thing = pick(rng, source.things)
     name = reference(rng, source, thing)
     kept = tuple(t for t in source.things if t is not thing)
     if kind == "remove":
-        return source, f"remove the {name}", replace(source, things=kept)
+        return f"remove the {name}", replace(source, things=kept)
     if kind == "recolour":
         colour = pick(rng, [c for c in COLOURS if c not in (thing.colour, source.background)])
         new_thing, words = replace(thing, colour=colour), f"make the {name} {colour}"
     else:
         shape = pick(rng, [s for s in SHAPES if s != thing.shape])
         new_thing, words = replace(thing, shape=shape), f"replace the {name} with a {shape}"
-    return source, words, replace(source, things=(*kept, new_thing)).ordered()
+    return words, replace(source, things=(*kept, new_thing)).ordered()
 
 
 def random_question(rng: np.random.Generator, scene: Scene) -> tuple[str, str]:
