@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..seeds import Stream, generator
+
 BLOCK = 1000  # slots within which the shares are exact
 
 
@@ -19,7 +21,6 @@ class Mix:
     """
     Args:
         weights: of the sets, above 0. counts: how many examples each has; None: without end.
-        held_out: the first so many slots' examples are left to validation; see `held_out`.
     """
 
     def __init__(self, weights: Sequence[float], counts: Sequence[int | None], seed: int) -> None:
@@ -49,7 +50,7 @@ class Mix:
     def _draw_order(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         """For each slot of a block its set, and how many slots of that set stand before it in the block."""
         sets = np.repeat(np.arange(len(self.quotas)), self.quotas)
-        sets = np.random.default_rng([self.seed, 11, block]).permutation(sets)
+        sets = generator(self.seed, Stream.ORDER, block).permutation(sets)
         ranks = np.empty_like(sets)
         for i, quota in enumerate(self.quotas):
             ranks[sets == i] = np.arange(quota)
@@ -58,4 +59,4 @@ class Mix:
     def _draw_epoch(self, which: int, epoch: int) -> np.ndarray:
         count = self.counts[which]
         assert count is not None
-        return np.random.default_rng([self.seed, 12, which, epoch]).permutation(count)
+        return generator(self.seed, Stream.EPOCH, which, epoch).permutation(count)

@@ -1,0 +1,25 @@
+"""Random numbers of a run: each use has a stream of its own, so that no two draw the same numbers from one seed."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What a stream is for. A number that was once given stays: another would give another run."""
+
+    ORDER = 11  # of the sets within a block of slots
+    EPOCH = 12  # the order of a finite set's examples
+    WORLD = 13  # the nano's scenes and sentences
+    HELD_OUT = 14  # which examples are left to validation
+    TURNS = 15  # whether a chain is joined
+    DROPOUT = 16  # which segments of a slot's example are dropped
+    NOISE = 17  # times and noise of a step's samples
+    WINDOW = 18  # which slots of the rolling cache a step takes
+
+
+def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
+    """The random numbers of one use in one place, say a step or a slot."""
+    return np.random.default_rng([seed, int(stream), *key])
