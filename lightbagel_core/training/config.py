@@ -153,12 +153,14 @@ class DataSet:
     kind: "world", the nano's own scenes; "folder", pictures with texts beside them.
     path: of a folder. edits: share of edits among the world's examples; of a folder, what the dry run takes for granted
         where it cannot read it.
+    chains: share of two turns among the world's edits.
     """
 
     kind: Literal["world", "folder"] = "world"
     weight: float = 1.0
     path: str | None = None
     edits: float = 0.6
+    chains: float = 0.0
     name: str | None = None
 
 

@@ -33,15 +33,26 @@ class Example:
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of an example before it is read: (width, height) of its pictures in pixels, and its words."""
+    """What is known of an example before it is read: (width, height) of its pictures in pixels, and the words of each
+    turn, roughly.
+    """
 
     sources: tuple[tuple[int, int], ...]
     targets: tuple[tuple[int, int], ...]
-    words: int
+    words: tuple[int, ...]
+
+
+def words(text: str) -> int:
+    """About how many tokens a text has: a tokenizer's token is some four bytes of UTF-8, in any language."""
+    return -(-len(text.encode()) // 4)
 
 
 class Examples(Protocol):
     """A set of examples. An example depends on its number alone, whatever was asked for before."""
+
+    @property
+    def identity(self) -> str:
+        """What it holds, in a line: where that changes, so does this."""
 
     @property
     def count(self) -> int | None:

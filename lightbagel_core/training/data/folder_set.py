@@ -1,0 +1,117 @@
+"""A folder as a set of examples: `x.png` and `x.txt` beside it; an edit has its sources in `sources/`.
+
+cat.jpg  cat.txt                                       text to image
+hat.png  hat.txt  sources/hat.png                      an edit
+two.png  two.txt  sources/two_0.png  sources/two_1.png an edit of two pictures
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from ...images import open_image
+from .examples import Example, Shape, Turn, words
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+SOURCES = "sources"
+LISTED = 20  # problems that a message names
+
+
+class FolderSet:
+    """
+    Raises:
+        ValueError: there is no such folder, or it is incomplete; the message lists what is wrong with it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ValueError(f"there is no folder {self.folder}")
+        problems: list[str] = []
+        self.targets = list(_pictures(self.folder, problems).values())
+        self.texts = [_text(target.with_suffix(".txt"), problems) for target in self.targets]
+        self.sources = self._sources(problems)
+        if not self.targets and not problems:
+            problems.append("it holds no pictures (.png, .jpg, .webp)")
+        if problems:
+            more = [f"and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
+            raise ValueError(f"{self.folder} cannot be learned from: " + "; ".join(problems[:LISTED] + more))
+        self.size = lru_cache(maxsize=None)(_size)
+
+    def _sources(self, problems: list[str]) -> list[tuple[Path, ...]]:
+        """The sources of each target, in the order of their numbers."""
+        beside = self.folder / SOURCES
+        stems = {target.stem for target in self.targets}
+        found: dict[str, list[tuple[int, Path]]] = {}
+        for name, path in _pictures(beside, problems).items() if beside.is_dir() else ():
+            numbered = re.fullmatch(r"(.+)_(\d+)", name)
+            if name in stems:
+                found.setdefault(name, []).append((-1, path))
+            elif numbered and numbered[1] in stems:
+                found.setdefault(numbered[1], []).append((int(numbered[2]), path))
+            else:
+                problems.append(f"{SOURCES}/{path.name} has no target of its name")
+        return [tuple(path for _, path in sorted(found.get(target.stem, []))) for target in self.targets]
+
+    @property
+    def count(self) -> int:
+        return len(self.targets)
+
+    @property
+    def identity(self) -> str:
+        told = hashlib.sha256()
+        for target, text, sources in zip(self.targets, self.texts, self.sources, strict=True):
+            about = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (target, *sources)]
+            told.update(repr((text, about)).encode())
+        return f"folder {told.hexdigest()}"
+
+    def shape(self, index: int) -> Shape:
+        """Raises ValueError, naming the file, where a picture's head cannot be read."""
+        sources = tuple(self.size(path) for path in self.sources[index])
+        return Shape(sources, (self.size(self.targets[index]),), (words(self.texts[index]),))
+
+    def __getitem__(self, index: int) -> Example:
+        sources = tuple(open_image(path) for path in self.sources[index])
+        return Example(sources, (Turn(self.texts[index], open_image(self.targets[index])),))
+
+
+def _pictures(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """The pictures of a folder by their names without ending, sorted."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in ENDINGS and not path.name.startswith("."):
+            if path.stem in found:
+                problems.append(f"{found[path.stem].name} and {path.name} share a name")
+            found[path.stem] = path
+    return found
+
+
+def _text(file: Path, problems: list[str]) -> str:
+    try:
+        text = file.read_text("utf-8-sig").strip()
+    except FileNotFoundError:
+        problems.append(f"there is no {file.name}")
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{file.name} cannot be read as UTF-8 text ({error})")
+        return ""
+    if not text:
+        problems.append(f"{file.name} is empty")
+    return text
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height) as `open_image` gives it, from the file's head alone."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image this can read; convert it to PNG or JPEG") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is damaged ({error}); save it again or use another file") from None

@@ -1,0 +1,97 @@
+"""The sets of a stage, opened; and of each the part that is trained on and the part that is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import DataSet, Stage
+from ..seeds import Stream, generator
+from .examples import Example, Examples, Shape
+from .folder_set import FolderSet
+from .mix import Mix
+from .world_set import WorldSet
+
+
+def open_sets(stage: Stage) -> list[Examples]:
+    """The sets of a stage, in the order of its config.
+
+    Raises:
+        ValueError: a folder is missing or incomplete, or a share is no share; the message names the set.
+    """
+    found: list[Examples] = []
+    for number, (asked, name) in enumerate(zip(stage.data.sets, set_names(stage), strict=True)):
+        if asked.kind == "world":
+            found.append(WorldSet(stage.seed, asked.edits, asked.chains, number))
+        elif asked.path is None:
+            raise ValueError(f"data.sets: {name} is a folder and needs its path")
+        else:
+            found.append(FolderSet(asked.path))
+    return found
+
+
+def set_names(stage: Stage) -> list[str]:
+    """What each set is called: its own name, else its path, else its kind; a number is added where two agree."""
+    names: list[str] = []
+    for number, asked in enumerate(stage.data.sets):
+        name = _name(asked)
+        names.append(f"{name} {number}" if sum(_name(other) == name for other in stage.data.sets) > 1 else name)
+    return names
+
+
+def _name(asked: DataSet) -> str:
+    return asked.name or asked.path or asked.kind
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some examples of a set: those at these numbers, or, of one without end, all from a number on."""
+
+    whole: Examples
+    numbers: np.ndarray | int
+
+    @property
+    def count(self) -> int | None:
+        return None if isinstance(self.numbers, int) else len(self.numbers)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.whole.identity} {self.numbers if isinstance(self.numbers, int) else self.numbers.tolist()}"
+
+    def _number(self, index: int) -> int:
+        return self.numbers + index if isinstance(self.numbers, int) else int(self.numbers[index])
+
+    def shape(self, index: int) -> Shape:
+        return self.whole.shape(self._number(index))
+
+    def __getitem__(self, index: int) -> Example:
+        return self.whole[self._number(index)]
+
+
+def split(sets: Sequence[Examples], stage: Stage) -> tuple[list[Examples], list[Example]]:
+    """(of each set what is trained on, the examples that are held out).
+
+    Of each set as many are held out as its weight asks for: the first of one without end, of a finite one some at
+    random. Which ones does not depend on the seed, so that runs on the same sets can be compared.
+
+    Raises:
+        ValueError: nothing of a set would be left.
+    """
+    weights = [asked.weight for asked in stage.data.sets]
+    mix = Mix(weights, [None] * len(sets), seed=0)
+    shares = np.bincount([mix[slot][0] for slot in range(stage.validation.held_out)], minlength=len(sets))
+    trained: list[Examples] = []
+    held: list[Example] = []
+    for whole, share, name in zip(sets, shares.tolist(), set_names(stage), strict=True):
+        if whole.count is None:
+            trained.append(Part(whole, share))
+            held += [whole[i] for i in range(share)]
+            continue
+        if share >= whole.count:
+            raise ValueError(f"validation.held_out would take {share} of the {whole.count} examples of {name}")
+        order = generator(0, Stream.HELD_OUT, whole.count).permutation(whole.count)
+        trained.append(Part(whole, np.sort(order[share:])))
+        held += [whole[int(i)] for i in order[:share]]
+    return trained, held

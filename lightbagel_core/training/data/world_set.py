@@ -1,0 +1,68 @@
+"""The nano's world as a set of examples without end: prompts with a scene, edits, and chains of two edits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from PIL import Image
+
+from ...world.scenes import SIZE, Scene, pick, render
+from ...world.sentences import edit_of, edits_of, random_edit, random_prompt
+from ..seeds import Stream, generator
+from .examples import Example, Shape, Turn, words
+
+
+@dataclass(frozen=True)
+class Story:
+    """An example in words: the scene to be edited, None for text to image, and each turn's text and scene."""
+
+    source: Scene | None
+    turns: tuple[tuple[str, Scene], ...]
+
+
+class WorldSet:
+    """
+    Args:
+        edits: the share of edits. chains: the share of two turns among these.
+        number: tells sets of one run apart, so that each has examples of its own.
+    """
+
+    count = None
+
+    def __init__(self, seed: int, edits: float = 0.6, chains: float = 0.0, number: int = 0) -> None:
+        for name, share in {"edits": edits, "chains": chains}.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is a share in 0..1, not {share}")
+        self.seed, self.edits, self.chains, self.number = seed, edits, chains, number
+        self.story = lru_cache(maxsize=4096)(self._draw)
+
+    @property
+    def identity(self) -> str:
+        return f"world {self.seed} {self.number} {self.edits} {self.chains}"
+
+    def _draw(self, index: int) -> Story:
+        rng = generator(self.seed, Stream.WORLD, self.number, index)
+        if rng.random() >= self.edits:
+            prompt, scene = random_prompt(rng)
+            return Story(None, ((prompt, scene),))
+        chain = rng.random() < self.chains
+        source, words, scene = random_edit(rng)
+        turns = [(words, scene)]
+        if chain:
+            turns.append(edit_of(rng, scene, pick(rng, edits_of(scene))))
+        return Story(source, tuple(turns))
+
+    def shape(self, index: int) -> Shape:
+        story, size = self.story(index), (SIZE, SIZE)
+        texts = tuple(words(text) for text, _ in story.turns)
+        return Shape(() if story.source is None else (size,), (size,) * len(texts), texts)
+
+    def __getitem__(self, index: int) -> Example:
+        story = self.story(index)
+        sources = () if story.source is None else (picture(story.source),)
+        return Example(sources, tuple(Turn(text, picture(scene)) for text, scene in story.turns))
+
+
+def picture(scene: Scene) -> Image.Image:
+    return Image.fromarray(render(scene))
