@@ -9,14 +9,13 @@ from lightbagel_core.files.components import COMPONENTS, build_components
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training.nano import vae_recipe as vae
-from lightbagel_core.training.nano import vlm_recipe as vlm
+from lightbagel_core.training.nano.shape import nano_config, tokenizer
 
 
 def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> LightBagelConfig:
     """Fewer und layers than DiT blocks less one, as in the real model, so that the last und layer is read twice."""
-    tokens = vlm.tokenizer()
-    understanding = vlm.config(tokens)
+    nano, _ = nano_config()
+    understanding = nano.understanding
     understanding["text_config"] |= {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": und_layers}
     understanding["text_config"] |= {"num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 100.0}
     understanding["text_config"]["rope_scaling"] = {"type": "mrope", "mrope_section": [4, 6, 6]}
@@ -41,7 +40,7 @@ def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> Lig
             "rope_max_seq_len": 64,
         },
         vae={
-            **vae.CONFIG,
+            **nano.vae,
             "base_dim": 8,
             "decoder_base_dim": 8,
             "latents_mean": [0.01 * i for i in range(48)],
@@ -77,7 +76,7 @@ def make_tiny(**options) -> LightBagel:
         for norm in (layer.q_norm, layer.k_norm, layer.und_norm, layer.gen_norm):
             torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
     torch.nn.init.normal_(parts["generation"].proj_out.weight, std=0.2)
-    und = Understanding(parts["understanding"], vlm.tokenizer(), ImageProcessor(**config.processor))
+    und = Understanding(parts["understanding"], tokenizer(), ImageProcessor(**config.processor))
     return LightBagel(config, und, Generation(parts["generation"]), parts["fusion"], parts["vae"])
 
 

@@ -1,0 +1,54 @@
+"""The numbers of an untrained nano are those of the one that ships."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from transformers import Qwen2_5_VLConfig
+
+from lightbagel_core.config import NANO
+from lightbagel_core.files.components import COMPONENTS, empty_components
+from lightbagel_core.files.formats import read_config
+from lightbagel_core.training.nano.shape import nano_config, tokenizer
+
+MEASURED = {"vae": ("latents_mean", "latents_std"), "": ("preview", "metadata", "understanding")}
+
+
+def test_it_has_the_numbers_of_the_nano_that_ships():
+    shipped, (untrained, _) = read_config(NANO / "config.json"), nano_config()
+    vlms = [Qwen2_5_VLConfig(**config.understanding).to_dict() for config in (shipped, untrained)]
+    assert vlms[0] == vlms[1]
+    numbers = [asdict(config) for config in (shipped, untrained)]
+    for each in numbers:
+        for key in MEASURED[""]:
+            del each[key]
+        for key in MEASURED["vae"]:
+            del each["vae"][key]
+    assert numbers[0] == numbers[1]
+
+
+def test_it_can_be_built(tmp_path):
+    parts = empty_components(nano_config()[0], tmp_path)
+    assert set(parts) == set(COMPONENTS)
+
+
+def test_what_is_changed_in_one_config_is_not_changed_in_the_next():
+    nano_config()[0].understanding["text_config"]["hidden_size"] = 1
+    nano_config()[0].generation["num_layers"] = nano_config()[0].vae["z_dim"] = 1
+    config, _ = nano_config()
+    assert config.understanding["text_config"]["hidden_size"] == 256
+    assert (config.generation["num_layers"], config.vae["z_dim"]) == (6, 48)
+
+
+def test_its_words_are_those_of_the_nano_that_ships(nano):
+    config, tokens = nano_config()
+    assert tokens.get_vocab() == nano.und.tokenizer.get_vocab()
+    assert tokens.chat_template == nano.und.tokenizer.chat_template
+    assert tokens.convert_tokens_to_ids("<|image_pad|>") == config.understanding["image_token_id"]
+
+
+def test_a_word_is_a_token_and_one_it_does_not_know_is_known_to_be_unknown():
+    tokens = tokenizer()
+    ids = tokens("A large RED circle .", add_special_tokens=False)["input_ids"]
+    assert tokens.convert_ids_to_tokens(ids) == ["a", "large", "red", "circle", "."]
+    assert tokens("a purple circle")["input_ids"][1] == tokens.unk_token_id
