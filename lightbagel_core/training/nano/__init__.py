@@ -1,1 +1,1 @@
-"""The nano: its world, and the three recipes that make it. python -m lightbagel_core.training.nano --out DIR"""
+"""The nano: its numbers, and the recipes of its VLM and VAE. The rest of it is trained as of any other model."""

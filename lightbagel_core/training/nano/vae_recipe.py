@@ -1,66 +1,43 @@
-"""Stage 2: the nano's VAE, a small AutoencoderKLWan of the Wan2.2 type, trained to be sharp and hard to disturb."""
+"""The nano's VAE, a small AutoencoderKLWan of the Wan2.2 type, is trained to be sharp and hard to disturb."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, patchify, unpatchify
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...config import Preview
-from ...model.vae import encode, use_single_frames
-from ...pipeline import LightBagel
-from ...world.scenes import SIZE, pick, random_scene, render
-from ..loop import Recipe, Training
+from ...config import LightBagelConfig
+from ...model.vae import use_single_frames
+from ...world.scenes import Scene, random_scene, render
+from ...world.sentences import caption
+from ..config import Stage
+from . import latent_figures
+from .single_process import SingleProcess
+from .vae_pictures import crop, to_pixels
 
-CONFIG = {
-    "base_dim": 16,
-    "decoder_base_dim": 16,
-    "z_dim": 48,
-    "dim_mult": [1, 2, 4, 4],
-    "num_res_blocks": 1,
-    "temperal_downsample": [False, True, True],
-    "is_residual": True,
-    "in_channels": 12,
-    "out_channels": 12,
-    "patch_size": 2,
-    "scale_factor_spatial": 16,
-    "scale_factor_temporal": 4,
-    "latents_mean": [0.0] * 48,
-    "latents_std": [1.0] * 48,
-}
-RECIPE = Recipe(steps=5000, lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-3)
-CROP = 48
+WHOLE, FEWER = 0.1, 0.15  # share of steps on whole pictures, and how many of them there are to a crop
+NOISE = 0.4  # the most, in std of a channel
+
+Losses = tuple[Tensor, dict[str, Tensor]]
 
 
-def pictures(rng: np.random.Generator, count: int) -> np.ndarray:
-    return np.stack([render(random_scene(rng)) for _ in range(count)])
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What a step learns from.
 
+    pixels: float32 [B, 3, H, W] in [-1, 1], of crops or of whole pictures of these scenes.
+    sigma: float32 [B, 1, 1, 1], how much noise each gets; noise: float32, like the latents [B, C, h, w].
+    """
 
-def to_pixels(pictures: np.ndarray) -> Tensor:
-    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def crops(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Crops of 48 pixels, most of them around a shape: on whole pictures plain background drowns the shapes."""
-    out: list[np.ndarray] = []
-    while len(out) < count:
-        scene = random_scene(rng)
-        picture = render(scene)
-        if scene.things and rng.random() < 0.85:
-            small = [t for t in scene.things if t.size == "small"]  # the hardest to keep sharp
-            x, y = pick(rng, small or scene.things).centre
-            x0, y0 = x - CROP // 2 + int(rng.integers(-12, 13)), y - CROP // 2 + int(rng.integers(-12, 13))
-        else:
-            x0, y0 = (int(v) for v in rng.integers(0, SIZE - CROP + 1, 2))
-        x0, y0 = (min(max(v, 0), SIZE - CROP) for v in (x0, y0))
-        out.append(picture[y0 : y0 + CROP, x0 : x0 + CROP])
-    return np.stack(out)
+    scenes: Sequence[Scene]
+    pixels: Tensor
+    sigma: Tensor
+    noise: Tensor
 
 
 def edge_weight(pixels: Tensor) -> Tensor:
@@ -69,63 +46,88 @@ def edge_weight(pixels: Tensor) -> Tensor:
     return 1 + 8 * range_.amax(1, keepdim=True).clamp(max=1)
 
 
-def loss(
-    vae: AutoencoderKLWan, rng: np.random.Generator, generator: torch.Generator
-) -> tuple[Tensor, dict[str, float]]:
-    whole = rng.random() < 0.1
-    pixels = to_pixels(pictures(rng, 6) if whole else crops(rng, 40)).to(vae.device)
-    mu = vae.quant_conv(vae.encoder(patchify(pixels[:, :, None], 2)))[:, :48].float()
-    # Noise on the latents, measured in each channel's own std: what the DiT draws is never exact, and a decoder that
-    # has only seen exact latents turns a small error into a wrong shape.
-    std = mu.detach().std((0, 2, 3, 4), keepdim=True)
-    sigma = 0.4 * torch.rand((len(mu), 1, 1, 1, 1), generator=generator, device=mu.device)
-    z = mu + sigma * std * torch.randn(mu.shape, generator=generator, device=mu.device)
-    out = unpatchify(vae.decoder(vae.post_quant_conv(z), first_chunk=True), 2)[:, :, 0].float()
-    error = (out - pixels).abs()
-    value = (error * edge_weight(pixels)).mean() + 1e-5 * mu.square().mean()
-    return value, {"l1": round(error.mean().item(), 5), "std": round(std.mean().item(), 3)}
+class Disturbed(nn.Module):
+    """The VAE as the module that gives the loss of a step.
 
-
-@torch.no_grad()
-def set_statistics(vae: AutoencoderKLWan, seed: int, count: int = 512) -> None:
-    """Measures the latents' mean and std per channel and writes them into the VAE's config, as Wan's own does."""
-    rng = np.random.default_rng([seed, 99])
-    latents = torch.cat([encode(vae, to_pixels(pictures(rng, 64)).to(vae.device)) for _ in range(count // 64)])
-    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-
-
-@torch.no_grad()
-def preview(vae: AutoencoderKLWan, seed: int, count: int = 256, noise: float = 0.1) -> Preview:
-    """The linear map from normalised latents to the mean colour of the pixels they stand for, by least squares.
-
-    Fitted as if the latents had noise of this standard deviation: what the DiT draws is never exact, and channels that
-    nearly repeat each other would get large factors of opposite sign. Tokens with something on them count for more
-    than plain background, of which there is most.
+    Noise is laid on the latents, measured in each channel's own std: what the DiT draws is never exact, and a decoder
+    that has only seen exact latents turns a small error into a wrong shape.
     """
-    pixels = to_pixels(pictures(np.random.default_rng([seed, 98]), count))
-    latents = encode(vae, pixels.to(vae.device)).cpu().movedim(1, -1).flatten(0, 2)
-    colours = F.avg_pool2d(pixels, vae.config.scale_factor_spatial)
-    weight = 1 + 5 * (colours - pixels[:, :, :1, :1]).abs().amax(1).flatten()[:, None]  # a corner is background
-    colours = colours.movedim(1, -1).flatten(0, 2)
-    known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
-    ridge = (noise**2 * weight.sum() * torch.eye(latents.shape[1] + 1)).index_fill(0, torch.tensor(latents.shape[1]), 0)
-    *factors, bias = torch.linalg.solve(known.T @ (weight * known) + ridge, known.T @ (weight * colours)).tolist()
-    return Preview(factors, bias)
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, batch: Pictures) -> Losses:
+        """(What is minimised; the mean error of a pixel "l1", the mean std of a channel "std")."""
+        vae, device = self.vae, self.vae.device
+        pixels, sigma, noise = (x.to(device) for x in (batch.pixels, batch.sigma, batch.noise))
+        frames = patchify(pixels[:, :, None], vae.config.patch_size)
+        mu = vae.quant_conv(vae.encoder(frames)).chunk(2, dim=1)[0][:, :, 0].float()
+        std = mu.detach().std((0, 2, 3), keepdim=True)
+        z = (mu + sigma * std * noise)[:, :, None]
+        out = unpatchify(vae.decoder(vae.post_quant_conv(z), first_chunk=True), vae.config.patch_size)[:, :, 0].float()
+        error = (out - pixels).abs()
+        value = (error * edge_weight(pixels)).mean() + 1e-5 * mu.square().mean()
+        return value, {"l1": error.mean().detach(), "std": std.mean()}
 
 
-def train(
-    out: Path, seed: int, accelerator: Accelerator, recipe: Recipe, start: LightBagel | None = None
-) -> tuple[AutoencoderKLWan, Training]:
-    torch.manual_seed(seed)
-    config = CONFIG if start is None else start.config.vae
-    vae = use_single_frames(AutoencoderKLWan(**config)).to(accelerator.device)
-    if start is not None:
-        vae.load_state_dict(start.vae.state_dict())
-    training = Training("vae", vae, recipe, out, accelerator)
-    training.run(lambda rng, generator: loss(vae, rng, generator), seed)
-    training.use_ema()
-    vae.eval().requires_grad_(False)
-    if training.step > 0:
-        set_statistics(vae, seed)
-    return vae, training
+class VaeRecipe(SingleProcess):
+    """The recipe (see training/recipe.py) of the nano's VAE.
+
+    A step learns from `batch.samples` crops, about every tenth from fewer whole pictures of about as many pixels.
+
+    Args:
+        vae: on the device where it is trained; only single frames may pass from then on.
+
+    Raises:
+        ValueError: there are several processes, or the stage's batch is told in tokens.
+    """
+
+    def __init__(self, stage: Stage, config: LightBagelConfig, vae: AutoencoderKLWan) -> None:
+        super().__init__(stage)
+        self.vae = use_single_frames(vae).train().requires_grad_(True)
+        for name, parameter in vae.named_parameters():
+            if "time_conv" in name:  # only films pass through these
+                parameter.requires_grad_(False)
+        self.channels, self.stride = config.vae["z_dim"], config.vae["scale_factor_spatial"]
+        self.module = Disturbed(vae)
+        self.units: Sequence[nn.Module] = ()
+
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """The weights that single frames pass through, as "vae.…"."""
+        return {f"vae.{name}": p for name, p in self.vae.named_parameters() if p.requires_grad}
+
+    def passes(self, step: int) -> list[Pictures]:
+        """The one pass of a step."""
+        rng, generator = self.draws(step)
+        if rng.random() < WHOLE:
+            scenes = [random_scene(rng) for _ in range(max(1, round(FEWER * self.samples)))]
+            pixels = to_pixels(np.stack([render(scene) for scene in scenes]))
+        else:
+            cuts = [crop(rng) for _ in range(self.samples)]
+            scenes, pixels = [scene for scene, _ in cuts], to_pixels(np.stack([cut for _, cut in cuts]))
+        height, width = (side // self.stride for side in pixels.shape[-2:])
+        sigma = NOISE * torch.rand((len(scenes), 1, 1, 1), generator=generator)
+        noise = torch.randn((len(scenes), self.channels, height, width), generator=generator)
+        return [Pictures(scenes, pixels, sigma, noise)]
+
+    def loss(self, module: nn.Module, batch: Pictures) -> Losses:
+        """(The loss of the step; the mean error of a pixel and the mean std of a channel of the latents)."""
+        losses: Losses = module(batch)
+        return losses
+
+    def named(self, step: int) -> list[str]:
+        """What the pictures show."""
+        return [caption(scene) for scene in self.passes(step)[0].scenes]
+
+    def finish(self, config: LightBagelConfig) -> LightBagelConfig:
+        """Freezes the trained VAE and returns the config with the statistics and the preview colours of its latents.
+
+        After no step at all the statistics stay as they are.
+        """
+        self.vae.eval().requires_grad_(False)
+        if self.stage.steps:
+            latent_figures.set_statistics(self.vae, self.stage.seed)
+        measured = {name: list(self.vae.config[name]) for name in ("latents_mean", "latents_std")}
+        preview = latent_figures.preview(self.vae, self.stage.seed)
+        return replace(config, vae=config.vae | measured, preview=preview)

@@ -1,45 +1,105 @@
-"""The VAE's preview colours, and pixels as it takes them."""
+"""The recipe of the nano's VAE."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+
+import pytest
 import torch
+from tiny import tiny_config
 
-from lightbagel_core.training.nano import vae_recipe as vae
+from lightbagel_core.files.components import build_component
+from lightbagel_core.training.config import Batch, Stage
+from lightbagel_core.training.nano import latent_figures
+from lightbagel_core.training.nano.vae_recipe import VaeRecipe, edge_weight
+
+STAGE = Stage(name="vae", recipe="nano-vae", train=("vae",), batch=Batch(samples=6))
 
 
-def test_its_preview_colours_are_what_the_trainer_fits(nano):
-    fitted, shipped = vae.preview(nano.vae, nano.config.metadata["seed"]), nano.config.preview
-    torch.testing.assert_close(torch.tensor(shipped.factors), torch.tensor(fitted.factors), rtol=0, atol=1e-3)
-    torch.testing.assert_close(torch.tensor(shipped.bias), torch.tensor(fitted.bias), rtol=0, atol=1e-3)
-
-
-def test_pixels_are_colours_from_minus_one_to_one():
-    picture = np.array([[[0, 255, 51], [255, 0, 204]]], np.uint8)
-    pixels = vae.to_pixels(picture[None])
-    assert pixels.shape == (1, 3, 1, 2)
-    torch.testing.assert_close(pixels[0, :, 0].T, torch.tensor([[-1.0, 1.0, -0.6], [1.0, -1.0, 0.6]]))
+def recipe(stage: Stage = STAGE) -> VaeRecipe:
+    torch.manual_seed(0)
+    return VaeRecipe(stage, tiny_config(), build_component("vae", tiny_config()))
 
 
 def test_edges_weigh_more_than_plain_areas():
     pixels = torch.full((1, 3, 1, 12), -1.0)
     pixels[..., 6:] = 1.0
-    weight = vae.edge_weight(pixels)
+    weight = edge_weight(pixels)
     assert weight.flatten().tolist() == [1, 1, 1, 1, 9, 9, 9, 9, 1, 1, 1, 1]  # two pixels to each side
 
 
-def test_crops_are_of_scenes_and_of_one_size():
-    cut = vae.crops(np.random.default_rng(0), 40)
-    assert cut.shape == (40, vae.CROP, vae.CROP, 3)
-    assert cut.dtype == np.uint8
-    plain = np.array([len(np.unique(crop.reshape(-1, 3), axis=0)) == 1 for crop in cut])
-    assert plain.mean() < 0.25  # most are around a shape
+def test_gradients_reach_all_that_is_trained():
+    made = recipe()
+    (batch,) = made.passes(0)
+    value, figures = made.loss(made.module, batch)
+    value.backward()
+    trained = made.trained()
+    assert {name for name, p in trained.items() if p.grad is None or not p.grad.any()} == set()
+    left = {f"vae.{name}" for name, _ in made.vae.named_parameters()} - set(trained)
+    assert left
+    assert all("time_conv" in name for name in left)
+    assert set(figures) == {"l1", "std"}
 
 
-def test_statistics_bring_latents_to_mean_nought_and_deviation_one():
-    torch.manual_seed(0)
-    model = vae.use_single_frames(vae.AutoencoderKLWan(**vae.CONFIG)).eval().requires_grad_(False)
-    vae.set_statistics(model, seed=1, count=64)
-    latents = vae.encode(model, vae.to_pixels(vae.pictures(np.random.default_rng([1, 99]), 64)))
-    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(48), rtol=0, atol=1e-3)
-    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(48), rtol=1e-3, atol=0)
+def test_a_few_steps_make_the_loss_fall():
+    made = recipe()
+    optimiser = torch.optim.AdamW(made.trained().values(), 5e-3)
+    (batch,) = made.passes(0)
+    values = []
+    for _ in range(6):
+        value, _ = made.loss(made.module, batch)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        values.append(value.item())
+    assert values[-1] < 0.85 * values[0]
+
+
+def test_a_steps_pictures_depend_on_seed_and_step_alone():
+    one, again = recipe(), recipe()
+    one.passes(3)
+    for step in (7, 0):
+        (a,), (b,) = one.passes(step), again.passes(step)
+        assert torch.equal(a.pixels, b.pixels)
+        assert torch.equal(a.noise, b.noise)
+        assert torch.equal(a.sigma, b.sigma)
+    assert not torch.equal(one.passes(7)[0].pixels, recipe(replace(STAGE, seed=2)).passes(7)[0].pixels)
+
+
+def test_about_every_tenth_step_sees_whole_pictures():
+    made = recipe(replace(STAGE, batch=Batch(samples=10)))
+    seen = [made.passes(step)[0] for step in range(60)]
+    whole = [batch for batch in seen if batch.pixels.shape[-1] == 128]
+    assert 2 <= len(whole) <= 12
+    assert {len(batch.pixels) for batch in whole} == {2}
+    assert {batch.noise.shape[-2:] for batch in whole} == {(8, 8)}
+    crops = [batch for batch in seen if batch.pixels.shape[-1] == 48]
+    assert {(len(batch.pixels), *batch.noise.shape) for batch in crops} == {(10, 10, 48, 3, 3)}
+    assert len(crops) + len(whole) == 60
+    step = seen.index(crops[0])
+    assert len(made.named(step)) == 10
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_statistics_are_measured_after_training_alone(monkeypatch, steps):
+    made = recipe(replace(STAGE, steps=steps))
+    asked = []
+    monkeypatch.setattr(latent_figures, "set_statistics", lambda vae, seed: asked.append(seed))
+    preview = latent_figures.preview
+    monkeypatch.setattr(latent_figures, "preview", lambda vae, seed: preview(vae, seed, count=32))
+    config = made.finish(tiny_config())
+    assert asked == [1] * (steps > 0)
+    assert len(config.preview.factors) == 48
+    assert config.vae == tiny_config().vae
+    assert not any(p.requires_grad for p in made.vae.parameters())
+
+
+def test_the_config_has_the_measured_statistics(monkeypatch):
+    made = recipe()
+    monkeypatch.setattr(
+        latent_figures, "set_statistics", lambda vae, seed: vae.register_to_config(latents_mean=[1.0] * 48)
+    )
+    preview = latent_figures.preview
+    monkeypatch.setattr(latent_figures, "preview", lambda vae, seed: preview(vae, seed, count=32))
+    config = made.finish(tiny_config())
+    assert config.vae["latents_mean"] == [1.0] * 48

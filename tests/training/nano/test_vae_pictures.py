@@ -1,0 +1,24 @@
+"""Pictures as the nano's VAE learns from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lightbagel_core.training.nano import vae_pictures as vae
+
+
+def test_pixels_are_colours_from_minus_one_to_one():
+    picture = np.array([[[0, 255, 51], [255, 0, 204]]], np.uint8)
+    pixels = vae.to_pixels(picture[None])
+    assert pixels.shape == (1, 3, 1, 2)
+    torch.testing.assert_close(pixels[0, :, 0].T, torch.tensor([[-1.0, 1.0, -0.6], [1.0, -1.0, 0.6]]))
+
+
+def test_crops_are_of_scenes_and_of_one_size():
+    rng = np.random.default_rng(0)
+    cut = np.stack([vae.crop(rng)[1] for _ in range(40)])
+    assert cut.shape == (40, vae.CROP, vae.CROP, 3)
+    assert cut.dtype == np.uint8
+    plain = np.array([len(np.unique(crop.reshape(-1, 3), axis=0)) == 1 for crop in cut])
+    assert plain.mean() < 0.25  # most are around a shape
