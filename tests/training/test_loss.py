@@ -2,31 +2,84 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tiny import make_tiny
+from torch import Tensor
 
+from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.sequence import ImageSegment, lay_out
 from lightbagel_core.training import loss
+from lightbagel_core.training.data.samples import Sample
+
+SIZES = [(4, 6), (4, 6), (6, 4), (4, 4), (4, 6)]
 
 
-def test_an_error_is_that_of_the_velocity_at_a_random_time(monkeypatch):
-    """x_t = (1 - t) x + t n, the velocity n - x; t a sigmoid of normal draws, shifted by 4."""
-    model, asked, count = make_tiny(), [], 5
-    layout = lay_out([ImageSegment("noised", 2, 3)])
-    markers = [[EncodedSegment(torch.randn(model.und.depth, 2, 64))] for _ in range(count)]
-    x = torch.randn(count, 48, 4, 6, generator=torch.Generator().manual_seed(0))
-    answer = torch.randn(count, 48, 4, 6, generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(loss, "velocity", lambda gen, fusion, x, t, *_: asked.append((x, t)) or answer)
-    errors = loss.flow_matching_errors(
-        model.gen, model.fusion, [layout] * count, markers, x, torch.Generator().manual_seed(5)
-    )
-    generator = torch.Generator().manual_seed(5)
-    noise = torch.randn(x.shape, generator=generator)
-    even = torch.randn(count, generator=generator).sigmoid()
-    t = 4 * even / (1 + 3 * even)
-    ((noised, times),) = asked
+def random(seed: int, size: tuple[int, int]) -> Tensor:
+    return torch.randn(48, *size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def samples() -> list[Sample]:
+    """Of nothing but targets, of several sizes; the VLM has read their markers."""
+    found = []
+    for i, (height, width) in enumerate(SIZES):
+        layout = lay_out([ImageSegment("noised", height // 2, width // 2)])
+        found.append(Sample(layout, [EncodedSegment(torch.randn(2, 2, 64))], random(i, (height, width)), False))
+    return found
+
+
+def test_an_error_is_that_of_the_velocity_summed_over_tokens(samples, monkeypatch):
+    """x_t = (1 - t) x + t n, the velocity n - x."""
+    model, asked = make_tiny(), []
+    answers = [random(10 + i, size) for i, size in enumerate(SIZES)]
+    monkeypatch.setattr(loss, "velocities", lambda gen, fusion, *given: asked.append(given) or answers)
+    noise, t = [random(20 + i, size) for i, size in enumerate(SIZES)], torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
+    batch = loss.Pass(samples, t, noise)
+    errors = loss.Drawing(model.gen, model.fusion, SDPA)(batch)
+    ((_, _, noised, times, _),) = asked
     torch.testing.assert_close(times, t)
-    torch.testing.assert_close(noised, (1 - t)[:, None, None, None] * x + t[:, None, None, None] * noise)
-    expected = torch.stack([((answer[i] - (noise[i] - x[i])) ** 2).mean() for i in range(count)])
-    torch.testing.assert_close(errors, expected)
+    for i, sample in enumerate(samples):
+        torch.testing.assert_close(noised[i], (1 - t[i]) * sample.target + t[i] * noise[i])
+        wrong = (answers[i] - (noise[i] - sample.target)) ** 2
+        by_token = [
+            wrong[:, r : r + 2, c : c + 2].mean() for r in range(0, SIZES[i][0], 2) for c in range(0, SIZES[i][1], 2)
+        ]
+        torch.testing.assert_close(errors[i], torch.stack(by_token).sum())
+    assert batch.tokens(2) == 6 + 6 + 6 + 4 + 6
+
+
+def test_times_are_a_sigmoid_of_normal_draws_shifted(samples):
+    """Of 4000 samples: the logit of what the shift makes of t is normal; noise is of mean 0 and deviation 1."""
+    batch = loss.noised(samples[:1] * 4000, [(1, i) for i in range(4000)], 4.0)
+    even = batch.t / (4 - 3 * batch.t)
+    assert even.logit().mean().item() == pytest.approx(0, abs=0.05)
+    assert even.logit().std().item() == pytest.approx(1, abs=0.05)
+    noise = torch.stack(list(batch.noise))
+    assert noise.mean().item() == pytest.approx(0, abs=0.01)
+    assert noise.std().item() == pytest.approx(1, abs=0.01)
+    assert torch.corrcoef(torch.stack([even.logit(), noise[:, 0, 0, 0]]))[0, 1].abs() < 0.05
+
+
+def test_a_samples_time_and_noise_are_its_keys_alone(samples):
+    keys = [(7, 3, i) for i in range(5)]
+    together = loss.noised(samples, keys, 4.0)
+    alone = [loss.noised([sample], [key], 4.0) for sample, key in zip(samples, keys, strict=True)]
+    assert torch.equal(together.t, torch.cat([one.t for one in alone]))
+    for a, b in zip(together.noise, alone, strict=True):
+        assert torch.equal(a, b.noise[0])
+    assert len(set(together.t.tolist())) == 5
+    assert not torch.equal(together.noise[0], together.noise[1])
+
+
+def test_a_vlm_beside_them_is_read_without_gradients_unless_it_is_trained():
+    model = make_tiny()
+    model.fusion.requires_grad_(True)
+    sample = Sample(lay_out([ImageSegment("noised", 2, 2)]), [None], random(0, (4, 4)), False)
+    batch = loss.noised([sample], [(1,)], 4.0)
+    for trained in (False, True):
+        model.und.requires_grad_(trained)
+        loss.Drawing(model.gen, model.fusion, SDPA, model.und)(batch).sum().backward()
+        weight = model.und.vlm.model.language_model.layers[0].mlp.up_proj.weight
+        assert (weight.grad is not None) == trained
