@@ -12,7 +12,17 @@ from ..evaluation.writing import write_whole
 from .config import Stage
 
 FILE = "run.json"
-MAY_DIFFER = ("steps", "device", "parallel", "checkpoints", "validation", "leap", "compile", "checkpointing", "cache.folder")
+MAY_DIFFER = (
+    "steps",
+    "device",
+    "parallel",
+    "checkpoints",
+    "validation",
+    "leap",
+    "compile",
+    "checkpointing",
+    "cache.folder",
+)
 
 
 def claim(out: Path, stages: Sequence[Stage], resume: bool) -> None:

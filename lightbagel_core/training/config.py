@@ -245,7 +245,8 @@ class Stage:
 
     train: what is trained whole. shift: of the training times. compile: the blocks, by torch.compile.
     checkpointing: activations inside a block are computed again in the backward pass.
-    base: the dtype of what stays frozen. leap: a loss above so many times its recent median stops the run; 0: never.
+    base: the dtype of what stays frozen. output: whether the finished folder holds the whole model, or what was trained
+    alone, in output_dtype; what was not trained is copied as it is stored. leap: a loss above so many times its recent median stops the run; 0: never.
     """
 
     name: str = "train"
@@ -258,6 +259,8 @@ class Stage:
     base: BaseDtype = "bfloat16"
     checkpointing: bool = True
     compile: bool = False
+    output: Literal["whole", "trained"] = "whole"
+    output_dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     leap: float = 10.0
     device: str | None = None
     model: Model = field(default_factory=Model)

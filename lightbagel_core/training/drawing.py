@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,31 +13,17 @@ from ..model.fusion import FusionStack
 from ..model.generation import Generation
 from ..model.understanding import Understanding
 from .config import Stage
-from .data.samples import Sample
+from .data.supply import Supply
 from .loss import Drawing, Pass, noised
 
 
 @dataclass(frozen=True, eq=False)
-class Dealt:
-    """One process's part of a step.
+class Batch:
+    """A pass, the weight of each of its samples, [B], and the noised tokens of the whole step over all processes."""
 
-    passes: of each its samples, and of each sample the number in the step that its noise comes from and its weight: 0
-    for one that only stands in, so that every process has equally many passes.
-    tokens: the noised tokens of the whole step, over all processes.
-    """
-
-    passes: Sequence[Sequence[tuple[int, Sample, float]]]
+    samples: Pass
+    weights: Tensor
     tokens: int
-
-
-class Supply(Protocol):
-    """Where samples come from: computed as they are needed, or from the rolling cache."""
-
-    def dealt(self, step: int) -> Dealt:
-        """This process's part of a step."""
-
-    def named(self, step: int) -> list[str]:
-        """Of which examples a step is made."""
 
 
 class DrawingRecipe:
@@ -75,27 +60,29 @@ class DrawingRecipe:
             if weight.requires_grad
         }
 
-    def passes(self, step: int) -> Sequence[tuple[Pass, Tensor, int]]:
-        """(what goes through, the weight of each sample, the noised tokens of the whole step)."""
-        dealt = self.supply.dealt(step)
-        found = []
-        for group in dealt.passes:
-            numbers, samples, weights = zip(*group, strict=True)
-            keys = [(self.stage.seed, step, number) for number in numbers]
-            found.append((noised(samples, keys, self.stage.shift), torch.tensor(weights), dealt.tokens))
+    def passes(self, step: int) -> list[Batch]:
+        """What this process sends through."""
+        tokens, found = self.supply.noised(step), []
+        for parts in self.supply.passes(step):
+            batch = noised([part.sample for part in parts], [part.key for part in parts], self.stage.shift)
+            found.append(Batch(batch, torch.tensor([part.weight for part in parts]), tokens))
         return found
 
-    def loss(self, module: nn.Module, batch: tuple[Pass, Tensor, int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """This pass's share of the mean over all noised tokens of the step; see `recipe.Recipe`."""
-        samples, weights, tokens = batch
-        errors = module(samples) * weights.to(self.fusion.context.device)
-        edits = torch.tensor([sample.edit for sample in samples.samples])
-        counts = weights * torch.tensor(samples.tokens(self.gen.patch))
+        weights = batch.weights.to(self.fusion.context.device)
+        errors = module(batch.samples) * weights
+        edits = torch.tensor([sample.edit for sample in batch.samples.samples], device=errors.device)
+        counts = weights * torch.tensor(batch.samples.tokens(self.gen.patch), device=errors.device)
         figures = {
-            name: torch.stack([(errors.detach() * which.to(errors)).sum(), (counts * which).sum().to(errors)])
+            name: torch.stack([(errors.detach() * which).sum(), (counts * which).sum()])
             for name, which in {"draw": ~edits, "edit": edits}.items()
         }
-        return errors.sum() / tokens, figures
+        return errors.sum() / batch.tokens, figures
+
+    def tokens(self, step: int) -> int:
+        """What a step learns from, in tokens, before anything is dropped."""
+        return self.supply.tokens(step)
 
     def named(self, step: int) -> list[str]:
         """Of which examples a step is made."""

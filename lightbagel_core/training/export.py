@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ..config import LightBagelConfig
+from ..evaluation.writing import write_whole
 from ..files import convert
-from ..files.tensor_files import Tensors
+from ..files.tensor_files import Stored, Tensors, read
 from ..files.writer import SHARD, Entry, shards, write_checkpoint
+
+LORA = "lora.safetensors"  # adapters by component and name
 
 
 def whole(tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
@@ -32,32 +36,48 @@ def entries_of(module: nn.Module, dtype: torch.dtype) -> list[Entry]:
     ]
 
 
+def _entry(stored: Stored, name: str, dtype: torch.dtype) -> Entry:
+    return Entry(((name, dtype, stored.shape),), lambda: iter([read(stored).to(dtype).flatten()]))
+
+
 def write_model(
     folder: Path,
     config: LightBagelConfig,
     trained: Mapping[str, nn.Module],
-    frozen: Mapping[str, Tensors],
+    earlier: Mapping[str, Tensors],
+    others: Mapping[str, Tensors],
     tokenizer: Any,
     dtype: torch.dtype,
-    rank: int,
+    first: bool,
 ) -> None:
     """Writes a checkpoint folder; every process must call it, the first one writes.
 
     Args:
-        trained: modules by component, written in `dtype`. frozen: components that are copied from their files.
+        trained: modules by component. earlier: components that earlier stages made. Both are written in `dtype`.
+        others: components that are copied as they are stored.
 
     Raises:
         ValueError: as `write_checkpoint`.
     """
     entries = {component: entries_of(module, dtype) for component, module in trained.items()}
-    if rank == 0:
-        copied = {component: convert.entries(component, tensors, None) for component, tensors in frozen.items()}
-        write_checkpoint(folder, entries | copied, config, tokenizer)
+    if first:
+        entries |= {part: [_entry(stored, name, dtype) for name, stored in of.items()] for part, of in earlier.items()}
+        entries |= {part: convert.entries(part, of, None) for part, of in others.items()}
+        write_checkpoint(folder, entries, config, tokenizer)
         return
-    files = {
-        name: group for component, held in entries.items() for name, group in shards(component, held, SHARD).items()
-    }
+    files = {name: group for part, held in entries.items() for name, group in shards(part, held, SHARD).items()}
     for _, group in sorted(files.items()):  # in the order in which the first process asks
         for entry in group:
             for _ in entry.pieces():
                 pass
+
+
+def write_adapters(folder: Path, adapters: Mapping[str, Tensor], dtype: torch.dtype, first: bool) -> None:
+    """Writes adapters as one file; every process must call it, the first one writes.
+
+    Raises:
+        ValueError: it could not be written.
+    """
+    held = {name: next(whole(tensor, dtype)).view(tensor.shape) for name, tensor in adapters.items()}
+    if first:
+        write_whole(folder / LORA, save(held, {"format": "pt"}), folder)

@@ -34,7 +34,9 @@ def run(stages: Sequence[Stage], out: Path, resume: bool = False) -> bool:
             if made.is_dir():
                 continue
             world = start(stage)
-            if not run_stage(following(stage, stages[:number], out), world, out / stage.name, made):
+            if not run_stage(
+                following(stage, stages[:number], out), world, out / stage.name, made, number == len(stages) - 1
+            ):
                 _say(world, f"stopped in the stage {stage.name}; the same command with --resume goes on")
                 return False
         _say(world, f"the model lies in {out / MODEL}")

@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from lightbagel_core.training.nano.provenance import record
+from lightbagel_core.training.provenance import record
 
 
 def test_the_metadata_says_what_was_done():

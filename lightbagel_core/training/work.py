@@ -1,0 +1,117 @@
+"""What a stage works on: its model opened, its recipe, and where its samples come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import COMPONENTS, LightBagelConfig
+from ..model.attention import by_name, choose
+from ..model.vae import use_single_frames
+from .config import Stage
+from .data.batches import Batches, Pick
+from .data.encode import Encoder
+from .data.examples import Example
+from .data.pool import Make, Pool
+from .data.samples import Sample
+from .data.sets import open_sets, set_names, split
+from .data.supply import Supply
+from .drawing import DrawingRecipe
+from .encoders import encoders, kept_latents, stamp
+from .opening import Opening
+from .parallel import World
+from .recipe import Recipe
+
+Reading = Callable[[], AbstractContextManager[Encoder]]
+Away = Callable[[], AbstractContextManager[None]]  # what trains is off the device meanwhile
+
+
+@dataclass(eq=False)
+class Work:
+    """A stage's model and recipe.
+
+    finish: what is done with the averages in place after the last step, to the config that is written.
+    batches: of a drawing stage. held_out: examples that are never trained on. reading: opens VLM and VAE.
+    """
+
+    opening: Opening
+    recipe: Recipe
+    finish: Callable[[LightBagelConfig], LightBagelConfig] = lambda config: config
+    batches: Batches | None = None
+    held_out: Sequence[Example] = ()
+    reading: Reading | None = None
+
+
+def put_together(stage: Stage, world: World, cache: Path, away: Away, stack: ExitStack) -> Work:
+    """Opens a stage's model, still without weights, and makes its recipe.
+
+    Args:
+        cache: the folder for what VLM and VAE give. away: makes room for them. stack: closes what stays open.
+
+    Raises:
+        ValueError: the model or the data cannot be opened.
+    """
+    if stage.recipe == "nano-vlm":
+        from .nano.vlm_recipe import VlmRecipe
+
+        opening = Opening.of(stage, world, ["understanding"])
+        assert opening.und is not None
+        vlm = VlmRecipe(stage, opening.config, opening.und)
+        return Work(opening, vlm, vlm.finish)
+    if stage.recipe == "nano-vae":
+        from .nano.vae_recipe import VaeRecipe
+
+        opening = Opening.of(stage, world, ["vae"])
+        assert opening.vae is not None
+        vae = VaeRecipe(stage, opening.config, opening.vae)
+        return Work(opening, vae, vae.finish)
+    return _drawing(stage, world, cache, away, stack)
+
+
+def _drawing(stage: Stage, world: World, cache: Path, away: Away, stack: ExitStack) -> Work:
+    teaches = "understanding" in stage.train  # then the VLM runs beside the DiT, with gradients
+    opening = Opening.of(stage, world, COMPONENTS if teaches else ["generation", "fusion"])
+    config = opening.config
+    trained, held_out = split(open_sets(stage), stage)
+    batches = Batches(trained, stage, config)
+    reading: Reading = partial(encoders, stage, world.device, cache)
+    if teaches:
+        assert opening.und is not None
+        assert opening.vae is not None
+        encoder = Encoder(opening.und, use_single_frames(opening.vae), config, kept_latents(stage, config, cache))
+        supply = _supply(batches, stage, world, partial(_read, batches, encoder.live))
+    elif stage.cache.states == "live":
+        supply = _supply(batches, stage, world, partial(_read, batches, stack.enter_context(reading()).read))
+    else:
+        pool = Pool(cache / "states", stage.cache, stamp(stage, config), partial(_making, batches, reading, away))
+        supply = _supply(batches, stage, world, lambda picks: [pool.samples(pick.slot) for pick in picks], pool.prepare)
+    assert opening.gen is not None
+    assert opening.fusion is not None
+    dtype = torch.float32 if stage.precision == "float32" else torch.bfloat16
+    attention = by_name(choose(world.device, dtype))
+    opening.gen.use_attention(attention)
+    recipe = DrawingRecipe(stage, opening.gen, opening.fusion, attention, supply, opening.und)
+    return Work(opening, recipe, batches=batches, held_out=held_out, reading=reading)
+
+
+def _supply(batches: Batches, stage: Stage, world: World, samples_of: Any, prepare: Any = lambda step: None) -> Supply:
+    return Supply(batches, samples_of, set_names(stage), world.size, world.rank, prepare)
+
+
+def _read(batches: Batches, read: Any, picks: Sequence[Pick]) -> list[list[Sample]]:
+    """The samples of picks; of finite sets, whose pictures come again, latents are kept."""
+    finite = [batches.sets[pick.which].count is not None for pick in picks]
+    found: list[list[Sample]] = read([batches.plans(pick) for pick in picks], finite)
+    return found
+
+
+@contextmanager
+def _making(batches: Batches, reading: Reading, away: Away) -> Iterator[Make]:
+    with away(), reading() as encoder:
+        yield lambda slots: _read(batches, encoder.read, [batches.pick(slot) for slot in slots])
