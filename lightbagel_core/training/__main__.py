@@ -1,4 +1,4 @@
-"""torchrun … -m lightbagel_core.training --preset nano --out DIR: what `lightbagel train` does, on several processes."""
+"""torchrun … -m lightbagel_core.training --preset nano --out DIR: what `lightbagel train` does, in many processes."""
 
 from __future__ import annotations
 

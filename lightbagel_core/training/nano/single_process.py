@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from ..config import Stage
 
@@ -30,3 +33,12 @@ class SingleProcess:
         """The random numbers of a step, of the stage's own: for what is drawn, and for noise on the CPU."""
         rng = np.random.default_rng([self.stage.seed, sum(self.stage.name.encode()), step])
         return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+    def tokens(self, step: int) -> int:
+        """Of a step; the samples stand for them, since what they hold is drawn anew each time."""
+        return self.samples
+
+
+def once(figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Figures of a step as the loop adds them up: each a sum and a count, here of one."""
+    return {name: torch.stack([value.detach(), torch.ones_like(value)]) for name, value in figures.items()}

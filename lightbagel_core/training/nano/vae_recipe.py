@@ -17,7 +17,7 @@ from ...world.scenes import Scene, random_scene, render
 from ...world.sentences import caption
 from ..config import Stage
 from . import latent_figures
-from .single_process import SingleProcess
+from .single_process import SingleProcess, once
 from .vae_pictures import crop, to_pixels
 
 WHOLE, FEWER = 0.1, 0.15  # share of steps on whole pictures, and how many of them there are to a crop
@@ -113,8 +113,8 @@ class VaeRecipe(SingleProcess):
 
     def loss(self, module: nn.Module, batch: Pictures) -> Losses:
         """(The loss of the step; the mean error of a pixel and the mean std of a channel of the latents)."""
-        losses: Losses = module(batch)
-        return losses
+        value, figures = module(batch)
+        return value, once(figures)
 
     def named(self, step: int) -> list[str]:
         """What the pictures show."""

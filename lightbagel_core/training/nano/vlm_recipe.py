@@ -17,7 +17,7 @@ from ..config import Stage
 from .codes import IGNORE
 from .heads import Heads
 from .shape import GRID, PATCH
-from .single_process import SingleProcess
+from .single_process import SingleProcess, once
 from .vlm_lessons import Chat, Drawings, chat, drawings
 
 Lessons = tuple[Chat, Drawings]
@@ -108,8 +108,8 @@ class VlmRecipe(SingleProcess):
 
     def loss(self, module: nn.Module, batch: Lessons) -> Losses:
         """(The loss of the step; its parts before they are weighted)."""
-        losses: Losses = module(batch)
-        return losses
+        value, figures = module(batch)
+        return value, once(figures)
 
     def named(self, step: int) -> list[str]:
         """What is asked and answered, and what is to be drawn, each after what its picture shows."""
