@@ -22,6 +22,7 @@ MAY_DIFFER = (
     "compile",
     "checkpointing",
     "cache.folder",
+    "output",
 )
 
 

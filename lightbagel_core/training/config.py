@@ -245,8 +245,9 @@ class Stage:
 
     train: what is trained whole. shift: of the training times. compile: the blocks, by torch.compile.
     checkpointing: activations inside a block are computed again in the backward pass.
-    base: the dtype of what stays frozen. output: whether the finished folder holds the whole model, or what was trained
-    alone, in output_dtype; what was not trained is copied as it is stored. leap: a loss above so many times its recent median stops the run; 0: never.
+    base: the dtype of what stays frozen. leap: a loss above so many times its recent median stops the run; 0: never.
+    output: whether the finished folder holds the whole model, or what was trained alone, in output_dtype; what was not
+        trained is copied as it is stored.
     """
 
     name: str = "train"

@@ -23,8 +23,8 @@ class Recipe(Protocol):
         """What this process sends through the module in a step; equally many on every process."""
 
     def loss(self, module: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """(This pass's share of the step's loss: all passes of all processes add up to it; figures to be recorded, each a
-        sum and a count, [2], the same ones in every pass.)
+        """(This pass's share of the step's loss: all passes of all processes add up to it; figures to be recorded, each
+        a sum and a count, [2], the same ones in every pass.)
 
         Args:
             module: `self.module` as the engine wraps it.

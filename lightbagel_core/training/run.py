@@ -30,13 +30,12 @@ def run(stages: Sequence[Stage], out: Path, resume: bool = False) -> bool:
         if world.first:
             claim(out, stages, resume)
         for number, stage in enumerate(stages):
-            made = out / MODEL if number == len(stages) - 1 else out / stage.name / MODEL
+            last = number == len(stages) - 1
+            made = out / MODEL if last else out / stage.name / MODEL
             if made.is_dir():
                 continue
             world = start(stage)
-            if not run_stage(
-                following(stage, stages[:number], out), world, out / stage.name, made, number == len(stages) - 1
-            ):
+            if not run_stage(following(stage, stages[:number], out), world, out / stage.name, made, last):
                 _say(world, f"stopped in the stage {stage.name}; the same command with --resume goes on")
                 return False
         _say(world, f"the model lies in {out / MODEL}")

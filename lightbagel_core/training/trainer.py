@@ -69,23 +69,20 @@ class Trainer:
 
     # --- what is kept ------------------------------------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that a checkpoint holds."""
+    def _weights(self) -> dict[str, Tensor]:
         found = {f"weight.{name}": weight.detach() for name, weight in self.trained.items()}
-        found |= {f"ema.{name}": average for name, average in self.ema.state().items()}
-        return found | optimisers.moments(self.optimiser, self.trained)
+        return found | {f"ema.{name}": average for name, average in self.ema.state().items()}
 
     def _load(self, step: int) -> None:
-        optimisers.prepare(self.optimiser)
-        held = self.tensors()
-        about = self.checkpoints.load(step, held)
-        optimisers.restore(self.optimiser, self.trained, held)
-        self.step, self.seconds = step, float(about["seconds"])
+        moments = optimisers.moments(self.optimiser, self.trained)
+        self.checkpoints.load(step, self._weights() | moments)
+        optimisers.restore(self.optimiser, self.trained, moments)
+        self.step, self.seconds = step, self.checkpoints.note(step)["seconds"]
 
     def save(self, asynchronous: bool = True) -> None:
-        """Keeps the present step, if it is not kept yet."""
-        if self.checkpoints.latest() != self.step:
-            self.checkpoints.save(self.step, self.tensors(), {"seconds": self.seconds}, asynchronous)
+        """Keeps the present step: weights, averages, the optimiser's moments."""
+        held = self._weights() | optimisers.moments(self.optimiser, self.trained)
+        self.checkpoints.save(self.step, held, self.seconds, asynchronous)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
