@@ -136,6 +136,7 @@ class Float8Linear(nn.Module):
     def __init__(self, like: Any) -> None:
         super().__init__()
         shape = like.weight.shape
+        self.out_features, self.in_features = shape  # under the names of any linear layer, for adapters
         self.weight = nn.Parameter(torch.empty(shape, dtype=FLOAT8, device="meta"), requires_grad=False)
         self.weight_scale = nn.Parameter(torch.empty((), device="meta"), requires_grad=False)
         self.bias = like.bias

@@ -225,6 +225,20 @@ def read(stored: Stored) -> Tensor:
     return tensor if stored.rework is None else stored.rework(tensor)
 
 
+def read_rows(stored: Stored, start: int, stop: int) -> Tensor:
+    """The same of rows `start` to `stop` of a tensor of at least one dimension, of which alone the file is read; a
+    reworked tensor is read whole.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    if stored.rework is not None:
+        return read(stored)[start:stop]
+    width, shape = math.prod(stored.held[1:]), (stop - start, *stored.held[1:])
+    count = (stop - start) * width
+    return _mapped(stored, start * width, count).view(shape) if count else torch.empty(shape, dtype=stored.dtype)
+
+
 def chunks(stored: Stored, size: int) -> Iterator[Tensor]:
     """The same, flat and in order, in pieces of at most `size` bytes; a reworked tensor comes whole."""
     if stored.rework is not None or stored.bytes <= size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,17 @@ import torch
 from format_files import save_sharded
 
 from lightbagel_core.files import tensor_files
-from lightbagel_core.files.tensor_files import check_fit, chunks, find, listed, read, read_any, read_header, sha256
+from lightbagel_core.files.tensor_files import (
+    check_fit,
+    chunks,
+    find,
+    listed,
+    read,
+    read_any,
+    read_header,
+    read_rows,
+    sha256,
+)
 
 NUMBERS = [1.5, -2.0, 0.25, 3.0, -0.5, 100.0]
 
@@ -52,6 +63,21 @@ def test_pieces_are_the_whole_in_order_and_no_larger(tmp_path, size):
     assert torch.cat(pieces).tolist() == NUMBERS
     assert max(piece.nbytes for piece in pieces) <= size
     assert len(pieces) == max(1, -(-24 // size))
+
+
+def test_of_some_rows_no_other_byte_is_read(tmp_path, monkeypatch):
+    held = read_header(by_hand(tmp_path / "x.safetensors"))
+    read_bytes = []
+    mapped = tensor_files._mapped
+    monkeypatch.setattr(
+        tensor_files, "_mapped", lambda s, at, count: read_bytes.append(4 * count) or mapped(s, at, count)
+    )
+    assert read_rows(held["a"], 1, 2).tolist() == [NUMBERS[3:]]
+    assert read_rows(held["b"], 0, 1).tolist() == [1.0]
+    assert read_rows(held["a"], 2, 2).shape == (0, 3)
+    assert read_bytes == [12, 4]
+    turned = replace(held["a"], shape=(3, 2), rework=lambda x: x.T)
+    assert read_rows(turned, 1, 3).tolist() == [[-2.0, -0.5], [0.25, 100.0]]
 
 
 def test_a_tensor_is_its_place_in_the_file_but_never_writes_to_it(tmp_path):
