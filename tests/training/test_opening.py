@@ -1,0 +1,199 @@
+"""Opening for training: what is trained and in which dtype, what is read, what untrained parts begin with."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import drawings
+import pytest
+import torch
+import torch.distributed as dist
+from tiny import make_tiny
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from lightbagel_core.files import tensor_files
+from lightbagel_core.files.components import COMPONENTS
+from lightbagel_core.files.precision import FLOAT8, Float8Linear
+from lightbagel_core.model.attention import SDPA
+from lightbagel_core.training import parallel
+from lightbagel_core.training.config import Model, Parallel, Stage
+from lightbagel_core.training.loss import Drawing
+from lightbagel_core.training.opening import Opening, find
+from lightbagel_core.training.parallel import World
+
+ALONE = World(0, 1, 0, torch.device("cpu"), 1)
+PAIR = ("generation", "fusion")
+
+
+def stage(saved, **said) -> Stage:
+    return Stage(**{"model": Model(model=str(saved)), "device": "cpu", "checkpointing": False, **said})
+
+
+def tensors(saved) -> dict[str, torch.Tensor]:
+    """All that the files hold, by component and name."""
+    found = find(Model(model=str(saved))).components
+    return {f"{c}.{n}": tensor_files.read(t) for c, of in found.items() for n, t in of.items()}
+
+
+def held(opening) -> dict[str, torch.Tensor]:
+    return {f"{c}.{n}": p for c, module in opening.components.items() for n, p in module.named_parameters()}
+
+
+def test_trained_tensors_are_masters_and_frozen_ones_what_inference_has(saved):
+    opening = Opening.of(stage(saved), ALONE)
+    assert all(p.is_meta for p in held(opening).values())
+    opening.fill()
+    files, found = tensors(saved), held(opening)
+    assert found.keys() == files.keys()
+    for name, tensor in found.items():
+        if tensor.requires_grad or name.startswith("vae."):
+            assert tensor.dtype == torch.float32, name
+        torch.testing.assert_close(tensor.detach(), files[name].to(tensor.dtype), rtol=0, atol=0)
+    assert found["generation.blocks.0.attn1.to_q.weight"].dtype == torch.bfloat16
+    assert found["generation.blocks.0.scale_shift_table"].dtype == torch.float32
+    assert found["understanding.lm_head.weight"].dtype == torch.bfloat16
+    assert opening.trained().keys() == {name for name in files if name.startswith("fusion.")}
+    assert opening.fusion.training
+    assert not opening.vae.training
+    assert opening.und.text_ids("a red circle")
+    assert opening.config.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("train", "begins", "others"),
+    [
+        (("context",), ["fusion.context"], 0),
+        (("fusion",), ["fusion.layers."], 0),
+        (("generation", "context"), ["generation.", "fusion.context"], 0),
+        (("vae",), ["vae."], 0),
+        # of the VLM what the fusion reads: neither its eyes nor its mouth
+        (
+            ("understanding",),
+            ["understanding.model.language_model.layers.", "understanding.model.language_model.emb"],
+            1,
+        ),
+    ],
+)
+def test_what_is_named_is_trained_and_nothing_else(saved, train, begins, others):
+    opening = Opening.of(stage(saved, train=train), ALONE)
+    trained = {name for name, p in held(opening).items() if p.requires_grad}
+    assert trained == {name for name in held(opening) if name.startswith(tuple(begins))}
+    assert trained == opening.trained().keys()
+
+
+def test_a_recipe_of_the_vlm_alone_trains_all_of_it(saved):
+    opening = Opening.of(stage(saved, train=("understanding",), recipe="nano-vlm"), ALONE, ["understanding"])
+    assert all(p.requires_grad for p in opening.und.parameters())
+
+
+def test_weights_of_sixteen_bits_are_trained_where_that_is_asked_for(saved):
+    opening = Opening.of(stage(saved, train=PAIR, precision="bfloat16"), ALONE, PAIR)
+    opening.fill()
+    assert {p.dtype for p in opening.trained().values()} == {torch.bfloat16}
+
+
+def test_a_frozen_base_may_be_float8_and_still_gives_gradients(saved):
+    opening = Opening.of(stage(saved, base="float8", recipe="drawing"), ALONE, [*PAIR, "understanding"])
+    opening.fill()
+    layer = opening.gen.blocks[0].attn1.to_q
+    assert isinstance(layer, Float8Linear)
+    assert layer.weight.dtype == FLOAT8
+    weight = tensors(saved)["generation.blocks.0.attn1.to_q.weight"]
+    assert (layer.weight.float() * layer.weight_scale - weight).abs().max() < 0.04 * weight.abs().max()
+    module = Drawing(opening.gen, opening.fusion, SDPA, opening.und)
+    step = drawings.passes(drawings.batch(make_tiny())[1:2])
+    with parallel.autocast(opening.stage, ALONE):
+        module(step[0]).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in opening.trained().values())
+
+
+def test_what_is_not_needed_is_not_opened(saved, tmp_path):
+    for name in ("understanding", "vae"):
+        (tmp_path / f"{name}.safetensors").unlink(missing_ok=True)
+    for name in ("config.json", "generation.safetensors", "fusion.safetensors"):
+        (tmp_path / name).write_bytes((saved / name).read_bytes())
+    opening = Opening.of(stage(tmp_path), ALONE, PAIR)
+    opening.fill()
+    assert opening.components.keys() == set(PAIR)
+    assert (opening.und, opening.vae) == (None, None)
+
+
+def test_a_model_without_a_fusion_stack_is_told_how_one_begins(saved):
+    model = Model(
+        understanding=str(saved / "understanding.safetensors"),
+        generation=str(saved / "generation.safetensors"),
+        config=str(saved / "config.json"),
+    )
+    with pytest.raises(ValueError, match=r'no fusion stack; .* model.fresh = \["fusion"\]'):
+        find(model, PAIR)
+    opening = Opening.of(stage(saved, model=replace(model, fresh=("fusion",))), ALONE, PAIR)
+    opening.fill()
+    assert not any(layer.gen_out.weight.any() for layer in opening.fusion.layers)
+    assert all(p.dtype == torch.float32 for p in opening.fusion.parameters())
+
+
+def test_everything_may_begin_fresh_without_any_file_of_it():
+    model = Model(config="nano", fresh=COMPONENTS)
+    opening = Opening.of(Stage(model=model, device="cpu"), ALONE, ["fusion", "understanding"])
+    opening.fill()
+    assert opening.und.text_ids("a red circle")
+    assert opening.config.name == "nano"
+    assert opening.opened.components == {}
+
+
+# --- on several processes --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def rank_of(rank: int, size: int, said: Stage):
+    """A process that believes it is one of several; nothing is exchanged."""
+    dist.init_process_group("fake", rank=rank, world_size=size, store=FakeStore())
+    try:
+        # named by the rank, because torch keeps what it made for an equal mesh, of another rank's
+        mesh = dist.device_mesh.init_device_mesh("cpu", (size,), mesh_dim_names=(f"shard{rank}",))
+        yield World(rank, size, rank, torch.device("cpu"), size, mesh)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("fresh", [(), ("fusion",)])
+def test_each_of_three_processes_reads_its_own_rows_only(saved, monkeypatch, fresh):
+    size = 3
+    said = stage(saved, model=Model(model=str(saved), fresh=fresh), parallel=Parallel(shard=0), base="float32")
+    alone = Opening.of(said, ALONE, PAIR)
+    alone.fill()
+    expected = held(alone)
+    read = []
+    mapped = tensor_files._mapped
+    monkeypatch.setattr(
+        tensor_files,
+        "_mapped",
+        lambda s, start, count: read.append(count * s.dtype.itemsize) or mapped(s, start, count),
+    )
+    parts, bytes_read = [], []
+    for rank in range(size):
+        with rank_of(rank, size, said) as world:
+            read.clear()
+            opening = Opening.of(said, world, PAIR)
+            module = Drawing(opening.gen, opening.fusion, SDPA)
+            opening.ready(module, drawings.units(module))
+            found = held(opening)
+            assert all(isinstance(p, DTensor) for p in found.values())
+            parts.append({name: p.to_local().detach() for name, p in found.items()})
+            bytes_read.append(sum(read))
+            own = sum(t.nbytes for name, t in parts[-1].items() if not name.startswith(fresh))
+            assert bytes_read[-1] == own
+    for name, tensor in expected.items():
+        together = torch.cat([part[name] for part in parts])
+        torch.testing.assert_close(together, tensor.detach(), rtol=0, atol=0)
+    total = sum(t.nbytes for name, t in expected.items() if not name.startswith(fresh))
+    assert sum(bytes_read) == total
+    assert max(bytes_read) < 0.4 * total
+
+
+def test_float8_is_not_sharded(saved):
+    said = stage(saved, base="float8", parallel=Parallel(shard=2))
+    with rank_of(0, 2, said) as world, pytest.raises(ValueError, match=r"set parallel.shard = 1, or base = .bfloat16"):
+        Opening.of(said, world)
