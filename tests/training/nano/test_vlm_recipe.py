@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import torch
 from tiny import make_tiny
+from torch import nn
 
+from lightbagel_core.model.forward import as_read
 from lightbagel_core.training.config import Batch, Stage
+from lightbagel_core.training.nano import vlm_recipe
+from lightbagel_core.training.nano.codes import IGNORE
 from lightbagel_core.training.nano.vlm_recipe import VlmRecipe
 
 STAGE = Stage(name="vlm", recipe="nano-vlm", train=("understanding",), batch=Batch(samples=4))
@@ -28,6 +32,54 @@ def test_gradients_reach_all_that_is_trained():
     assert {id(p) for p in trained.values()} == {id(p) for p in made.module.parameters()}
     expected = figures["answers"] + figures["vit"] + 2 * figures["marker"] + 2 * figures["meant"]
     torch.testing.assert_close(value.detach(), expected)
+
+
+class Heard(nn.Module):
+    """In place of a head: keeps what it was given; its losses are 1, 10, 100, …"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[list[torch.Tensor]] = []
+
+    def forward(self, states: list[torch.Tensor], codes: torch.Tensor) -> torch.Tensor:
+        self.states.append(list(states))
+        return torch.tensor(10.0 ** (len(self.states) - 1))
+
+
+def test_an_instruction_is_heard_where_its_answer_would_begin():
+    """Each alone, without padding, by the stock model."""
+    made = recipe()
+    made.und.eval()
+    heard = made.module.heads.meant = Heard()
+    ((chat, _),) = made.passes(0)
+    patches = len(chat.pixels) // len(chat.ids)
+    made.module.chat_loss(chat)
+    for i, (ids, labels) in enumerate(zip(chat.ids, chat.labels, strict=True)):
+        asked = ids[(ids != made.und.tokenizer.pad_token_id) & (labels == IGNORE)][None]
+        alone = made.und.vlm(
+            input_ids=asked,
+            **made.und.image_token_types(asked),
+            pixel_values=chat.pixels[i * patches : (i + 1) * patches],
+            image_grid_thw=chat.grid[i : i + 1],
+            output_hidden_states=True,
+        ).hidden_states[1:]
+        for state, expected in zip(heard.states[0], alone, strict=True):
+            torch.testing.assert_close(state[i], expected[0, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_drawing_is_heard_at_its_instructions_end_and_at_its_targets_start(monkeypatch):
+    made = recipe()
+    meant, marker = Heard(), Heard()
+    made.module.heads.meant, made.module.heads.marker = meant, marker
+    und, words = made.und, made.und.vlm.get_input_embeddings().weight
+    monkeypatch.setattr(
+        vlm_recipe, "und_states", lambda und, tokens: [und.und_embeddings([as_read(c) for c in tokens.contents])]
+    )
+    _, figures = made.module(made.passes(0)[0])
+    (end,), (start,) = meant.states[1], marker.states[0]
+    assert torch.equal(end, words[und.token_id("<|im_end|>")].expand_as(end))
+    assert torch.equal(start, words[und.token_id("<|vision_start|>")].expand_as(start))
+    assert figures["meant"] == 11  # of the chats, and of the drawings
 
 
 def test_its_names_are_those_of_the_checkpoint_and_of_the_heads():
