@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,7 +59,7 @@ def stamp(stage: Stage, config: LightBagelConfig, components: Sequence[str] = NE
     Of files their names, sizes and times count: to read gigabytes through would take longer than most runs.
     """
     files = find(stage.model, components).files
-    said = {
+    said: dict[str, Any] = {
         "files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
         "config": {part: getattr(config, part) for part in components} | {"processor": config.processor},
         "rules": [asdict(config.vae_image), asdict(config.vit_image)],

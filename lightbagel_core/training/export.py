@@ -43,7 +43,7 @@ def _entry(stored: Stored, name: str, dtype: torch.dtype) -> Entry:
 def write_model(
     folder: Path,
     config: LightBagelConfig,
-    trained: Mapping[str, nn.Module],
+    trained: Mapping[Any, nn.Module],
     earlier: Mapping[str, Tensors],
     others: Mapping[str, Tensors],
     tokenizer: Any,

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 class Recipe(Protocol):
     """What is trained, and the loss of a step."""
 
-    module: nn.Module  # all of it as one module; the engine may wrap it
-    units: Sequence[
-        nn.Module
-    ]  # what of it is sharded on its own, in the order of its calls; each is called equally often
+    @property
+    def module(self) -> nn.Module:
+        """All of it as one module, which the engine may wrap."""
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        """What of it is sharded on its own; a pass calls each equally often on every process."""
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         """What is trained, by component and name: "fusion.layers.0.gen_q.weight"."""

@@ -9,18 +9,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from . import curves, optimisers
+from . import optimisers
 from .checkpoints import Checkpoints
 from .config import Stage
+from .curves import check_matplotlib, write_curves
 from .ema import Ema
-from .journal import FILE, Journal
+from .journal import FILE, Journal, Record
 from .parallel import World, agree, all_sum, autocast, clip, syncing
 from .progress import Progress
 from .recipe import Recipe
 from .signals import Stopping
 from .watch import Watch
 
-EVERY = 10  # steps from one line of the record to the next
+CURVES = "curves.png"
 LEAST = "held_out"  # the figure of a validation by which a checkpoint is the best
 
 
@@ -57,12 +58,13 @@ class Trainer:
     ) -> None:
         self.recipe, self.module, self.stage, self.world, self.folder = recipe, module, stage, world, folder
         self.validate, self.rate, self.flops = validate, rate, flops
-        self.trained: Mapping[str, Tensor] = recipe.trained()
+        self.trained: Mapping[str, nn.Parameter] = recipe.trained()
         self.optimiser = optimisers.make(stage.optimiser, self.trained.values())
         self.ema = Ema(self.trained, stage.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", stage.checkpoints.keep)
         self.watch = Watch(stage.leap)
         self.step, self.seconds = 0, 0.0
+        check_matplotlib()
         latest = self.checkpoints.latest()
         if latest is not None:
             self._load(latest)
@@ -105,7 +107,7 @@ class Trainer:
                     figures = self._one_step()
                     figures |= bar.update(figures["loss"], self.recipe.tokens(self.step - 1), self.flops)
                     self.seconds = before + (journal.seconds if journal else 0.0)
-                    if journal is not None and (self.step % EVERY == 0 or self.step == end):
+                    if journal is not None:
                         journal.write("step", self.step, **figures)
                     self._look(journal, bar)
                     if self.step % self.stage.checkpoints.every == 0:
@@ -116,9 +118,12 @@ class Trainer:
             self.checkpoints.wait()
             if journal is not None:
                 journal.write("stop", self.step)
-                curves.draw(journal.lines, self.folder / curves.FILE)
+                self._draw(journal)
                 journal.close()
         return self.step >= self.stage.steps
+
+    def _draw(self, journal: Journal) -> None:
+        write_curves(self.folder / CURVES, Record(journal.lines), self.stage.name)
 
     def _one_step(self) -> dict[str, float]:
         """One step of the optimiser, and its figures; nothing is changed where the loss is no number."""
@@ -142,7 +147,7 @@ class Trainer:
         self.optimiser.zero_grad()
         self.step += 1
         self.ema.update(self.step)
-        return {**found, "norm": norm, "lr": rate}
+        return {**found, "gradient_norm": norm, "lr": rate}
 
     def _look(self, journal: Journal | None, bar: Progress) -> None:
         """Validates where it is time."""
@@ -155,4 +160,4 @@ class Trainer:
                 self.checkpoints.mark_best(self.step, figures[LEAST])
             if journal is not None:
                 journal.write("validation", self.step, **figures)
-                curves.draw(journal.lines, self.folder / curves.FILE)
+                self._draw(journal)
