@@ -55,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
         return 0
     if args.out is None:
         raise ValueError("train needs a folder: --out DIR")
-    from .run import run
+    from .running import run
 
     run(stages, args.out, args.resume)
     return 0

@@ -20,7 +20,7 @@ from ..model.vae import use_single_frames
 from .config import Stage
 from .data.encode import Encoder
 from .data.latents import KeptLatents
-from .opening import BASES, find
+from .loading import BASES, find
 
 NEEDED = ("understanding", "vae")
 

@@ -15,11 +15,11 @@ from ..files.tokenizer import open_tokenizer
 from .aside import aside
 from .config import Stage
 from .export import write_adapters, write_model
-from .opening import Opening, find
+from .loading import Opening, find
 from .parallel import World
 from .provenance import record
 from .trainer import Trainer
-from .work import put_together
+from .assembly import put_together
 
 
 def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) -> bool:

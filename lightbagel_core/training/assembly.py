@@ -22,9 +22,9 @@ from .data.pool import Make, Pool
 from .data.samples import Sample
 from .data.sets import open_sets, set_names, split
 from .data.supply import Supply
-from .drawing import DrawingRecipe
+from .drawing_recipe import DrawingRecipe
 from .encoders import encoders, kept_latents, stamp
-from .opening import Opening
+from .loading import Opening
 from .parallel import World
 from .recipe import Recipe
 

@@ -11,7 +11,7 @@ from ..config import COMPONENTS
 from .claim import claim
 from .config import Stage
 from .parallel import World, start, stop
-from .stages import run_stage
+from .one_stage import run_stage
 
 MODEL = "model"  # the folder of what a stage, or the whole run, made
 
