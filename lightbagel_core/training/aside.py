@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-CPU = torch.device("cpu")
+CPU = torch.device("cpu")  # where what trains waits
+STAYS = ("cpu",)  # devices from which nothing need move
 
 
 @contextmanager
@@ -20,21 +21,25 @@ def aside(
 
     On a CPU nothing moves. Weights that several processes share stay: they are small by being shared.
     """
-    if device.type == "cpu":
+    if device.type in STAYS:
         yield
         return
     moments = (x for state in optimiser.state.values() for x in state.values() if isinstance(x, Tensor))
     distinct = {id(x): x for x in (*module.parameters(), *module.buffers(), *moments, *more)}
     moved = [x for x in distinct.values() if x.device.type == device.type]
     for tensor in moved:
-        tensor.data = tensor.data.to(CPU)
+        _move(tensor, CPU)
     _give_back(device)
     try:
         yield
     finally:
         _give_back(device)
         for tensor in moved:
-            tensor.data = tensor.data.to(device)
+            _move(tensor, device)
+
+
+def _move(tensor: Tensor, device: torch.device) -> None:
+    tensor.data = tensor.data.to(device)
 
 
 def _give_back(device: torch.device) -> None:

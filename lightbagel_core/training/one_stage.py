@@ -13,13 +13,13 @@ from ..config import COMPONENTS, LightBagelConfig
 from ..files.tensor_files import Tensors
 from ..files.tokenizer import open_tokenizer
 from .aside import aside
+from .assembly import put_together
 from .config import Stage
 from .export import write_adapters, write_model
 from .loading import Opening, find
 from .parallel import World
 from .provenance import record
 from .trainer import Trainer
-from .assembly import put_together
 
 
 def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) -> bool:

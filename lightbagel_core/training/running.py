@@ -10,8 +10,8 @@ from pathlib import Path
 from ..config import COMPONENTS
 from .claim import claim
 from .config import Stage
-from .parallel import World, start, stop
 from .one_stage import run_stage
+from .parallel import World, start, stop
 
 MODEL = "model"  # the folder of what a stage, or the whole run, made
 
