@@ -26,7 +26,7 @@ from .drawing_recipe import DrawingRecipe
 from .encoders import encoders, kept_latents, stamp
 from .loading import Opening
 from .parallel import World
-from .recipe import Recipe
+from .trainer import Recipe
 
 Reading = Callable[[], AbstractContextManager[Encoder]]
 Away = Callable[[], AbstractContextManager[None]]  # what trains is off the device meanwhile

@@ -27,7 +27,7 @@ class Batch:
 
 
 class DrawingRecipe:
-    """See `recipe.Recipe`.
+    """See `trainer.Recipe`.
 
     Args:
         und: the VLM where it runs beside the DiT; None where samples come with its states.
@@ -69,7 +69,7 @@ class DrawingRecipe:
         return found
 
     def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """This pass's share of the mean over all noised tokens of the step; see `recipe.Recipe`."""
+        """This pass's share of the mean over all noised tokens of the step; see `trainer.Recipe`."""
         weights = batch.weights.to(self.fusion.context.device)
         errors = module(batch.samples) * weights
         edits = torch.tensor([sample.edit for sample in batch.samples.samples], device=errors.device)

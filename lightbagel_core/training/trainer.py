@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +17,43 @@ from .ema import Ema
 from .journal import FILE, Journal, Record
 from .parallel import World, agree, all_sum, autocast, clip, syncing
 from .progress import Progress
-from .recipe import Recipe
 from .signals import Stopping
 from .watch import Watch
 
 CURVES = "curves.png"
 LEAST = "held_out"  # the figure of a validation by which a checkpoint is the best
+
+
+class Recipe(Protocol):
+    """What is trained, and the loss of a step."""
+
+    @property
+    def module(self) -> nn.Module:
+        """All of it as one module, which the engine may wrap."""
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        """What of it is sharded on its own; a pass calls each equally often on every process."""
+
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """What is trained, by component and name: "fusion.layers.0.gen_q.weight"."""
+
+    def passes(self, step: int) -> Sequence[Any]:
+        """What this process sends through the module in a step; equally many on every process."""
+
+    def loss(self, module: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """(This pass's share of the step's loss: all passes of all processes add up to it; figures to be recorded, each
+        a sum and a count, [2], the same ones in every pass.)
+
+        Args:
+            module: `self.module` as the engine wraps it.
+        """
+
+    def tokens(self, step: int) -> int:
+        """What a step learns from, over all processes, in tokens."""
+
+    def named(self, step: int) -> list[str]:
+        """What a step's batch is made of, for a person who looks for a damaged sample."""
 
 
 class Validate(Protocol):
@@ -99,16 +130,15 @@ class Trainer:
         end = self.stage.steps if until is None else min(until, self.stage.steps)
         journal = Journal(self.folder / FILE, self.step) if self.world.first else None
         bar = Progress(self.stage.steps, self.step, self.rate, shown=self.world.first)
-        before = self.seconds
         try:
             with Stopping() as stopping, bar:
                 self._look(journal, bar)
                 while self.step < end and not agree(stopping.asked):
                     figures = self._one_step()
                     figures |= bar.update(figures["loss"], self.recipe.tokens(self.step - 1), self.flops)
-                    self.seconds = before + (journal.seconds if journal else 0.0)
                     if journal is not None:
                         journal.write("step", self.step, **figures)
+                        self.seconds = journal.seconds
                     self._look(journal, bar)
                     if self.step % self.stage.checkpoints.every == 0:
                         with bar.paused():

@@ -72,7 +72,7 @@ class Disturbed(nn.Module):
 
 
 class VaeRecipe(SingleProcess):
-    """The recipe (see training/recipe.py) of the nano's VAE.
+    """The recipe (see training/trainer.py) of the nano's VAE.
 
     A step learns from `batch.samples` crops, about every tenth from fewer whole pictures of about as many pixels.
 

@@ -77,7 +77,7 @@ class Taught(nn.Module):
 
 
 class VlmRecipe(SingleProcess):
-    """The recipe (see training/recipe.py) of the nano's VLM.
+    """The recipe (see training/trainer.py) of the nano's VLM.
 
     A step learns from `batch.samples` conversations and as many sequences of the drawing path.
 

@@ -1,0 +1,141 @@
+"""The loop on a toy: resumed as unbroken, stopped in order, and nothing damaged by a loss that is no number."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lightbagel_core.training.config import Batch, Checkpoints, Ema, Optimiser, Stage
+from lightbagel_core.training.journal import FILE, read
+from lightbagel_core.training.parallel import start, stop
+from lightbagel_core.training.trainer import CURVES, Trainer
+
+STEPS = 12
+STAGE = Stage(
+    steps=STEPS,
+    device="cpu",
+    precision="float32",
+    optimiser=Optimiser(lr=0.05, warmup=2, eps=1e-8),
+    ema=Ema(decay=0.9),
+    batch=Batch(samples=1),
+    checkpoints=Checkpoints(every=4, keep=2),
+)
+
+
+class Toy:
+    """Two linear layers, of which one is frozen; `passes` of a step draw from (seed, step) alone."""
+
+    units = ()
+
+    def __init__(self, passes: int = 1) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        self.module[0].requires_grad_(False)
+        self.count, self.bad, self.hook = passes, -1, lambda step: None
+
+    def trained(self):
+        return {f"toy.{name}": p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def passes(self, step):
+        self.hook(step)
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        return [part * (float("nan") if step == self.bad else 1) for part in x.chunk(self.count)]
+
+    def loss(self, module, x):
+        error = (module(x) - x[:, :2]).square().sum()
+        return error / 16, {"error": torch.stack([error.detach(), torch.tensor(16.0)])}
+
+    def tokens(self, step):
+        return 8
+
+    def named(self, step):
+        return [f"toy {step}"]
+
+
+@pytest.fixture
+def world():
+    yield start(STAGE)
+    stop()
+
+
+def trainer(folder: Path, world, toy: Toy | None = None, **options) -> Trainer:
+    toy = toy or Toy()
+    return Trainer(toy, toy.module, STAGE, world, folder, **options)
+
+
+def weights(of: Trainer) -> torch.Tensor:
+    return torch.cat([x.detach().flatten() for x in (*of.trained.values(), *of.ema.state().values())])
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does_and_its_record_has_each_step_once(tmp_path, world):
+    unbroken = trainer(tmp_path / "a", world)
+    assert unbroken.run()
+    assert not trainer(tmp_path / "b", world).run(until=6)
+    resumed = trainer(tmp_path / "b", world)
+    assert resumed.step == 6
+    assert resumed.run()
+    torch.testing.assert_close(weights(unbroken), weights(resumed), rtol=0, atol=1e-6)
+    record = read(tmp_path / "b" / FILE)
+    assert [line["step"] for line in record.of("step")] == list(range(1, STEPS + 1))
+    last = list(record.of("step"))[-1]
+    assert last["loss"] == pytest.approx(last["error"])
+    assert last["lr"] == pytest.approx(0.05)
+    assert (tmp_path / "b" / CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_passes_are_one_step(tmp_path, world):
+    one, four = trainer(tmp_path / "a", world), trainer(tmp_path / "b", world, Toy(passes=4))
+    one.run(until=5)
+    four.run(until=5)
+    torch.testing.assert_close(weights(one), weights(four), rtol=0, atol=1e-6)
+
+
+def test_what_is_frozen_stays_bit_for_bit(tmp_path, world):
+    toy = Toy()
+    before = [p.clone() for p in toy.module[0].parameters()]
+    trainer(tmp_path, world, toy).run()
+    assert all(torch.equal(p, q) for p, q in zip(before, toy.module[0].parameters(), strict=True))
+
+
+def test_a_loss_that_is_no_number_stops_with_the_batch_named_and_the_weights_as_they_were(tmp_path, world):
+    good = trainer(tmp_path / "good", world)
+    good.run(until=9)
+    toy = Toy()
+    toy.bad = 9
+    stopped = trainer(tmp_path / "bad", world, toy)
+    with pytest.raises(ValueError, match=r"step 9 .* nan.* toy 9"):
+        stopped.run()
+    assert torch.equal(weights(good), weights(stopped))
+    assert stopped.checkpoints.latest() == 8
+
+
+def test_sigterm_ends_in_a_checkpoint(tmp_path, world):
+    toy = Toy()
+    toy.hook = lambda step: step == 5 and os.kill(os.getpid(), signal.SIGTERM)
+    running = trainer(tmp_path, world, toy)
+    assert not running.run()
+    assert running.checkpoints.latest() == 6
+
+
+def test_validation_comes_when_it_is_due_and_keeps_the_best(tmp_path, world):
+    asked = []
+
+    class Validate:
+        def due(self, step):
+            return step % 3 == 0
+
+        def __call__(self, step, module, ema):
+            asked.append(step)
+            return {"held_out": abs(step - 3) + 1.0}
+
+    running = trainer(tmp_path, world, validate=Validate())
+    running.run()
+    assert asked == [0, 3, 6, 9, 12]
+    assert running.checkpoints.best() == (3, 1.0)
+    assert running.checkpoints.steps() == [3, 9, 12]  # the best, and the last two
+    assert [line["held_out"] for line in read(tmp_path / FILE).of("validation")] == [4.0, 1.0, 4.0, 7.0, 10.0]
