@@ -19,15 +19,14 @@ def open_sets(stage: Stage) -> list[Examples]:
     """The sets of a stage, in the order of its config.
 
     Raises:
-        ValueError: a folder is missing or incomplete, or a share is no share; the message names the set.
+        ValueError: a folder is missing or incomplete, or a share is no share.
     """
     found: list[Examples] = []
-    for number, (asked, name) in enumerate(zip(stage.data.sets, set_names(stage), strict=True)):
+    for number, asked in enumerate(stage.data.sets):
         if asked.kind == "world":
             found.append(WorldSet(stage.seed, asked.edits, asked.chains, number))
-        elif asked.path is None:
-            raise ValueError(f"data.sets: {name} is a folder and needs its path")
         else:
+            assert asked.path is not None  # config sees to it
             found.append(FolderSet(asked.path))
     return found
 

@@ -25,8 +25,6 @@ def test_sets_are_opened_in_order_and_have_names_of_their_own(stage):
     assert set_names(stage) == ["world 0", "mine", "world 2"]
     first, _, last = open_sets(stage)
     assert first.story(0) != last.story(0)
-    with pytest.raises(ValueError, match="needs its path"):
-        open_sets(replace(stage, data=Data((DataSet("folder"),))))
 
 
 def test_held_out_examples_are_not_trained_on(stage):
