@@ -58,34 +58,38 @@ def write_sheet(path: Path, run: Run, most: int = WORST, title: str = "") -> tup
         notes += bad
     data, made_by = io.BytesIO(), PngInfo()
     made_by.add_text("Software", MADE_BY)
-    _page(cards, heading, " ".join(below), letters).save(data, "PNG", pnginfo=made_by)
+    page(cards, heading, " ".join(below), letters).save(data, "PNG", pnginfo=made_by)
     write_beside(path, data.getvalue())
     return tuple(notes)
 
 
-def _page(cards: Sequence[Image.Image], heading: str, below: str, letters: Letters) -> Image.Image:
+def page(cards: Sequence[Image.Image], heading: str, below: str, letters: Letters) -> Image.Image:
     """Cards in rows, as many in each as the page is wide, with a heading above and a sentence below."""
-    wide = cards[0].width if cards else WIDTH // 2
-    columns = max(1, min(len(cards), (WIDTH - 2 * MARGIN + PAD) // (wide + PAD)))
-    lines = [cards[start : start + columns] for start in range(0, len(cards), columns)]
+    lines: list[list[Image.Image]] = []
+    for one in cards:
+        if lines and sum(other.width + PAD for other in lines[-1]) + one.width <= WIDTH - 2 * MARGIN:
+            lines[-1].append(one)
+        else:
+            lines.append([one])
     heights = [max(card.height for card in line) for line in lines]
-    room = columns * (wide + PAD) - PAD
+    room = max([sum(card.width + PAD for card in line) - PAD for line in lines], default=WIDTH // 2)
     head, foot = letters.title.wrap(heading, room, 2), letters.plain.wrap(below, room, 3)
     tall = letters.title.height * len(head) + sum(heights) + PAD * (len(lines) + 2) + letters.plain.height * len(foot)
-    page = Image.new("RGB", (room + 2 * MARGIN, tall + 2 * MARGIN), PAGE)
-    canvas = ImageDraw.Draw(page)
+    sheet = Image.new("RGB", (room + 2 * MARGIN, tall + 2 * MARGIN), PAGE)
+    canvas = ImageDraw.Draw(sheet)
     y = MARGIN
     for line in head:
         letters.title.draw(canvas, (MARGIN, y), line, INK)
         y += letters.title.height
     y += PAD
     for row, height in zip(lines, heights, strict=True):
-        for column, picture in enumerate(row):
-            x = MARGIN + column * (wide + PAD)
-            canvas.rectangle((x, y, x + wide - 1, y + height - 1), fill=CARD)
-            page.paste(picture, (x, y))
+        x = MARGIN
+        for picture in row:
+            canvas.rectangle((x, y, x + picture.width - 1, y + height - 1), fill=CARD)
+            sheet.paste(picture, (x, y))
+            x += picture.width + PAD
         y += height + PAD
     for line in foot:
         letters.plain.draw(canvas, (MARGIN, y + PAD), line, PALE)
         y += letters.plain.height
-    return page
+    return sheet

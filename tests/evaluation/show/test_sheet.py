@@ -12,7 +12,9 @@ from made_font import square_font
 from PIL import Image
 
 from lightbagel_core.evaluation.show import fonts
-from lightbagel_core.evaluation.show.sheet import MOST, write_sheet
+from lightbagel_core.evaluation.show.lettering import Lettering
+from lightbagel_core.evaluation.show.sheet import MARGIN, MOST, PAD, WIDTH, page, write_sheet
+from lightbagel_core.evaluation.show.sheet_card import Letters
 
 pytest.importorskip("matplotlib")
 
@@ -101,3 +103,15 @@ def test_without_matplotlib_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ValueError, match="need matplotlib: pip install matplotlib"):
         write_sheet(tmp_path / "sheet.png", run("nano", geneval(), tmp_path))
+
+
+def test_cards_of_several_widths_fill_the_rows_in_their_order():
+    plain = Lettering([fonts.bundled()], 14)
+    cards = [Image.new("RGB", (width, 50 + i), (i, 9, 9)) for i, width in enumerate((800, 700, 400, 900, 1600, 100))]
+    shown = np.asarray(page(cards, "", "", Letters(plain, plain, plain)))
+    assert shown.shape[1] == 1600 + 2 * MARGIN, "what is wider than a page has a row of its own"
+    corners = [np.argwhere((shown == (i, 9, 9)).all(-1)).min(0).tolist() for i in range(len(cards))]
+    rows = MARGIN + PAD + np.cumsum([0, 51 + PAD, 53 + PAD, 54 + PAD])
+    places = [(rows[0], MARGIN), (rows[0], MARGIN + 800 + PAD), (rows[1], MARGIN), (rows[1], MARGIN + 400 + PAD)]
+    assert 800 + PAD + 700 <= WIDTH - 2 * MARGIN < 800 + 700 + 400
+    assert corners == [list(map(int, at)) for at in [*places, (rows[2], MARGIN), (rows[3], MARGIN)]]

@@ -16,6 +16,7 @@ from lightbagel_core.evaluation.show.sheet_card import (
     PAD,
     THUMB,
     Letters,
+    captioned,
     card,
     thumbnail,
     tiles,
@@ -77,7 +78,7 @@ def test_more_pictures_than_fit_are_counted(tmp_path, plain):
     shown, bad = tiles(tmp_path, worst(0, *names), plain)
     assert len(shown) == MOST_PICTURES
     assert bad == []
-    assert shown[-1] == sheet_card._grey("and 4 more pictures", plain)
+    assert shown[-1] == sheet_card.grey_tile("and 4 more pictures", plain)
     assert shown[-2].getpixel((5, 5)) == RED
 
 
@@ -101,3 +102,14 @@ def test_all_cards_are_as_wide_as_the_widest():
     assert width([]) == width([worst(0, "a")]) == width([worst(0, "a", "b")])
     assert width([worst(0, "a"), worst(1, *"abcd")]) == 4 * (THUMB + GAP) - GAP + 2 * PAD
     assert width([worst(0, *"abcdefghij")]) == width([worst(0, *"abcdef")])
+
+
+def test_texts_below_pictures_have_lines_and_colours_of_their_own(plain):
+    tiles = [thumbnail(Image.new("RGB", (64, 32), colour), 384) for colour in (RED, GREY)]
+    texts = [(plain, "word " * 100, "#0000ff", 2), (plain, "more", "#00ff00", 1)]
+    shown = captioned(tiles, texts, 800)
+    assert shown.size == (800, 192 + 3 * PAD + 3 * plain.height)
+    assert [shown.getpixel((x, 100)) for x in (PAD + 9, PAD + 384 + GAP + 9)] == [RED, GREY]
+    rows = np.asarray(shown)[192 + 2 * PAD : 192 + 2 * PAD + 3 * plain.height].reshape(3, plain.height, 800, 3)
+    blue, green = ((rows == colour).all(-1).any((1, 2)).tolist() for colour in ((0, 0, 255), (0, 255, 0)))
+    assert (blue, green) == ([True, True, False], [False, False, True])
