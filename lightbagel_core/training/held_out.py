@@ -91,7 +91,7 @@ class HeldOut:
     def loss(self, module: nn.Module) -> float:
         """The mean over all noised tokens; the same number on every process and on any number of them."""
         errors = added(self.errors(module, *place()))
-        tokens = sum(part.tokens(self.patch) for part in self.passes)
+        tokens = sum(sum(part.tokens(self.patch)) for part in self.passes)
         return float(errors.sum() / tokens)
 
     @torch.no_grad()

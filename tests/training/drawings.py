@@ -58,7 +58,7 @@ def passes(samples: list[Sample], seed: int = 0, shift: float = 4.0) -> list[Pas
 
 
 def tokens(step: list[Pass]) -> int:
-    return sum(each.tokens(PATCH) for each in step)
+    return sum(sum(each.tokens(PATCH)) for each in step)
 
 
 def units(module: Drawing) -> list[nn.Module]:
