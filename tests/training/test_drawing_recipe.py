@@ -59,4 +59,6 @@ def test_what_is_trained_and_sharded():
     blocks = {name for name in subject.trained() if name != "fusion.context"}
     assert blocks == {f"generation.blocks.1.{name}" for name, _ in model.gen.blocks[1].named_parameters()}
     assert list(subject.units) == [*model.gen.blocks, *model.fusion.layers]
-    assert subject.tokens(0) == 99 and subject.named(0) == ["a", "b"] and PATCH == model.gen.patch
+    assert subject.tokens(0) == 99
+    assert subject.named(0) == ["a", "b"]
+    assert model.gen.patch == PATCH

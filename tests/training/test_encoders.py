@@ -1,0 +1,64 @@
+"""VLM and VAE are there only as long as they are needed; what they give is stamped with all it depends on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from runs import stages
+
+from lightbagel_core.training import encoders as subject
+from lightbagel_core.training.config import Cache, Dropout, Model
+from lightbagel_core.training.encoders import encoders, kept_latents, stamp
+from lightbagel_core.training.loading import find
+
+CPU = torch.device("cpu")
+
+
+def test_their_weights_are_given_up_in_the_end(tmp_path, monkeypatch):
+    (stage,) = stages(tmp_path)
+    with encoders(stage, CPU, tmp_path) as encoder:
+        weights = [*encoder.und.vlm.parameters(), *encoder.vae.parameters()]
+        assert weights
+        assert not any(w.is_meta or w.requires_grad for w in weights)
+        assert {w.dtype for w in weights} == {torch.float32}
+    assert all(w.is_meta for w in (*encoder.und.vlm.parameters(), *encoder.vae.parameters()))
+
+
+def test_a_stamp_changes_with_what_the_readings_depend_on(tmp_path):
+    (stage,) = stages(tmp_path)
+    config = find(stage.model).config
+    first = stamp(stage, config)
+    assert stamp(stage, config) == first
+    others = [
+        replace(stage, seed=2),
+        replace(stage, dropout=Dropout(vit=0.4)),
+        replace(stage, cache=Cache(samples=3)),
+        replace(stage, base="bfloat16"),
+    ]
+    stamps = {stamp(other, config) for other in others}
+    assert len(stamps) == len(others)
+    assert first not in stamps
+    assert stamp(replace(stage, steps=9), config) == first
+    vae = stamp(stage, config, ["vae"])
+    assert stamp(others[0], config, ["vae"]) == vae != first
+
+
+def test_latents_are_kept_where_they_are_asked_for(tmp_path):
+    (stage,) = stages(tmp_path)
+    config = find(stage.model).config
+    kept = kept_latents(stage, config, tmp_path)
+    assert kept is not None
+    assert kept.folder == tmp_path / "latents"
+    assert kept_latents(replace(stage, cache=Cache(latents=False)), config, tmp_path) is None
+
+
+def test_only_their_files_need_to_be_there(tmp_path, monkeypatch):
+    (stage,) = stages(tmp_path)
+    asked = []
+    whole = subject.find
+    monkeypatch.setattr(subject, "find", lambda model, need: asked.append(set(need)) or whole(model, need))
+    stage = replace(stage, model=Model(model="nano", fresh=("fusion",)), cache=Cache(latents=False))
+    with encoders(stage, CPU, tmp_path):
+        pass
+    assert asked == [{"understanding", "vae"}]
