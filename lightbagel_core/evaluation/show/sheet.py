@@ -63,11 +63,11 @@ def write_sheet(path: Path, run: Run, most: int = WORST, title: str = "") -> tup
     return tuple(notes)
 
 
-def page(cards: Sequence[Image.Image], heading: str, below: str, letters: Letters) -> Image.Image:
-    """Cards in rows, as many in each as the page is wide, with a heading above and a sentence below."""
+def page(cards: Sequence[Image.Image], heading: str, below: str, letters: Letters, wide: int = WIDTH) -> Image.Image:
+    """Cards in rows, as many in each as `wide` pixels hold, with a heading above and a sentence below."""
     lines: list[list[Image.Image]] = []
     for one in cards:
-        if lines and sum(other.width + PAD for other in lines[-1]) + one.width <= WIDTH - 2 * MARGIN:
+        if lines and sum(other.width + PAD for other in lines[-1]) + one.width <= wide - 2 * MARGIN:
             lines[-1].append(one)
         else:
             lines.append([one])
