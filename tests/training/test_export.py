@@ -1,4 +1,4 @@
-"""What comes out: modules in one dtype, copies as they are stored, adapters as one file; sharded weights put together."""
+"""What comes out: modules in one dtype, copies as they are stored, adapters as one file, sharded weights whole."""
 
 from __future__ import annotations
 
