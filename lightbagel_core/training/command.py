@@ -41,6 +41,13 @@ def stages_of(args: argparse.Namespace) -> list[Stage]:
     return stages if args.steps is None else [replace(stage, steps=args.steps) for stage in stages]
 
 
+def _needs_torch() -> None:
+    import torch
+
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
+        raise ValueError(f"training needs torch 2.9 or newer, this is {torch.__version__}: pip install -U torch")
+
+
 def command(args: argparse.Namespace) -> int:
     """Trains, or says what a training would need; 0 when done.
 
@@ -48,6 +55,7 @@ def command(args: argparse.Namespace) -> int:
         ValueError: for anything the caller can mend.
     """
     stages = stages_of(args)
+    _needs_torch()
     if args.dry_run:
         from .plan import dry_run
 

@@ -153,7 +153,8 @@ class DataSet:
     kind: "world", the nano's own scenes; "folder", pictures with texts beside them.
     path: of a folder. edits: share of edits among the world's examples; of a folder, what the dry run takes for granted
         where it cannot read it.
-    chains: share of two turns among the world's edits.
+    chains: share of two turns among the world's edits. first: so many of the world's examples are all there are; 0: it
+        has no end.
     """
 
     kind: Literal["world", "folder"] = "world"
@@ -161,6 +162,7 @@ class DataSet:
     path: str | None = None
     edits: float = 0.6
     chains: float = 0.0
+    first: int = 0
     name: str | None = None
 
 

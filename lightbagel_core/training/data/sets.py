@@ -24,7 +24,7 @@ def open_sets(stage: Stage) -> list[Examples]:
     found: list[Examples] = []
     for number, asked in enumerate(stage.data.sets):
         if asked.kind == "world":
-            found.append(WorldSet(stage.seed, asked.edits, asked.chains, number))
+            found.append(WorldSet(stage.seed, asked.edits, asked.chains, number, asked.first))
         else:
             assert asked.path is not None  # config sees to it
             found.append(FolderSet(asked.path))

@@ -1,4 +1,4 @@
-"""The nano's world as a set of examples without end: prompts with a scene, edits, and chains of two edits."""
+"""The nano's world as a set of examples, without end if it is not cut short: prompts with a scene, edits, and chains of two edits."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class WorldSet:
     Args:
         edits: the share of edits. chains: the share of two turns among these.
         number: tells sets of one run apart, so that each has examples of its own.
+        first: so many examples are the whole set; 0: it has no end.
     """
 
-    count = None
-
-    def __init__(self, seed: int, edits: float = 0.6, chains: float = 0.0, number: int = 0) -> None:
+    def __init__(self, seed: int, edits: float = 0.6, chains: float = 0.0, number: int = 0, first: int = 0) -> None:
         for name, share in {"edits": edits, "chains": chains}.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is a share in 0..1, not {share}")
         self.seed, self.edits, self.chains, self.number = seed, edits, chains, number
+        self.count = first or None
         self.story = lru_cache(maxsize=4096)(self._draw)
 
     @property

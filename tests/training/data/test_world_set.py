@@ -49,3 +49,10 @@ def test_the_second_turn_of_a_chain_changes_the_picture_of_the_first():
             kept = {t.attributes for t in before.things} & {t.attributes for t in after.things}
             assert len(kept) >= max(len(before.things), len(after.things)) - 1
     assert read_scene(np.asarray(picture(scenes[2]))).attributes == scenes[2].attributes
+
+
+def test_a_set_that_is_cut_short_is_the_same_as_far_as_it_goes():
+    whole, cut = WorldSet(1), WorldSet(1, first=3)
+    assert whole.count is None
+    assert cut.count == 3
+    assert [cut.story(i) for i in range(3)] == [whole.story(i) for i in range(3)]
