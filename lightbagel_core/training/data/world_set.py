@@ -1,4 +1,4 @@
-"""The nano's world as a set of examples, without end if it is not cut short: prompts with a scene, edits, and chains of two edits."""
+"""The nano's world as a set of examples: prompts with a scene, edits, and chains of two edits."""
 
 from __future__ import annotations
 
