@@ -6,6 +6,7 @@ these words, under which weights lie in files and adapters are saved.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
@@ -44,7 +45,10 @@ def add(component: nn.Module, lora: Lora, what: str) -> None:
         bias="none",
     )
     config._register_custom_module({Float8Linear: Linear})
-    inject_adapter_in_model(config, component, NAME, low_cpu_mem_usage=any(p.is_meta for p in component.parameters()))
+    on_meta = any(p.is_meta for p in component.parameters())
+    with warnings.catch_warnings():  # it does not know a float8 layer by its class, but takes it by its sizes
+        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+        inject_adapter_in_model(config, component, NAME, low_cpu_mem_usage=on_meta)
 
 
 def targets(component: nn.Module, lora: Lora, what: str) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import CleanImage, segment_of
 from lightbagel_core.model.sequence import ImageSegment, lay_out
-from lightbagel_core.model.understanding import VitImage
+from lightbagel_core.model.understanding import Understanding, VitImage
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
@@ -26,7 +26,7 @@ def drawing(model: LightBagel | None = None) -> Drawing:
     return made
 
 
-def sample(model: LightBagel, words: str, sources: int = 0, rows: int = 2, cols: int = 3, seed: int = 0) -> Sample:
+def sample(und: Understanding, words: str, sources: int = 0, rows: int = 2, cols: int = 3, seed: int = 0) -> Sample:
     """A target of rows x cols tokens after `sources` pictures, each as the DiT and as the VLM sees it, and a text."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -37,29 +37,32 @@ def sample(model: LightBagel, words: str, sources: int = 0, rows: int = 2, cols:
     for number in range(sources):
         contents.append(CleanImage(latents(2, 2 + number % 2)))
         contents.append(VitImage(torch.randn(4, 64, generator=generator), 2, 2))
-    contents.append(tuple(model.text(words)))
+    contents.append(tuple(und.text_ids(words)))
     layout = lay_out([*(segment_of(content, PATCH) for content in contents), ImageSegment("noised", rows, cols)])
     return Sample(layout, [*contents, None], latents(rows, cols), sources > 0)
 
 
-def batch(model: LightBagel) -> list[Sample]:
+def batch(und: Understanding) -> list[Sample]:
     """Four samples: two texts to images, of two sizes, an edit and one with three sources."""
     return [
-        sample(model, "a red circle", seed=1),
-        sample(model, "make the circle blue", sources=1, seed=2),
-        sample(model, "a blue square", rows=3, cols=2, seed=3),
-        sample(model, "a small green star on the left", sources=3, rows=2, cols=2, seed=4),
+        sample(und, "a red circle", seed=1),
+        sample(und, "make the circle blue", sources=1, seed=2),
+        sample(und, "a blue square", rows=3, cols=2, seed=3),
+        sample(und, "a small green star on the left", sources=3, rows=2, cols=2, seed=4),
     ]
 
 
-def passes(samples: list[Sample], seed: int = 0, shift: float = 4.0) -> list[Pass]:
+def passes(samples: list[Sample], seed: int = 0) -> list[Pass]:
     """One pass for each sample, with noise and time of its own."""
-    return [noised([each], [(seed, number)], shift) for number, each in enumerate(samples)]
+    return [noised([each], [(seed, number)], 4.0) for number, each in enumerate(samples)]
 
 
 def tokens(step: list[Pass]) -> int:
+    """The noised tokens of a step."""
     return sum(sum(each.tokens(PATCH)) for each in step)
 
 
 def units(module: Drawing) -> list[nn.Module]:
-    return [*module.gen.blocks, *module.fusion.layers]
+    """What of it the engine handles on its own: blocks, fusion layers, and the VLM's layers where it is there."""
+    read = [] if module.und is None else module.und.vlm.model.language_model.layers
+    return [*read, *module.gen.blocks, *module.fusion.layers]

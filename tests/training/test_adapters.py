@@ -33,7 +33,7 @@ def opened(saved, **said) -> Opening:
 
 def errors(opening) -> torch.Tensor:
     module = Drawing(opening.gen, opening.fusion, SDPA, opening.und)
-    return torch.cat([module(each) for each in drawings.passes(drawings.batch(make_tiny())[:2])])
+    return torch.cat([module(each) for each in drawings.passes(drawings.batch(make_tiny().und)[:2])])
 
 
 def test_without_peft_a_sentence_says_what_to_install(monkeypatch):

@@ -103,7 +103,7 @@ def test_a_frozen_base_may_be_float8_and_still_gives_gradients(saved):
     weight = tensors(saved)["generation.blocks.0.attn1.to_q.weight"]
     assert (layer.weight.float() * layer.weight_scale - weight).abs().max() < 0.04 * weight.abs().max()
     module = Drawing(opening.gen, opening.fusion, SDPA, opening.und)
-    step = drawings.passes(drawings.batch(make_tiny())[1:2])
+    step = drawings.passes(drawings.batch(make_tiny().und)[1:2])
     with parallel.autocast(opening.stage, ALONE):
         module(step[0]).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in opening.trained().values())

@@ -57,7 +57,7 @@ def test_so_many_processes_as_divide_them_share_a_copy():
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "compiled"])
 def test_recomputed_units_have_the_same_gradients_and_keep_less(tiny, monkeypatch, compiled):
-    step = drawings.passes(drawings.batch(tiny)[3:])
+    step = drawings.passes(drawings.batch(tiny.und)[3:])
     plain = gradients(drawings.drawing(), step)
     module = drawings.drawing()
     if compiled:
@@ -92,7 +92,7 @@ def test_without_gradients_nothing_is_kept_for_recomputation(tiny, monkeypatch):
     parallel.prepare_units(drawings.units(module), replace(STAGE, checkpointing=True))
     monkeypatch.setattr(parallel, "checkpoint", lambda *_, **__: pytest.fail("recomputed"))
     with torch.inference_mode():
-        module(drawings.passes(drawings.batch(tiny)[:1])[0])
+        module(drawings.passes(drawings.batch(tiny.und)[:1])[0])
 
 
 def test_gradients_are_clipped_by_the_norm_of_all_of_them():
