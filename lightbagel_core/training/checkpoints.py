@@ -1,0 +1,251 @@
+"""Checkpoints of a run by torch's distributed checkpoint: safetensors and JSON, no pickle, on any number of processes.
+
+    FOLDER/step-00000500/shard-00001-model-00001-of-00001.safetensors   a process's part of every tensor
+    FOLDER/step-00000500/training.json                                  step, seconds, the config, torch's version
+    FOLDER/best.json                                                    the step that validation liked best
+
+A checkpoint is written into a hidden folder, which gets its name when all processes have written: so it is whole or not
+there, whenever a run is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+try:
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_loader import load
+    from torch.distributed.checkpoint.state_dict_saver import async_save, save
+except ImportError:
+    raise ImportError(f"training needs torch 2.9 or newer; this is {torch.__version__}") from None
+
+NOTE, BEST = "training.json", "best.json"
+FAILURES = (CheckpointException, OSError)
+
+
+class Checkpoints:
+    """The checkpoints of one stage. Everything but `mark_best` and `note` is called by all processes together.
+
+    Args:
+        folder: where they lie; seen by all processes. What a killed run left half written in it is removed.
+        keep: so many of the latest stay, and the best.
+        config: what the run was asked for, to be kept beside the tensors.
+
+    Raises:
+        ValueError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, keep: int, config: str = "") -> None:
+        self.folder, self.keep, self.config = folder, max(1, keep), config
+        # its own group: an asynchronous save speaks to the other processes while they train
+        self.group = dist.new_group(backend="gloo")
+        self._pending: tuple[int, Future[Any]] | None = None
+        self._lock = threading.Lock()
+        self._together(self._clean)
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], seconds: float = 0.0, asynchronous: bool = True) -> None:
+        """Writes a checkpoint; one of the same step that is there already stays.
+
+        Args:
+            tensors: the same names on all processes; DTensors are written by those that hold them.
+            seconds: trained so far, for the note.
+            asynchronous: whether to return as soon as the tensors are copied to host memory, after which they may
+                change. What goes wrong then is raised by the next `wait`, `save` or `latest`.
+
+        Raises:
+            ValueError: this or the last one could not be written; nothing half written is left.
+        """
+        self.wait()
+        if self._together(lambda: self.path(step).is_dir()):
+            return
+        note = {"step": step, "seconds": round(seconds, 1), "torch": torch.__version__, "config": self.config}
+        partial = self.folder / f".{self.path(step).name}.partial"
+        writer = _writer(partial, lambda: self._finish(step, note))
+        state = {name: tensor.detach() for name, tensor in tensors.items()}
+        try:
+            if asynchronous:
+                future: Any = async_save(state, storage_writer=writer, process_group=self.group)
+                self._pending = step, future
+            else:
+                save(state, storage_writer=writer, process_group=self.group)
+        except FAILURES as error:
+            raise self._failed(step, error) from None
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk.
+
+        Raises:
+            ValueError: it could not be written.
+        """
+        if self._pending is None:
+            return
+        (step, future), self._pending = self._pending, None
+        try:
+            future.result()
+        except FAILURES as error:
+            raise self._failed(step, error) from None
+
+    def latest(self) -> int | None:
+        """The step of the latest checkpoint; None without any."""
+        self.wait()
+        return self._together(lambda: max(self.steps(), default=None))
+
+    def steps(self) -> list[int]:
+        """The steps of which there are checkpoints, as the folder stands now."""
+        return sorted(int(p.name.removeprefix("step-")) for p in self.folder.glob("step-????????") if p.is_dir())
+
+    def path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return self.folder / f"step-{step:08d}"
+
+    def note(self, step: int) -> dict[str, Any]:
+        """What stands beside a checkpoint's tensors: step, seconds, torch, config."""
+        return _read(self.path(step) / NOTE)
+
+    def load(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Fills tensors in place from a checkpoint, which may have been saved by another number of processes.
+
+        Raises:
+            ValueError: there is no such checkpoint, it is damaged, or its tensors are not these: other names, shapes or
+                dtypes, which are named.
+        """
+        self.wait()
+        path = self.path(step)
+        if not path.is_dir():
+            there = ", ".join(map(str, self.steps())) or "none"
+            raise ValueError(f"there is no checkpoint of step {step} in {self.folder}; there are {there}")
+        reader = HuggingFaceStorageReader(str(path))
+        try:
+            saved = reader.read_metadata().state_dict_metadata
+        except Exception as error:  # safetensors' and json's own kinds
+            raise ValueError(f"the checkpoint {path} is damaged: {error}; go on from an earlier one") from None
+        wrong = _differences(saved, tensors)
+        if wrong:
+            more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+            raise ValueError(f"the checkpoint {path} does not fit this training: {'; '.join(wrong[:8])}{more}")
+        state = {name: tensor.detach() for name, tensor in tensors.items()}
+        load(state, storage_reader=reader, process_group=self.group)
+
+    def mark_best(self, step: int, value: float) -> None:
+        """Has a step's checkpoint stay, now or when its save ends, if no step before had a lower value."""
+        with self._lock:
+            before = self.best()
+            if dist.get_rank() == 0 and value < (math.inf if before is None else before[1]):
+                _write(self.folder / BEST, {"step": step, "value": value})
+
+    def best(self) -> tuple[int, float] | None:
+        """(step, value) of the best checkpoint; None if none was marked, or it is gone."""
+        if not (self.folder / BEST).is_file():
+            return None
+        found = _read(self.folder / BEST)
+        return found["step"], found["value"]
+
+    def _finish(self, step: int, note: dict[str, Any]) -> None:
+        """Runs on one process when all have written."""
+        partial = self.folder / f".{self.path(step).name}.partial"
+        _write(partial / NOTE, note)
+        _sync(partial)
+        partial.rename(self.path(step))
+        _sync(self.folder)
+        with self._lock:
+            best = self.best()
+            old = [s for s in self.steps()[: -self.keep] if best is None or s != best[0]]
+        for s in old:
+            # first its name goes: a folder that is half removed must not look whole
+            shutil.rmtree(self.path(s).rename(self.folder / f".{self.path(s).name}.removed"))
+
+    def _clean(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".step-*"):
+            shutil.rmtree(left)
+        probe = self.folder / ".step-probe"
+        probe.mkdir()
+        probe.rmdir()
+
+    def _failed(self, step: int, error: BaseException) -> ValueError:
+        causes = list(error.failures.values()) if isinstance(error, CheckpointException) else []
+        cause = causes[0][0] if causes else error
+        self._together(lambda: shutil.rmtree(self.folder / f".{self.path(step).name}.partial", ignore_errors=True))
+        return ValueError(
+            f"the checkpoint of step {step} could not be written to {self.folder}: {cause}. Nothing half written is "
+            "left; make room there or allow writing, and go on from the last checkpoint"
+        )
+
+    def _together(self, ask: Callable[[], Any]) -> Any:
+        """What the first process finds; all processes get the same answer or the same error."""
+        answer: list[Any] = [None, None]
+        if dist.get_rank(self.group) == 0:
+            try:
+                answer[0] = ask()
+            except OSError as error:
+                answer[1] = f"checkpoints cannot be written to {self.folder}: {error}"
+        dist.broadcast_object_list(answer, group=self.group, group_src=0)
+        if answer[1]:
+            raise ValueError(answer[1])
+        return answer[0]
+
+
+def _writer(folder: Path, finished: Callable[[], None]) -> Any:
+    class Writer(HuggingFaceStorageWriter):
+        def finish(self, metadata: Any, results: Any) -> None:
+            missing = [r.storage_data.relative_path for part in results for r in part]
+            missing = sorted({name for name in missing if not (folder / name).is_file()})
+            if missing:
+                raise OSError(
+                    f"{', '.join(missing)} were written on another machine; use a folder that all of them see"
+                )
+            super().finish(metadata, results)
+            finished()
+
+    return Writer(str(folder), save_distributed=True)
+
+
+def _differences(saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+    wrong = [f"it lacks {name}" for name in sorted(tensors.keys() - saved.keys())]
+    wrong += [f"it has {name}, which is not trained here" for name in sorted(saved.keys() - tensors.keys())]
+    for name in sorted(saved.keys() & tensors.keys()):
+        here, there = tensors[name], saved[name]
+        if tuple(there.size) != tuple(here.shape):
+            wrong.append(f"{name} is {list(there.size)}, here {list(here.shape)}")
+        elif there.properties.dtype != here.dtype:
+            wrong.append(f"{name} is {there.properties.dtype}, here {here.dtype}")
+        elif sum(chunk.sizes.numel() for chunk in there.chunks) != here.numel():
+            wrong.append(f"{name} is there in part only: a file is missing")
+    return wrong
+
+
+def _write(file: Path, values: Mapping[str, Any]) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("w", encoding="utf-8") as out:
+        json.dump(values, out, indent=2)
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(file)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+
+
+def _sync(folder: Path) -> None:
+    """Has a folder's entries reach the disk."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)

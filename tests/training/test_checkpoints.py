@@ -1,0 +1,210 @@
+"""Checkpoints that are whole or not there, on another number of processes, and after a kill at any time."""
+
+import json
+import threading
+import time
+
+import pytest
+import safetensors.torch
+import torch
+import torch.distributed as dist
+
+if tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 9):
+    pytest.skip("checkpoints need torch 2.9", allow_module_level=True)
+
+from toy_training import begin, start
+
+from lightbagel_core.training.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def alone():
+    """A process group of this process."""
+    start()
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def tensors():
+    return {"w": torch.arange(12.0).view(3, 4), "b": torch.ones(5, dtype=torch.bfloat16), "n": torch.tensor(3.0)}
+
+
+def zeros(tensors):
+    return {name: torch.zeros_like(t) for name, t in tensors.items()}
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_what_was_saved_comes_back(alone, tmp_path, tensors, asynchronous):
+    checkpoints = Checkpoints(tmp_path / "run", 2, "steps = 9")
+    assert checkpoints.latest() is None
+    checkpoints.save(7, tensors, 12.34, asynchronous)
+    assert checkpoints.latest() == 7
+    found = zeros(tensors)
+    checkpoints.load(7, found)
+    assert all(torch.equal(found[name], t) for name, t in tensors.items())
+    assert checkpoints.note(7) == {"step": 7, "seconds": 12.3, "torch": torch.__version__, "config": "steps = 9"}
+    assert names(tmp_path / "run") == ["step-00000007"]
+
+
+def test_no_file_is_a_pickle(alone, tmp_path, tensors):
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.save(1, tensors)
+    checkpoints.mark_best(1, 0.5)
+    checkpoints.wait()
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert {p.suffix for p in files} == {".safetensors", ".json"}
+    for file in files:
+        json.loads(file.read_text("utf-8")) if file.suffix == ".json" else safetensors.torch.load_file(file)
+
+
+def test_later_changes_do_not_reach_an_asynchronous_save(alone, tmp_path, tensors, monkeypatch):
+    """Writing is held up until the weights were changed."""
+    changed, write = threading.Event(), safetensors.torch.save
+    monkeypatch.setattr(safetensors.torch, "save", lambda *a, **k: (changed.wait(20), write(*a, **k))[1])
+    checkpoints = Checkpoints(tmp_path, 2)
+    before = {name: t.clone() for name, t in tensors.items()}
+    checkpoints.save(1, tensors)
+    assert checkpoints.steps() == []
+    for t in tensors.values():
+        t.fill_(-1)
+    changed.set()
+    checkpoints.wait()
+    found = zeros(tensors)
+    checkpoints.load(1, found)
+    assert all(torch.equal(found[name], t) for name, t in before.items())
+
+
+def test_the_last_ones_and_the_best_stay(alone, tmp_path, tensors):
+    checkpoints = Checkpoints(tmp_path, 2)
+    for step, value in enumerate([float("nan"), 3.0, 4.0, 6.0, float("nan"), 3.5]):
+        checkpoints.save(step, tensors)
+        checkpoints.mark_best(step, value)
+    checkpoints.wait()
+    assert names(tmp_path) == ["best.json", "step-00000001", "step-00000004", "step-00000005"]
+    assert checkpoints.best() == Checkpoints(tmp_path, 2).best() == (1, 3.0)
+
+
+def test_what_a_killed_save_left_is_removed_and_never_seen(alone, tmp_path, tensors):
+    for name in (".step-00000009.partial", ".step-00000002.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"half")
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert names(tmp_path) == []
+    assert checkpoints.latest() is None
+
+
+def test_a_step_that_is_there_already_stays(alone, tmp_path, tensors):
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.save(1, tensors)
+    checkpoints.save(1, zeros(tensors))
+    found = zeros(tensors)
+    checkpoints.load(1, found)
+    assert torch.equal(found["w"], tensors["w"])
+
+
+def test_tensors_that_do_not_fit_are_named(alone, tmp_path, tensors):
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.save(1, tensors)
+    wrong = {"w": torch.zeros(4, 3), "b": torch.zeros(5), "new": torch.zeros(2)}
+    with pytest.raises(ValueError, match="does not fit this training") as error:
+        checkpoints.load(1, wrong)
+    for said in (
+        "it lacks new",
+        "it has n, which is not trained here",
+        "w is [3, 4], here [4, 3]",
+        "b is torch.bfloat16, here torch.float32",
+    ):
+        assert said in str(error.value)
+    assert not any(t.any() for t in wrong.values())
+    with pytest.raises(ValueError, match=r"no checkpoint of step 5 in .*; there are 1"):
+        checkpoints.load(5, tensors)
+
+
+def test_a_damaged_file_is_said(alone, tmp_path, tensors):
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.save(1, tensors)
+    checkpoints.wait()
+    (file,) = (tmp_path / "step-00000001").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(ValueError, match=r"step-00000001 is damaged"):
+        checkpoints.load(1, tensors)
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_full_disk_is_said_and_leaves_nothing(alone, tmp_path, tensors, asynchronous):
+    """Files may not grow above 100 kB for a while, which fails as a full disk does."""
+    resource = pytest.importorskip("resource")
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.save(1, tensors)
+    checkpoints.wait()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+
+    def save():
+        checkpoints.save(2, {"w": torch.zeros(1_000_000)}, asynchronous=asynchronous)
+        checkpoints.wait()
+
+    try:
+        with pytest.raises(ValueError, match=r"step 2 could not be written to .*(File too large|27)"):
+            save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["step-00000001"]
+    checkpoints.save(2, tensors)
+    assert checkpoints.latest() == 2
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(alone, tmp_path):
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(ValueError, match="checkpoints cannot be written to"):
+        Checkpoints(tmp_path / "file" / "run", 2)
+
+
+def finish(processes, seconds=60.0):
+    end = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0, end - time.monotonic()))
+        process.kill()
+    return [process.exitcode for process in processes]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """All tensors at the end of the toy training in one go, by optimiser."""
+    found = {}
+
+    def end(optimiser, steps=10):
+        if (optimiser, steps) not in found:
+            out = tmp_path_factory.mktemp("unbroken")
+            assert finish(begin(1, out, optimiser, steps, 1000)) == [0]
+            found[optimiser, steps] = safetensors.torch.load_file(out / "final.safetensors")
+        return found[optimiser, steps]
+
+    return end
+
+
+def close(out, expected, error=1e-6):
+    found = safetensors.torch.load_file(out / "final.safetensors")
+    assert found.keys() == expected.keys()
+    for name, t in expected.items():
+        assert torch.allclose(found[name], t, rtol=0, atol=error), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (2, 2), (1, 2), (2, 3)])
+def test_saved_by_some_processes_and_opened_by_others(tmp_path, unbroken, first, second):
+    """The run is stopped after the checkpoint of step 6 of 10, and ends as if it had not been."""
+    assert finish(begin(first, tmp_path, "adamw", 10, 6)) == [0] * first
+    for step in (10,):
+        for file in (tmp_path / "checkpoints" / f"step-{step:08d}").iterdir():
+            file.unlink()
+        (tmp_path / "checkpoints" / f"step-{step:08d}").rmdir()
+    close(tmp_path, unbroken("adamw"))
+    (tmp_path / "final.safetensors").unlink()
+    assert finish(begin(second, tmp_path, "adamw", 10, 1000)) == [0] * second
+    close(tmp_path, unbroken("adamw"))
