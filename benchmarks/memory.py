@@ -42,9 +42,10 @@ Stage = tuple[str, tuple[str, ...], Callable[[], Any]]  # name, components on th
 class PeakBytes(TorchDispatchMode):
     """Counts the bytes of all storages made inside, and the most that lived at once."""
 
-    def __init__(self, *modules: nn.Module) -> None:
-        """The weights of `modules` are there before, and are not counted."""
+    def __init__(self, *modules: nn.Module, device: torch.device = META) -> None:
+        """The weights of `modules` are there before, and are not counted. `device`: where storages count."""
         super().__init__()
+        self.device = device
         self.live = self.peak = 0
         self.known: dict[int, Any] = {}
         for module in modules:
@@ -54,7 +55,7 @@ class PeakBytes(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))
         for leaf in tree_flatten(made)[0]:
-            if isinstance(leaf, Tensor) and leaf.is_meta:
+            if isinstance(leaf, Tensor) and leaf.device.type == self.device.type:
                 self.count(leaf.untyped_storage())
         return made
 

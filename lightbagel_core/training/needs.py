@@ -1,0 +1,170 @@
+"""What a process holds on its device while it trains, in bytes: weights and what belongs to them, from their shapes.
+
+What lives beside them is in `activations`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..files.precision import Precision, dtypes, in_a_layer
+from ..files.tensor_files import Tensors
+from .config import Stage
+
+Shapes = Mapping[str, tuple[int, ...]]
+BASES = {
+    "float32": Precision(torch.float32, False),
+    "bfloat16": Precision(torch.bfloat16, False),
+    "float8": Precision(torch.bfloat16, True),
+}
+UNIT = re.compile(r"(?:^|\.)(blocks|layers)\.(\d+)\.")
+BLOCK, LEAST_BLOCK, LEAST = 256, 32, 4096  # of 8-bit moments: values with one scale, at most and at least; of a tensor
+NEEDED = {"drawing": ("generation", "fusion"), "nano-vlm": ("understanding",), "nano-vae": ("vae",)}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of a process: where it belongs, its shape, and the dtype it is kept in."""
+
+    component: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    trained: bool
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.count * self.dtype.itemsize + (4 if self.dtype == torch.float8_e4m3fn else 0)
+
+    @property
+    def part(self) -> str:
+        """What a config calls it: the learned context is named apart from the fusion layers."""
+        return "context" if (self.component, self.name) == ("fusion", "context") else self.component
+
+    @property
+    def unit(self) -> str | None:
+        """The block or layer it belongs to; None: it is no part of one."""
+        found = UNIT.search(self.name)
+        inside = self.component in ("generation", "fusion") or ".layers." in f".{self.name}"
+        return f"{self.component} {found[2]}" if found and inside else None
+
+    @property
+    def matrix(self) -> bool:
+        """Whether it is a linear layer's."""
+        return len(self.shape) == 2 and self.name.endswith(".weight")
+
+
+def on_device(stage: Stage) -> tuple[str, ...]:
+    """The components that are on the device during a step."""
+    live = ("understanding", "vae") if stage.recipe == "drawing" and stage.cache.states == "live" else ()
+    return NEEDED[stage.recipe] + live
+
+
+def weights(stage: Stage, components: Mapping[str, Tensors], names: Iterable[str] | None = None) -> list[Weight]:
+    """All tensors of some components, as a stage keeps them; default: of those on the device during a step."""
+    frozen, trained = BASES[stage.base], trained_precision(stage)
+    found = []
+    for component in on_device(stage) if names is None else names:
+        tensors = components[component]
+        kept, moved = dtypes(component, tensors, frozen), dtypes(component, tensors, trained)
+        for name, tensor in tensors.items():
+            part = "context" if (component, name) == ("fusion", "context") else component
+            own = part in stage.train
+            found.append(Weight(component, name, tensor.shape, (moved if own else kept)[name], own))
+        found += adapters(stage, component, tensors)
+    return found
+
+
+def trained_precision(stage: Stage) -> Precision:
+    """That of the weights that are trained: under "bfloat16-mixed" they are float32."""
+    return BASES["bfloat16" if stage.precision == "bfloat16" else "float32"]
+
+
+def adapters(stage: Stage, component: str, tensors: Tensors) -> list[Weight]:
+    """The tensors of a component's LoRA."""
+    lora = {"generation": stage.lora.generation, "fusion": stage.lora.fusion}.get(component)
+    if lora is None or not lora.rank:
+        return []
+    dtype = trained_precision(stage).compute
+    found = []
+    for name, tensor in tensors.items():
+        layer = name.removesuffix(".weight")
+        if not in_a_layer(name, tensor.shape) or (lora.targets and not layer.endswith(lora.targets)):
+            continue
+        for end, shape in {"A": (lora.rank, tensor.shape[1]), "B": (tensor.shape[0], lora.rank)}.items():
+            found.append(Weight(component, f"{layer}.lora_{end}.weight", shape, dtype, True))
+    return found
+
+
+def moments(stage: Stage, weight: Weight) -> int:
+    """Bytes that the optimiser keeps of one trained tensor."""
+    if stage.optimiser.name == "sgd":
+        return 0
+    if stage.optimiser.name == "adamw":
+        return 2 * weight.bytes
+    row = weight.count // max(1, weight.shape[0]) if weight.shape else 1
+    block = math.gcd(row, BLOCK) if len(weight.shape) >= 2 and weight.count >= LEAST else 0
+    if block < LEAST_BLOCK:
+        return 8 * weight.count  # what is too small or too narrow for blocks stays float32
+    return 2 * (weight.count + 4 * weight.count // block)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes of weights and of what belongs to them, on one process.
+
+    unit: what a process gathers of others' weights for the units it works on, and what belongs to no unit.
+    """
+
+    frozen: int
+    weights: int
+    gradients: int
+    optimiser: int
+    ema: int
+    unit: int
+
+
+def held(stage: Stage, weights: Iterable[Weight], shard: int) -> Held:
+    """What one of `shard` processes that share the weights holds. The VAE is no part of what is shared."""
+    weights = list(weights)
+    apart = sum(w.bytes for w in weights if w.component == "vae" and stage.recipe == "drawing")
+    trained = [w for w in weights if w.trained]
+    own = sum(w.bytes for w in trained)
+    frozen = sum(w.bytes for w in weights if not w.trained) - apart
+    return Held(
+        frozen // shard + apart,
+        own // shard,
+        own // shard,
+        sum(moments(stage, w) for w in trained) // shard,
+        4 * sum(w.count for w in trained) // shard if stage.ema.decay else 0,
+        gathered(stage, weights) if shard > 1 else 0,
+    )
+
+
+def gathered(stage: Stage, weights: Iterable[Weight]) -> int:
+    """Bytes of others' weights that a process has at most: the unit at work and the next, the gradient of one before it
+    is shared out (in the dtype of the weights and, on its way, in float32), and what is no unit, for the whole pass.
+    """
+    sizes: dict[str, int] = {}
+    gradients: dict[str, int] = {}
+    rest = 0
+    for w in weights:
+        if w.component == "vae":
+            continue
+        mixed = stage.precision == "bfloat16-mixed" and w.dtype == torch.float32
+        size = 2 * w.count if mixed else w.bytes
+        if w.unit is None:
+            rest += w.bytes
+            continue
+        sizes[w.unit] = sizes.get(w.unit, 0) + size
+        gradients[w.unit] = gradients.get(w.unit, 0) + (size + 4 * w.count if w.trained else 0)
+    return rest + 2 * max(sizes.values(), default=0) + max(gradients.values(), default=0)
