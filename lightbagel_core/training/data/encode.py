@@ -26,7 +26,7 @@ from .latents import KeptLatents
 from .layouts import laid_out
 from .samples import Plan, Sample
 
-VAE_PIXELS = 32 * 128 * 128  # of a call of the VAE, unless one picture has more
+VAE_PIXELS = 8 * 128 * 128  # of a call of the VAE, unless one picture has more; on a CPU more at once are slower
 VIT_PIXELS = 16 * 532 * 532  # of a call of the ViT
 READ = 16  # samples that the VLM reads at once
 T = TypeVar("T")

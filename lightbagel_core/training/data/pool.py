@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -41,8 +40,7 @@ class Pool:
     ) -> None:
         self.folder, self.cache, self.stamp, self.making = folder, cache, stamp, making
         self.ready: range | None = None
-        mapped = cache.chunks * -(-cache.samples // PART)
-        self._part = lru_cache(maxsize=mapped)(self._read)
+        self._mapped: dict[range, list[list[Sample]]] = {}
 
     def prepare(self, step: int) -> bool:
         """Makes what a step needs and is not there yet, and deletes what no later step needs.
@@ -68,7 +66,8 @@ class Pool:
             with suppress(OSError):  # another process was faster, or Windows has it open; then the next time
                 file.unlink()
         self.ready = chunks
-        self._part.cache_clear()
+        kept = {slots for chunk in chunks for slots in self._parts(chunk)} - set(missing)
+        self._mapped = {slots: samples for slots, samples in self._mapped.items() if slots in kept}
         return bool(missing)
 
     def samples(self, slot: int) -> list[Sample]:
@@ -78,8 +77,10 @@ class Pool:
             ValueError: its part is gone, damaged or another run's.
         """
         chunk, at = divmod(slot, self.cache.samples)
-        parts = self._parts(chunk)
-        return self._part(parts[at // PART])[at % PART]
+        slots = self._parts(chunk)[at // PART]
+        if slots not in self._mapped:
+            self._mapped[slots] = self._read(slots)
+        return self._mapped[slots][at % PART]
 
     def _parts(self, chunk: int) -> list[range]:
         """The slots of each part of a chunk."""
