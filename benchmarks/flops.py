@@ -5,7 +5,9 @@ without something, that is left out too, so these are floors:
 
 - a plain Wan step embeds its context and projects it to cross-attention keys and values, per row and at every step;
 - a fused step need not: its context is the learned one, a constant of the loaded model;
-- an encode does what samples begin with in common once (see lightbagel_core/model/packing.py).
+- an encode does what samples begin with in common once (see lightbagel_core/model/packing.py);
+- a training step's backward pass makes two products of each of the forward's, one for each of its two sides, but for
+  sides that nothing trained has led to. What kernels compute a second time in it is not counted.
 """
 
 from __future__ import annotations
@@ -89,12 +91,44 @@ def encode(config: LightBagelConfig, constants: Constants) -> int:
 
     Nobody reads what the last fusion layer, or a DiT block after it, would make of the source images.
     """
-    fusion, und = config.fusion, constants.und
-    inner = fusion.heads * fusion.head_dim
-    count = fusion.und_layers * und_layer(config, und) + fusion.layers * 2 * matrix(und, fusion.und_dim, inner)
-    for tokens, attended in constants.sources:
-        count += patches(config, tokens) + fusion.layers * block(config, tokens)
-        count += (fusion.layers - 1) * fusion_layer(config, tokens, attended) + 3 * matrix(
-            tokens, fusion.gen_dim, inner
-        )
+    count = config.fusion.und_layers * und_layer(config, constants.und) + und_key_value(config, constants.und)
+    count += sum(source(config, tokens, attended) for tokens, attended in constants.sources)
     return count + (time(config) if constants.sources else 0)
+
+
+def und_key_value(config: LightBagelConfig, tokens: int) -> int:
+    """What all fusion layers make of the und tokens."""
+    fusion = config.fusion
+    return fusion.layers * 2 * matrix(tokens, fusion.und_dim, fusion.heads * fusion.head_dim)
+
+
+def source(config: LightBagelConfig, tokens: int, attended: int) -> int:
+    """A source image through the DiT, its time given: up to its queries, keys and values in the last fusion layer."""
+    fusion = config.fusion
+    count = patches(config, tokens) + fusion.layers * block(config, tokens)
+    last = 3 * matrix(tokens, fusion.gen_dim, fusion.heads * fusion.head_dim)
+    return count + (fusion.layers - 1) * fusion_layer(config, tokens, attended) + last
+
+
+def joint(config: LightBagelConfig, constants: Constants, tokens: int) -> int:
+    """The forward pass of a training step, the VLM's states given: all pictures once, `tokens` noised ones a sample."""
+    count = fused_step(config, tokens, constants.prefixes) + context(config) + und_key_value(config, constants.und)
+    return count + sum(source(config, *each) + time(config) for each in constants.sources)
+
+
+def training(config: LightBagelConfig, constants: Constants, tokens: int) -> int:
+    """A training step of DiT, fusion and learned context, forward and backward, the VLM's states given."""
+    pictures = [n for n, _ in constants.sources] + [tokens] * len(constants.prefixes)
+    return 3 * joint(config, constants, tokens) - sum(_given(config, n) for n in pictures)
+
+
+def wan_training(config: LightBagelConfig, rows: int, tokens: int) -> int:
+    """A training step of diffusers' Wan transformer, forward and backward."""
+    fusion = config.fusion
+    text = matrix(fusion.context_len, fusion.context_dim, fusion.gen_dim)
+    return 3 * wan_step(config, rows, tokens) - rows * (_given(config, tokens) + text)
+
+
+def _given(config: LightBagelConfig, tokens: int) -> int:
+    """The products that would lead to the gradients of an image's latents and of its time, which nobody needs."""
+    return patches(config, tokens) + matrix(1, config.generation["freq_dim"], config.fusion.gen_dim)

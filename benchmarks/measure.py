@@ -18,24 +18,26 @@ import torch
 Call = Callable[[], Any]
 
 
-def seconds(call: Call, device: torch.device) -> float:
+def seconds(call: Call, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     """What one call takes, until the device has done it."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda *_: None
     wait(device)
-    began = time.perf_counter()
+    began = clock()
     call()
     wait(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def interleaved(callables: Mapping[str, Call], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleaved(
+    callables: Mapping[str, Call], rounds: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each callable, `rounds` of them, called in turns (A, B, A, B, ...) after one call each to warm up."""
     for call in callables.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in callables}
     for _ in range(rounds):
         for name, call in callables.items():
-            times[name].append(seconds(call, device))
+            times[name].append(seconds(call, device, clock))
     return times
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -14,10 +15,11 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
 from scenes import BLUE, PAIR, RED
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import core, flops, load, reader, run, step, ways, worker
+from benchmarks import core, flops, load, reader, run, step, training, ways, worker
 from benchmarks.measure import interleaved, ratio, table
 from benchmarks.models import RUNNING, WithoutVae, model_for, on_meta, plain_wan, with_random_weights
 from benchmarks.quality import agrees, is_right
@@ -240,3 +242,15 @@ def test_scoring_an_edit():
     assert not edited("add a small blue square on the right", PAIR, larger, lone)
     assert edited("remove the square", lone, lone)
     assert edited("change the background to grey", replace(PAIR, background="grey"), replace(PAIR, background="grey"))
+
+
+@pytest.mark.parametrize("sources", [0, 1, 2])
+def test_a_training_step(sources):
+    """Forward and backward; attention as products, since fused kernels compute some of it twice."""
+    size = replace(training.nano(), samples=3)
+    with sdpa_kernel(SDPBackend.MATH):
+        calls, counts = training.steps(size, sources, CPU, nullcontext)
+        for name, call in calls.items():
+            with FlopCounterMode(display=False) as counter:
+                call()
+            assert counter.get_total_flops() == counts[name], name
