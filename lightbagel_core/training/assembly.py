@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..config import COMPONENTS, LightBagelConfig
-from ..model.attention import by_name, choose
+from ..model.attention import SDPA, Attention, by_name, choose
 from ..model.vae import use_single_frames
 from .config import Stage
 from .data.batches import Batches, Pick
@@ -25,7 +25,9 @@ from .data.supply import Supply
 from .drawing_recipe import DrawingRecipe
 from .encoders import encoders, kept_latents, stamp
 from .loading import Opening
+from .operations import operations
 from .parallel import World
+from .portions import portions
 from .trainer import Recipe
 
 Reading = Callable[[], AbstractContextManager[Encoder]]
@@ -37,15 +39,17 @@ class Work:
     """A stage's model and recipe.
 
     finish: what is done with the averages in place after the last step, to the config that is written.
-    batches: of a drawing stage. held_out: examples that are never trained on. reading: opens VLM and VAE.
+    held_out: examples that are never trained on. reading: opens VLM and VAE. attention: of DiT and fusion.
+    flops: of a step, over all processes, as counted from shapes; recomputation is left out. 0: not counted.
     """
 
     opening: Opening
     recipe: Recipe
     finish: Callable[[LightBagelConfig], LightBagelConfig] = lambda config: config
-    batches: Batches | None = None
     held_out: Sequence[Example] = ()
     reading: Reading | None = None
+    attention: Attention = SDPA
+    flops: float = 0.0
 
 
 def put_together(stage: Stage, world: World, cache: Path, away: Away, stack: ExitStack) -> Work:
@@ -97,7 +101,10 @@ def _drawing(stage: Stage, world: World, cache: Path, away: Away, stack: ExitSta
     attention = by_name(choose(world.device, dtype))
     opening.gen.use_attention(attention)
     recipe = DrawingRecipe(stage, opening.gen, opening.fusion, attention, supply, opening.und)
-    return Work(opening, recipe, batches=batches, held_out=held_out, reading=reading)
+    held = portions(stage, config, trained)
+    counted = operations(stage, config, held, held.passes(stage, world.size))
+    flops = counted.forward + counted.backward
+    return Work(opening, recipe, held_out=held_out, reading=reading, attention=attention, flops=flops)
 
 
 def _supply(batches: Batches, stage: Stage, world: World, samples_of: Any, prepare: Any = lambda step: None) -> Supply:

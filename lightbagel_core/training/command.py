@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .config import PRESETS, Stage, read
+
+if TYPE_CHECKING:
+    from .data.examples import Examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +46,19 @@ def stages_of(args: argparse.Namespace) -> list[Stage]:
     return stages if args.steps is None else [replace(stage, steps=args.steps) for stage in stages]
 
 
+def _sets(stage: Stage) -> list[Examples | None]:
+    """The sets of a stage that can be opened now."""
+    from .data.sets import open_set
+
+    found: list[Examples | None] = []
+    for number in range(len(stage.data.sets)):
+        try:
+            found.append(open_set(stage, number))
+        except ValueError:
+            found.append(None)
+    return found
+
+
 def _needs_torch() -> None:
     import torch
 
@@ -57,9 +75,11 @@ def command(args: argparse.Namespace) -> int:
     stages = stages_of(args)
     _needs_torch()
     if args.dry_run:
-        from .plan import dry_run
+        from .dry_run import dry_run
 
-        print(dry_run(stages, devices=args.devices, card=args.card, rate=args.rate))
+        world = args.devices or int(os.environ.get("WORLD_SIZE", "1"))
+        card = None if args.card is None else args.card * 1e9
+        print(dry_run(stages, world, card, args.rate, {stage.name: _sets(stage) for stage in stages}))
         return 0
     if args.out is None:
         raise ValueError("train needs a folder: --out DIR")

@@ -8,19 +8,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..config import LightBagelConfig
 from ..files.checkpoint import build_understanding
 from ..files.components import empty_components
-from ..memory.offload import Residency
+from ..memory.offload import Offload, Residency
 from ..model.vae import use_single_frames
 from .config import Stage
 from .data.encode import Encoder
 from .data.latents import KeptLatents
 from .loading import BASES, find
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    from ..model.understanding import Understanding
 
 NEEDED = ("understanding", "vae")
 
@@ -35,15 +40,28 @@ def encoders(stage: Stage, device: torch.device, cache: Path) -> Iterator[Encode
     Raises:
         ValueError: their files are missing or damaged, or there is no tokenizer.
     """
+    und, vae, residency = frozen(stage, device)
+    residency.need(*NEEDED)
+    config = residency.opened.config
+    try:
+        yield Encoder(und, vae, config, kept_latents(stage, config, cache))
+    finally:
+        residency.release(*NEEDED)
+
+
+def frozen(stage: Stage, device: torch.device) -> tuple[Understanding, AutoencoderKLWan, Residency]:
+    """VLM and VAE, still without weights, and what brings these when they are needed.
+
+    On a card only one of the two is there at a time where it is not asked for both.
+
+    Raises:
+        ValueError: as `encoders`.
+    """
     opened = find(stage.model, NEEDED)
     und = build_understanding(opened, device)
     vae = use_single_frames(empty_components(opened.config, opened.config_file, ["vae"])["vae"])
-    residency = Residency(opened, {"understanding": und.vlm, "vae": vae}, BASES[stage.base], device)
-    residency.need(*NEEDED)
-    try:
-        yield Encoder(und, vae, opened.config, kept_latents(stage, opened.config, cache))
-    finally:
-        residency.release(*NEEDED)
+    offload: Offload | None = None if device.type == "cpu" else "parts"
+    return und, vae, Residency(opened, {"understanding": und.vlm, "vae": vae}, BASES[stage.base], device, offload)
 
 
 def kept_latents(stage: Stage, config: LightBagelConfig, cache: Path) -> KeptLatents | None:

@@ -17,7 +17,9 @@ from .assembly import put_together
 from .config import Stage
 from .export import write_adapters, write_model
 from .loading import Opening, find
+from .looking import held_out_samples, validation
 from .parallel import World
+from .progress import device_rate
 from .provenance import record
 from .trainer import Trainer
 
@@ -44,8 +46,12 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
 
     with ExitStack() as stack:
         work = put_together(stage, world, folder / "cache", away, stack)
+        samples = held_out_samples(work)
         module = work.opening.ready(work.recipe.module, work.recipe.units)
-        trainer = Trainer(work.recipe, module, stage, world, folder)
+        kind = torch.float32 if stage.precision == "float32" else torch.bfloat16
+        rate = world.size * device_rate(world.device, kind) if work.flops else 0.0
+        trainer = Trainer(work.recipe, module, stage, world, folder, rate, work.flops)
+        trainer.validate = validation(work, module, trainer, samples, folder)
         if not trainer.run():
             return False
         with trainer.ema.swapped(module):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import optimisers
+from .aside import aside
 from .checkpoints import Checkpoints
 from .config import Stage
 from .curves import check_matplotlib, write_curves
@@ -59,15 +60,15 @@ class Recipe(Protocol):
 class Validate(Protocol):
     """What is looked at on the way."""
 
-    def due(self, step: int) -> bool:
-        """Whether it is time."""
+    def due(self, step: int, last: bool = False) -> bool:
+        """Whether anything is looked at after so many steps; last: no step follows."""
 
-    def __call__(self, step: int, module: nn.Module, ema: Ema) -> Mapping[str, Any]:
+    def __call__(self, step: int, last: bool = False) -> Mapping[str, Any]:
         """Its figures for the record; every process must call it."""
 
 
 class Trainer:
-    """One stage's training, from wherever its latest checkpoint stands.
+    """One stage's training, from wherever its latest checkpoint stands. `validate` may be set before it runs.
 
     Args:
         recipe: what is trained, its weights already in place.
@@ -83,12 +84,12 @@ class Trainer:
         stage: Stage,
         world: World,
         folder: Path,
-        validate: Validate | None = None,
         rate: float = 0.0,
         flops: float = 0.0,
     ) -> None:
         self.recipe, self.module, self.stage, self.world, self.folder = recipe, module, stage, world, folder
-        self.validate, self.rate, self.flops = validate, rate, flops
+        self.validate: Validate | None = None
+        self.rate, self.flops = rate, flops
         self.trained: Mapping[str, nn.Parameter] = recipe.trained()
         self.optimiser = optimisers.make(stage.optimiser, self.trained.values())
         self.ema = Ema(self.trained, stage.ema)
@@ -132,7 +133,8 @@ class Trainer:
         bar = Progress(self.stage.steps, self.step, self.rate, shown=self.world.first)
         try:
             with Stopping() as stopping, bar:
-                self._look(journal, bar)
+                if self.step == 0:
+                    self._look(journal, bar)
                 while self.step < end and not agree(stopping.asked):
                     figures = self._one_step()
                     figures |= bar.update(figures["loss"], self.recipe.tokens(self.step - 1), self.flops)
@@ -181,10 +183,11 @@ class Trainer:
 
     def _look(self, journal: Journal | None, bar: Progress) -> None:
         """Validates where it is time."""
-        if self.validate is None or not self.validate.due(self.step):
+        last = self.step == self.stage.steps
+        if self.validate is None or not self.validate.due(self.step, last):
             return
-        with bar.paused():
-            figures = self.validate(self.step, self.module, self.ema)
+        with bar.paused(), aside(nn.Identity(), self.optimiser, (), self.world.device):
+            figures = self.validate(self.step, last)
             if LEAST in figures and self.step:
                 self.save()
                 self.checkpoints.mark_best(self.step, figures[LEAST])

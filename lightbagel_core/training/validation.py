@@ -80,7 +80,7 @@ class Validation:
         """(whether loss and pictures, whether suites)."""
 
         def now(every: int) -> bool:
-            return every > 0 and (last or (step > 0 and step % every == 0))
+            return every > 0 and (last or step % every == 0)
 
         some = bool(self.wishes) or self.held_out is not None
         suites = self.asked.suites > 0 and (last or now(self.asked.suites_every))

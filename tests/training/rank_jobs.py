@@ -8,6 +8,7 @@ from pathlib import Path
 
 import drawings
 import torch
+from lightbagel_core.training.opening import Opening
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -17,7 +18,6 @@ from lightbagel_core.model.attention import SDPA
 from lightbagel_core.training import parallel
 from lightbagel_core.training.config import Model, Parallel, Stage
 from lightbagel_core.training.loss import Drawing, Pass
-from lightbagel_core.training.opening import Opening
 
 RATE = 0.02
 COLLECTIVES = ("_allgather_base_", "_reduce_scatter_base_", "allreduce_")

@@ -18,7 +18,7 @@ class Supply:
     """Four samples, and one that only fills, in passes that are cut after these numbers."""
 
     def __init__(self, model, cuts):
-        parts = [Part(sample, (1, number), 1.0) for number, sample in enumerate(batch(model))]
+        parts = [Part(sample, (1, number), 1.0) for number, sample in enumerate(batch(model.und))]
         parts.append(Part(parts[0].sample, (9,), 0.0))
         self.cut = [parts[a:b] for a, b in zip([0, *cuts], [*cuts, 5], strict=True)]
 
@@ -42,7 +42,7 @@ def test_passes_add_up_to_the_mean_over_all_noised_tokens(cuts):
     given = subject.passes(0)
     assert len(given) == len(cuts) + 1
     found = [subject.loss(subject.module, each) for each in given]
-    alone = [noised([sample], [(1, number)], 4.0) for number, sample in enumerate(batch(model))]
+    alone = [noised([sample], [(1, number)], 4.0) for number, sample in enumerate(batch(model.und))]
     errors = torch.cat([drawing(model)(each) for each in alone]).detach()
     torch.testing.assert_close(sum(loss for loss, _ in found), errors.sum() / 22)
     draw, edit = (torch.stack([figures[name] for _, figures in found]).sum(0) for name in ("draw", "edit"))

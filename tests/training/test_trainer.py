@@ -63,9 +63,9 @@ def world():
     stop()
 
 
-def trainer(folder: Path, world, toy: Toy | None = None, **options) -> Trainer:
+def trainer(folder: Path, world, toy: Toy | None = None) -> Trainer:
     toy = toy or Toy()
-    return Trainer(toy, toy.module, STAGE, world, folder, **options)
+    return Trainer(toy, toy.module, STAGE, world, folder)
 
 
 def weights(of: Trainer) -> torch.Tensor:
@@ -126,14 +126,15 @@ def test_validation_comes_when_it_is_due_and_keeps_the_best(tmp_path, world):
     asked = []
 
     class Validate:
-        def due(self, step):
+        def due(self, step, last=False):
             return step % 3 == 0
 
-        def __call__(self, step, module, ema):
+        def __call__(self, step, last=False):
             asked.append(step)
             return {"held_out": abs(step - 3) + 1.0}
 
-    running = trainer(tmp_path, world, validate=Validate())
+    running = trainer(tmp_path, world)
+    running.validate = Validate()
     running.run()
     assert asked == [0, 3, 6, 9, 12]
     assert running.checkpoints.best() == (3, 1.0)

@@ -56,11 +56,11 @@ def suites(monkeypatch):
 
 
 def test_what_is_due_when(tiny, tmp_path):
-    """Pictures and loss every 10 steps, suites every 30, everything after the last."""
+    """Before the first step and after the last; pictures and loss every 10 steps, suites every 30."""
     asked = {"every": 10, "suites": 1, "suites_every": 30, **PICTURES}
     all_of_it = made(tiny, tmp_path, asked=asked)
-    assert [step for step in range(65) if all_of_it.due(step)] == [10, 20, 30, 40, 50, 60]
-    assert [step for step in range(65) if all_of_it._parts(step, False)[1]] == [30, 60]
+    assert [step for step in range(65) if all_of_it.due(step)] == [0, 10, 20, 30, 40, 50, 60]
+    assert [step for step in range(65) if all_of_it._parts(step, False)[1]] == [0, 30, 60]
     assert all_of_it._parts(7, True) == (True, True)
     at_the_end = made(tiny, tmp_path, asked={"suites": 1})
     assert [at_the_end.due(step) for step in (0, 10, 30)] == [False] * 3

@@ -21,14 +21,16 @@ def open_sets(stage: Stage) -> list[Examples]:
     Raises:
         ValueError: a folder is missing or incomplete, or a share is no share.
     """
-    found: list[Examples] = []
-    for number, asked in enumerate(stage.data.sets):
-        if asked.kind == "world":
-            found.append(WorldSet(stage.seed, asked.edits, asked.chains, number, asked.first))
-        else:
-            assert asked.path is not None  # config sees to it
-            found.append(FolderSet(asked.path))
-    return found
+    return [open_set(stage, number) for number in range(len(stage.data.sets))]
+
+
+def open_set(stage: Stage, number: int) -> Examples:
+    """One of the sets of a stage; see `open_sets`."""
+    asked = stage.data.sets[number]
+    if asked.kind == "world":
+        return WorldSet(stage.seed, asked.edits, asked.chains, number, asked.first)
+    assert asked.path is not None  # config sees to it
+    return FolderSet(asked.path)
 
 
 def set_names(stage: Stage) -> list[str]:
