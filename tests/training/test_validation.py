@@ -117,6 +117,11 @@ def test_pictures_are_of_the_averaged_weights_and_nothing_is_left(tiny, tmp_path
         yield
         order.append("sharded")
 
+    def drawn_in_eval_mode(model, *args):
+        assert not any(part.training for part in (*model.gen.dit.modules(), *model.fusion.modules()))
+        return draw(model, *args)
+
+    monkeypatch.setattr(validation, "draw", drawn_in_eval_mode)
     monkeypatch.setattr(validation, "write_samples", lambda *args: seen.append(args))
     tiny.gen.dit.train()
     tiny.fusion.layers[0].train()
