@@ -118,7 +118,7 @@ class Ema:
     """The average of the trained weights. decay 0: none. warmup: whether it follows faster in the first steps."""
 
     decay: float = 0.9999
-    warmup: bool = False
+    warmup: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,10 @@ from .looking import held_out_samples, validation
 from .parallel import World
 from .progress import device_rate
 from .provenance import record
+from .trackers import Tracker
 from .trainer import Trainer
+
+PROJECT = "lightbagel"  # under which trackers list runs
 
 
 def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) -> bool:
@@ -52,6 +55,9 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
         rate = world.size * device_rate(world.device, kind) if work.flops else 0.0
         trainer = Trainer(work.recipe, module, stage, world, folder, rate, work.flops)
         trainer.validate = validation(work, module, trainer, samples, folder)
+        if world.first and stage.validation.tracker != "none":
+            run = folder.parent.resolve().name
+            trainer.tracker = Tracker(stage.validation.tracker, PROJECT, f"{run} {stage.name}", asdict(stage), folder)
         if not trainer.run():
             return False
         with trainer.ema.swapped(module):

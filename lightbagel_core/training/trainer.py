@@ -15,10 +15,11 @@ from .checkpoints import Checkpoints
 from .config import Stage
 from .curves import check_matplotlib, write_curves
 from .ema import Ema
-from .journal import FILE, Journal, Record
+from .journal import FILE, Journal, Kind, Record
 from .parallel import World, agree, all_sum, autocast, clip, syncing
 from .progress import Progress
 from .signals import Stopping
+from .trackers import Tracker
 from .watch import Watch
 
 CURVES = "curves.png"
@@ -68,7 +69,7 @@ class Validate(Protocol):
 
 
 class Trainer:
-    """One stage's training, from wherever its latest checkpoint stands. `validate` may be set before it runs.
+    """One stage's training, from wherever its latest checkpoint stands. `validate` and `tracker` may be set before it runs.
 
     Args:
         recipe: what is trained, its weights already in place.
@@ -96,6 +97,7 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints", stage.checkpoints.keep)
         self.watch = Watch(stage.leap)
         self.step, self.seconds = 0, 0.0
+        self.tracker: Tracker | None = None
         check_matplotlib()
         latest = self.checkpoints.latest()
         if latest is not None:
@@ -139,7 +141,7 @@ class Trainer:
                     figures = self._one_step()
                     figures |= bar.update(figures["loss"], self.recipe.tokens(self.step - 1), self.flops)
                     if journal is not None:
-                        journal.write("step", self.step, **figures)
+                        self._say(journal, bar, "step", figures)
                         self.seconds = journal.seconds
                     self._look(journal, bar)
                     if self.step % self.stage.checkpoints.every == 0:
@@ -152,7 +154,14 @@ class Trainer:
                 journal.write("stop", self.step)
                 self._draw(journal)
                 journal.close()
+            if self.tracker is not None:
+                self.tracker.finish()
         return self.step >= self.stage.steps
+
+    def _say(self, journal: Journal, bar: Progress, kind: Kind, figures: Mapping[str, Any]) -> None:
+        journal.write(kind, self.step, **figures)
+        if self.tracker is not None and (trouble := self.tracker.log(self.step, figures)):
+            bar.say(trouble)
 
     def _draw(self, journal: Journal) -> None:
         write_curves(self.folder / CURVES, Record(journal.lines), self.stage.name)
@@ -192,5 +201,5 @@ class Trainer:
                 self.save()
                 self.checkpoints.mark_best(self.step, figures[LEAST])
             if journal is not None:
-                journal.write("validation", self.step, **figures)
+                self._say(journal, bar, "validation", figures)
                 self._draw(journal)
