@@ -69,7 +69,9 @@ class Validate(Protocol):
 
 
 class Trainer:
-    """One stage's training, from wherever its latest checkpoint stands. `validate` and `tracker` may be set before it runs.
+    """One stage's training, from wherever its latest checkpoint stands.
+
+    `validate` and `tracker` may be set before it runs.
 
     Args:
         recipe: what is trained, its weights already in place.
