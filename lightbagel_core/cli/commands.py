@@ -145,6 +145,8 @@ def main(argv: list[str] | None = None) -> int:
     if rest and args.command == "edit" and not any(word.startswith("-") for word in rest):
         # An option stood between the images and the instruction, where argparse ends a list.
         args.images, args.instruction = [*args.images, args.instruction, *rest[:-1]], rest[-1]
+    elif rest and args.command == "train" and not any(word.startswith("-") for word in rest):
+        args.words += rest  # likewise
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     # What libraries make while they are imported stays; to look for garbage there takes a fifth of the time.

@@ -11,7 +11,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m lightbagel_core.training", description=__doc__)
     add_arguments(parser)
     try:
-        sys.exit(command(parser.parse_args()))
+        sys.exit(command(parser.parse_intermixed_args()))
     except (ValueError, OSError) as error:
         print(f"lightbagel: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -265,3 +265,9 @@ def test_a_full_disk_and_no_memory_are_one_line(tmp_path, monkeypatch, capsys):
         with pytest.raises(RuntimeError, match="shapes differ"):
             main(["generate", "a red circle", "-o", out, *QUICK])
     assert os.listdir(tmp_path) == []
+
+
+def test_overrides_of_a_training_may_stand_anywhere(capsys):
+    words = ["train", "steps=1", "--preset", "nano", "seed=3", "--dry-run", "optimiser.lr=1e-3"]
+    assert main(words) == 0
+    assert "fusion" in capsys.readouterr().out
