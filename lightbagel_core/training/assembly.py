@@ -17,7 +17,7 @@ from ..model.vae import use_single_frames
 from .config import Stage
 from .data.batches import Batches, Pick
 from .data.encode import Encoder
-from .data.examples import Example
+from .data.example import Example
 from .data.pool import Make, Pool
 from .data.samples import Sample
 from .data.sets import open_sets, set_names, split

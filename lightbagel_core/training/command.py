@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .config import PRESETS, Stage, read
 
 if TYPE_CHECKING:
-    from .data.examples import Examples
+    from .data.example import Examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from ..files.tensor_files import Tensors
 from ..memory.plan import MARGIN, tensors_of
 from . import activations, needs
 from .config import Model, Parallel, Stage
-from .data.examples import Examples
+from .data.example import Examples
 from .operations import Operations, operations
 from .portions import Portions, portions
 

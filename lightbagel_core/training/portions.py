@@ -13,7 +13,7 @@ from ..config import ImageRule, LightBagelConfig
 from ..images import size_by_rule
 from ..world.scenes import SIZE
 from .config import DataSet, Dropout, Stage
-from .data.examples import Example, Examples, Shape
+from .data.example import Example, Examples, Shape
 from .data.mix import Mix
 
 TEXT = 64  # tokens of a text where nothing is known of it

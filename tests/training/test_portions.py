@@ -11,7 +11,7 @@ from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 from lightbagel_core.training.config import Batch, Data, DataSet, Dropout, Stage, read
-from lightbagel_core.training.data.examples import Shape
+from lightbagel_core.training.data.example import Shape
 from lightbagel_core.training.portions import Tokens, portions, sample, samples
 
 CONFIG = read_config(PUBLISHED)

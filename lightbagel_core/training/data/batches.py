@@ -20,7 +20,7 @@ from ...config import ImageRule, LightBagelConfig
 from ...images import size_by_rule
 from ..config import Stage
 from ..seeds import Stream, generator
-from .examples import Example, Examples, Shape
+from .example import Example, Examples, Shape
 from .mix import Mix
 from .samples import Plan, joined, plan
 from .window import window

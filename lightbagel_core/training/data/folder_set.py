@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ...images import open_image
-from .examples import Example, Shape, Turn, words
+from .example import Example, Shape, Turn, words
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 SOURCES = "sources"

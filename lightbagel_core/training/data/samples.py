@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...model.sequence import TokenLayout
 from ..config import Dropout
-from .examples import Example, Turn
+from .example import Example, Turn
 
 Part = tuple[str, Image.Image | str]  # "clean" or "vit" with a picture, "text" with words
 

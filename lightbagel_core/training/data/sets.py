@@ -9,7 +9,7 @@ import numpy as np
 
 from ..config import DataSet, Stage
 from ..seeds import Stream, generator
-from .examples import Example, Examples, Shape
+from .example import Example, Examples, Shape
 from .folder_set import FolderSet
 from .mix import Mix
 from .world_set import WorldSet

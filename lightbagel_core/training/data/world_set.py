@@ -10,7 +10,7 @@ from PIL import Image
 from ...world.scenes import SIZE, Scene, pick, render
 from ...world.sentences import edit_of, edits_of, random_edit, random_prompt
 from ..seeds import Stream, generator
-from .examples import Example, Shape, Turn, words
+from .example import Example, Shape, Turn, words
 
 
 @dataclass(frozen=True)

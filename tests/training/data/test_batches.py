@@ -12,7 +12,7 @@ from tiny import tiny_config
 from lightbagel_core.images import size_by_rule
 from lightbagel_core.training.config import Batch, Cache, Data, DataSet, Stage
 from lightbagel_core.training.data.batches import BLOCK, Batches, Pick, packed, spread, token_counts
-from lightbagel_core.training.data.examples import Example, Shape, Turn
+from lightbagel_core.training.data.example import Example, Shape, Turn
 from lightbagel_core.training.data.window import window
 
 CONFIG = tiny_config()

@@ -13,7 +13,7 @@ from lightbagel_core.model.understanding import VitImage
 from lightbagel_core.training.config import Dropout
 from lightbagel_core.training.data import encode
 from lightbagel_core.training.data.encode import Encoder
-from lightbagel_core.training.data.examples import Example, Turn
+from lightbagel_core.training.data.example import Example, Turn
 from lightbagel_core.training.data.layouts import segments_of
 from lightbagel_core.training.data.samples import Plan, plan
 

@@ -12,7 +12,7 @@ from lightbagel_core.config import ImageRule
 from lightbagel_core.training.config import Dropout
 from lightbagel_core.training.data import encode
 from lightbagel_core.training.data.encode import Encoder
-from lightbagel_core.training.data.examples import Example, Turn
+from lightbagel_core.training.data.example import Example, Turn
 from lightbagel_core.training.data.latents import KeptLatents
 from lightbagel_core.training.data.samples import plan
 

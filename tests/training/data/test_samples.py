@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightbagel_core.training.config import Dropout
-from lightbagel_core.training.data.examples import Example, Turn
+from lightbagel_core.training.data.example import Example, Turn
 from lightbagel_core.training.data.samples import Plan, joined, plan
 
 ALL, HALF = Dropout(text=0, clean=0, vit=0), Dropout(text=0.5, clean=0.5, vit=0.5)
