@@ -736,16 +736,6 @@ def test_layers_that_are_streamed():
     hold("_hf_hook" not in vars(layer[0]), "remove_hook_from_module leaves hooks behind")
 
 
-@row("accelerate-02")
-def test_the_optimizer_inside():
-    """What prepare_optimizer gives keeps the optimizer itself in `optimizer`."""
-    accelerator = module("accelerate", "Accelerator").Accelerator(mixed_precision="bf16")  # one kind a process
-    inner = torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
-    made = accelerator.prepare_optimizer(inner)
-    has(made, "optimizer", "param_groups")
-    hold(made.optimizer is inner, "prepare_optimizer wraps something else than the optimizer")
-
-
 @row("safetensors-01")
 def test_the_file_format(tmp_path):
     """A file is 8 bytes of length, JSON of dtype, shape and data_offsets, then the bytes; both ways."""

@@ -20,7 +20,7 @@ from .loading import Opening, find
 from .looking import held_out_samples, validation
 from .parallel import World
 from .progress import device_rate
-from .provenance import record
+from .provenance import carried, record
 from .trackers import Tracker
 from .trainer import Trainer
 
@@ -61,12 +61,13 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
         if not trainer.run():
             return False
         with trainer.ema.swapped(module):
-            _write(work.opening, work.finish(work.opening.config), made, last)
+            took = trainer.step, trainer.seconds
+            _write(work.opening, work.finish(work.opening.config), took, made, last)
     return True
 
 
-def _write(opening: Opening, config: LightBagelConfig, made: Path, last: bool) -> None:
-    """Writes the folder of what was trained, or, at a run's end, of the whole model."""
+def _write(opening: Opening, config: LightBagelConfig, took: tuple[int, float], made: Path, last: bool) -> None:
+    """Writes the folder of what was trained, or, at a run's end, of the whole model. took: steps, and seconds."""
     stage, world = opening.stage, opening.world
     dtype: torch.dtype = getattr(torch, stage.output_dtype) if last else torch.float32
     names = {"fusion" if name == "context" else name for name in stage.train} | set(stage.model.fresh)
@@ -78,7 +79,9 @@ def _write(opening: Opening, config: LightBagelConfig, made: Path, last: bool) -
     earlier = {part: of for part, of in others.items() if all(run in stored.file.parents for stored in of.values())}
     if trained:
         tokenizer = open_tokenizer(opening.opened.tokenizer) if "understanding" in trained | others else None
-        metadata = {**config.metadata, **record(stage.seed, stage.model.model, world.device, {})}
+        known = carried(config.metadata, opening.opened.config_file, stage.model)
+        done = record(stage.seed, stage.model.model, world.device, {stage.name: took})
+        metadata = known | done | {"stages": known.get("stages", {}) | done["stages"]}
         base = {part: of for part, of in others.items() if part not in earlier}
         write_model(made, replace(config, metadata=metadata), trained, earlier, base, tokenizer, dtype, world.first)
     if adapters := {name: p for name, p in opening.trained().items() if "lora_" in name}:

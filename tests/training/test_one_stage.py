@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import torch
-from lightbagel_core.training.checkpoints import Checkpoints
 from runs import stages
 from safetensors.torch import load_file
 
+from lightbagel_core.config import NANO
+from lightbagel_core.files.formats import read_config
+from lightbagel_core.training.checkpoints import Checkpoints
 from lightbagel_core.training.one_stage import run_stage
 from lightbagel_core.training.parallel import start, stop
 
@@ -31,3 +33,5 @@ def test_the_averages_are_what_comes_out(tmp_path):
     metadata = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))["metadata"]
     assert metadata["started_from"] == "nano"
     assert metadata["torch"] == torch.__version__
+    assert metadata["stages"]["train"]["steps"] == 2
+    assert metadata["before"] == read_config(NANO / "config.json").metadata

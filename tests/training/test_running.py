@@ -43,8 +43,10 @@ def test_stages_follow_each_other_and_the_whole_model_comes_out(unbroken):
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"gen", "fusion"}  # the frozen VLM and VAE are bit for bit what they were
     assert [file.name for file in (unbroken / "first" / MODEL).glob("*.safetensors")] == ["fusion.safetensors"]
-    picture = LightBagel.from_pretrained(unbroken / MODEL, "cpu").generate("a red circle", steps=2)[0]
-    assert picture.size == (128, 128)
+    model = LightBagel.from_pretrained(unbroken / MODEL, "cpu")
+    assert model.generate("a red circle", steps=2)[0].size == (128, 128)
+    assert {name: done["steps"] for name, done in model.config.metadata["stages"].items()} == {"first": 2, "second": 3}
+    assert model.config.metadata["before"]["seed"] == 1
 
 
 def test_a_run_that_is_resumed_ends_where_an_unbroken_one_does(unbroken, tmp_path, monkeypatch):
