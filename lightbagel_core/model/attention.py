@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor
@@ -67,19 +66,21 @@ class Attention:
 
     dense: the kernel. backend: what diffusers calls it, for the DiT's own attention.
     few: runs of rows that reach equally far, up to which each is a call of its own; None: always.
+    masked: the kernel that takes a mask.
     """
 
     dense: Dense
     backend: AttentionBackendName = AttentionBackendName.NATIVE
     few: int | None = FEW
+    masked: AttentionBackendName = AttentionBackendName.NATIVE
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
         """q [B, N, H, D] over what each row reaches of k and v [B, W, H, D]: one call for each run of rows that reach
         equally far, or, where these are many, one with a mask.
         """
         if self.few is not None and len(reach.runs) > self.few:
-            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=reach.mask).transpose(1, 2)
+            drawn: Tensor = dispatch_attention_fn(q, k, v, attn_mask=reach.mask, backend=self.masked)
+            return drawn
         done = [self.dense(q[rows], k[rows, -length:], v[rows, -length:]) for rows, length in reach.runs]
         return done[0] if len(done) == 1 else torch.cat(done)
 
@@ -91,6 +92,20 @@ def by_name(name: AttentionName) -> Attention:
 
 
 SDPA = by_name("sdpa")
+
+
+def for_training(device: torch.device, dtype: torch.dtype) -> Attention:
+    """The attention to train with where keys and values come in `dtype`.
+
+    On a CPU it is plain matrix products, made for the few tokens that pictures have there: of 16 tokens each, the fused
+    kernel's backward pass takes three times as long. Torch is told, for the whole process, not to widen bfloat16 for
+    them, which would take as long again.
+    """
+    if device.type != "cpu":
+        return by_name(choose(device, dtype))
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # whatever its name says, for every device
+    plain = AttentionBackendName._NATIVE_MATH
+    return Attention(partial(dispatch_attention_fn, backend=plain), plain, few=1, masked=plain)
 
 
 def why_not(name: AttentionName, device: torch.device, dtype: torch.dtype) -> str:

@@ -51,8 +51,9 @@ class KeyValueProcessor(WanAttnProcessor):
         if states.ndim == 3:
             states = cross_key_value(attn, states)
         q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        k, v = (x.expand(len(q), -1, -1, -1) for x in states.unbind())
-        out = dispatch_attention_fn(q, k, v, backend=self._attention_backend).flatten(2).type_as(q)
+        row = q.flatten(0, 1)[None]  # all rows' queries in one: keys and values need not be repeated for each
+        out = dispatch_attention_fn(row, *states.unbind(), backend=self._attention_backend)
+        out = out.unflatten(1, q.shape[:2])[0].flatten(2).type_as(q)
         for layer in attn.to_out:
             out = layer(out)
         return out

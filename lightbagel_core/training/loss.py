@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ class Drawing(nn.Module):
         super().__init__()
         self.gen, self.fusion, self.und = gen, fusion, und
         self.attention = attention
+        gen.use_attention(attention)
 
     def forward(self, batch: Pass) -> Tensor:
         """Of each sample the sum over its noised tokens of the mean squared error of their velocity: float32 [B]."""
@@ -66,17 +68,24 @@ class Drawing(nn.Module):
         patch = self.gen.patch
         tokens = pack([s.layout for s in batch.samples], [s.contents for s in batch.samples])
         read = known_states(tokens, device) if self.und is None else self._live(self.und, tokens)
-        targets = [sample.target.to(device, torch.float32) for sample in batch.samples]
-        noise = [n.to(device) for n in batch.noise]
         t = batch.t.to(device)
-        x = [add_noise(x[None], n[None], time[None])[0] for x, n, time in zip(targets, noise, t, strict=True)]
-        drawn = velocities(self.gen, self.fusion, tokens, read, x, t, self.attention)
+        targets = [x.to(device, torch.float32) for x in _stacked([sample.target for sample in batch.samples])]
+        noise = [x.to(device) for x in _stacked(batch.noise)]
+        counts = [len(x) for x in targets]
+        x = [add_noise(*given) for given in zip(targets, noise, t.split(counts), strict=True)]
+        drawn = velocities(self.gen, self.fusion, tokens, read, [row for rows in x for row in rows], t, self.attention)
         errors = [
-            (v - (n - x)).square().mean(0).sum() / patch**2 for v, n, x in zip(drawn, noise, targets, strict=True)
+            (v - (n - x)).square().mean(1).sum((1, 2)) / patch**2
+            for v, n, x in zip(_stacked(drawn), noise, targets, strict=True)
         ]
-        return torch.stack(errors)
+        return torch.cat(errors)
 
     def _live(self, und: Understanding, tokens: Pack) -> States:
         trained = any(weight.requires_grad for weight in und.parameters())
         with torch.set_grad_enabled(trained):
             return und_states(und, tokens).__getitem__
+
+
+def _stacked(pictures: Sequence[Tensor]) -> list[Tensor]:
+    """Latents [C, h, w], neighbours of one size as one tensor [n, C, h, w]."""
+    return [torch.stack(list(same)) for _, same in groupby(pictures, key=lambda x: x.shape)]
