@@ -13,16 +13,20 @@ import socket
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent
 
 
-def run(job: str, size: int, timeout: float = 120, **arguments: Any) -> None:
-    """Runs a job on all ranks to its end; raises AssertionError where one fails or all of them wait too long."""
+Jobs = Sequence[tuple[str, dict[str, Any]]]
+
+
+def run(size: int, jobs: Jobs, timeout: float = 600) -> None:
+    """Runs jobs on all ranks to their end; raises AssertionError where one fails or all of them wait too long."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TESTS / "ranks.py"), job, str(size), json.dumps(arguments)]
+    command = [sys.executable, str(TESTS / "ranks.py"), str(size), json.dumps(jobs)]
     process = subprocess.Popen(
         command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -31,11 +35,11 @@ def run(job: str, size: int, timeout: float = 120, **arguments: Any) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate()
-        raise AssertionError(f"{job} on {size} ranks did not end in {timeout} s:\n{said}") from None
+        raise AssertionError(f"{size} ranks did not end in {timeout} s:\n{said}") from None
     assert process.returncode == 0, said
 
 
-def main(job: str, size: int, arguments: dict[str, Any]) -> int:
+def main(size: int, jobs: Jobs) -> int:
     sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "training")]
     import rank_jobs
     import torch
@@ -44,7 +48,7 @@ def main(job: str, size: int, arguments: dict[str, Any]) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = [fork(rank, size, port, getattr(rank_jobs, job), arguments) for rank in range(size)]
+    children = [fork(rank, size, port, rank_jobs, jobs) for rank in range(size)]
     failed = 0
     for _ in range(size):
         child, status = os.wait()
@@ -56,8 +60,8 @@ def main(job: str, size: int, arguments: dict[str, Any]) -> int:
     return failed
 
 
-def fork(rank: int, size: int, port: int, job: Any, arguments: dict[str, Any]) -> int:
-    """The number of a process that runs the job and ends."""
+def fork(rank: int, size: int, port: int, module: Any, jobs: Jobs) -> int:
+    """The number of a process that runs the jobs and ends."""
     child = os.fork()
     if child:
         return child
@@ -65,7 +69,8 @@ def fork(rank: int, size: int, port: int, job: Any, arguments: dict[str, Any]) -
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     status = 1
     try:
-        job(**arguments)
+        for job, arguments in jobs:
+            getattr(module, job)(**arguments)
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -75,4 +80,4 @@ def fork(rank: int, size: int, port: int, job: Any, arguments: dict[str, Any]) -
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])))
+    sys.exit(main(int(sys.argv[1]), json.loads(sys.argv[2])))

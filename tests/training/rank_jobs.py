@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.training import parallel
-from lightbagel_core.training.config import Model, Parallel, Stage
+from lightbagel_core.training.config import Adapters, Model, Parallel, Stage, build
 from lightbagel_core.training.loss import Drawing, Pass
 
 RATE = 0.02
@@ -46,7 +46,10 @@ def whole(tensor: Tensor) -> Tensor:
 
 def opened(model: str, shard: int, live: bool, **said):
     """(stage, world, opening, module as its own class, module as the engine has it)."""
-    said = {"train": ("generation", "fusion", "context"), "precision": "float32", "base": "float32", **said}
+    said = {"train": ["generation", "fusion", "context"], "precision": "float32", "base": "float32", **said}
+    said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    if "lora" in said:
+        said["lora"] = build(Adapters, said["lora"])
     stage = Stage(model=Model(model=model), device="cpu", parallel=Parallel(shard), **said)
     world = parallel.start(stage)
     opening = Opening.of(stage, world, ("generation", "fusion", "understanding"))
@@ -96,11 +99,11 @@ def train(model: str, out: str, shard: int, steps: int, only: list[int] | None =
     assert all(torch.equal(whole(p), before[name]) for name, p in frozen.items())
     weights = {name: whole(p).detach().clone() for name, p in trained.items()}
     if world.first:
+        Path(out).mkdir(parents=True)
         save_file(gradients, Path(out) / "gradients.safetensors")
         save_file(weights, Path(out) / "weights.safetensors")
         found = {"losses": losses, "norms": norms, "frozen": len(frozen)}
         Path(out, "found.json").write_text(json.dumps(found), "utf-8")
-    parallel.stop()
 
 
 def count(model: str, out: str, shard: int, passes: int) -> None:
@@ -118,11 +121,10 @@ def count(model: str, out: str, shard: int, passes: int) -> None:
     read = len(module.und.vlm.model.language_model.layers)
     trained = sum(p.numel() * p.element_size() for p in opening.trained().values())
     found = {"calls": moved.calls, "bytes": moved.bytes, "frozen units": units[:read], "units": units[read:]}
+    found |= {"root": every - sum(units), "trained": trained}
     if world.first:
-        Path(out, "found.json").write_text(
-            json.dumps(found | {"root": every - sum(units), "trained": trained}), "utf-8"
-        )
-    parallel.stop()
+        Path(out).mkdir(parents=True)
+        Path(out, "found.json").write_text(json.dumps(found), "utf-8")
 
 
 def infer(model: str, out: str, shard: int) -> None:
@@ -130,11 +132,11 @@ def infer(model: str, out: str, shard: int) -> None:
     stage, world, opening, _, wrapped = opened(model, shard, live=True)
     step = drawings.passes(drawings.batch(opening.und))
     optimiser = torch.optim.SGD(opening.trained().values(), RATE)
-    found = {}
+    drawn, held = {}, {}
     for number in range(3):
         with parallel.whole(wrapped), torch.inference_mode():
             if world.first:
-                found[f"drawn.{number}"] = opening.gen(
+                drawn[str(number)] = opening.gen(
                     step[0].noise[0][None],
                     step[0].t,
                     opening.gen.learned_context(opening.fusion.context),
@@ -144,10 +146,11 @@ def infer(model: str, out: str, shard: int) -> None:
         optimiser.step()
         optimiser.zero_grad()
         local = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in wrapped.parameters())
-        found[f"held.{number}"] = torch.tensor(local)
+        held[str(number)] = torch.tensor(local)
     if world.first:
-        save_file(found, Path(out) / "found.safetensors")
-    parallel.stop()
+        Path(out).mkdir(parents=True)
+        save_file(drawn, Path(out) / "drawn.safetensors")
+        save_file(held, Path(out) / "held.safetensors")
 
 
 def after(opening):
