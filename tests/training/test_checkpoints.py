@@ -1,6 +1,9 @@
 """Checkpoints that are whole or not there, on another number of processes, and after a kill at any time."""
 
 import json
+import random
+import shutil
+import signal
 import threading
 import time
 
@@ -195,16 +198,70 @@ def close(out, expected, error=1e-6):
         assert torch.allclose(found[name], t, rtol=0, atol=error), name
 
 
+def remove(out, step):
+    """Has a run look as if it had been killed before this checkpoint."""
+    shutil.rmtree(out / "checkpoints" / f"step-{step:08d}")
+    (out / "final.safetensors").unlink()
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("optimiser", ["adamw", "adamw-8bit"])
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (2, 2), (1, 2), (2, 3)])
-def test_saved_by_some_processes_and_opened_by_others(tmp_path, unbroken, first, second):
-    """The run is stopped after the checkpoint of step 6 of 10, and ends as if it had not been."""
-    assert finish(begin(first, tmp_path, "adamw", 10, 6)) == [0] * first
-    for step in (10,):
-        for file in (tmp_path / "checkpoints" / f"step-{step:08d}").iterdir():
-            file.unlink()
-        (tmp_path / "checkpoints" / f"step-{step:08d}").rmdir()
-    close(tmp_path, unbroken("adamw"))
-    (tmp_path / "final.safetensors").unlink()
-    assert finish(begin(second, tmp_path, "adamw", 10, 1000)) == [0] * second
-    close(tmp_path, unbroken("adamw"))
+def test_saved_by_some_processes_and_opened_by_others(tmp_path, unbroken, optimiser, first, second):
+    """Ends as if the run had not been broken off after step 6 of 10."""
+    if optimiser == "adamw-8bit":
+        pytest.importorskip("torchao")
+    assert finish(begin(first, tmp_path, optimiser, 10, 6)) == [0] * first
+    close(tmp_path, unbroken(optimiser))
+    remove(tmp_path, 10)
+    assert finish(begin(second, tmp_path, optimiser, 10, 1000)) == [0] * second
+    close(tmp_path, unbroken(optimiser))
+
+
+def reached(out, step, processes):
+    """Waits until the run has done so many steps."""
+    while not (done := out / "done-0").exists() or int(done.read_text("utf-8") or 0) < step:
+        assert all(process.is_alive() for process in processes)
+        time.sleep(0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_a_kill_loses_at_most_the_steps_since_the_last_checkpoint(alone, tmp_path, unbroken, tenth):
+    """30 steps, saved every 3; killed at some time in the three steps after each tenth, also within saves."""
+    processes = begin(1, tmp_path, "adamw", 30, 3, 0.005)
+    reached(tmp_path, 3 * tenth, processes)
+    time.sleep(random.Random(tenth).uniform(0, 0.05))
+    processes[0].kill()
+    assert finish(processes) == [-signal.SIGKILL]
+    done = int((tmp_path / "done-0").read_text("utf-8") or 3 * tenth)
+    assert done < 30
+    latest = Checkpoints(tmp_path / "checkpoints", 2).latest() or 0
+    assert latest >= done - 6  # the one that was being written is not there yet
+    assert latest % 3 == 0
+    assert finish(begin(1, tmp_path, "adamw", 30, 3)) == [0]
+    close(tmp_path, unbroken("adamw", 30), 0)
+
+
+@pytest.mark.slow
+def test_a_kill_of_two_processes_at_once(tmp_path, unbroken):
+    processes = begin(2, tmp_path, "adamw", 30, 3, 0.005)
+    reached(tmp_path, 10, processes)
+    for process in processes:
+        process.kill()
+    assert finish(processes) == [-signal.SIGKILL] * 2
+    assert finish(begin(2, tmp_path, "adamw", 30, 3)) == [0, 0]
+    close(tmp_path, unbroken("adamw", 30))
+
+
+@pytest.mark.slow
+def test_a_request_to_stop_ends_in_a_checkpoint(alone, tmp_path, unbroken):
+    processes = begin(1, tmp_path, "adamw", 30, 1000, 0.05)
+    reached(tmp_path, 4, processes)
+    processes[0].terminate()
+    assert finish(processes) == [0]
+    done = int((tmp_path / "done-0").read_text("utf-8"))
+    assert Checkpoints(tmp_path / "checkpoints", 2).latest() == done
+    assert 4 <= done < 30
+    assert finish(begin(1, tmp_path, "adamw", 30, 1000)) == [0]
+    close(tmp_path, unbroken("adamw", 30), 0)

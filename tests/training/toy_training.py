@@ -23,6 +23,8 @@ from lightbagel_core.training.ema import Ema
 from lightbagel_core.training.signals import Stopping
 
 torch.set_num_threads(1)
+# what takes seconds to import; torch._dynamo is imported by every optimiser's first step
+HEAVY = ["torch._dynamo", "torch.distributed.fsdp", "torch.distributed.checkpoint.hf_storage", "safetensors.torch"]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -93,6 +95,7 @@ def train(
         for step in range(done, steps):
             toy.step(step, steps)
             time.sleep(pause)
+            Path(out, f"done-{rank}").write_text(str(step + 1), "utf-8")
             if (step + 1) % every == 0 or step + 1 == steps or stopping.asked:
                 checkpoints.save(step + 1, toy.tensors(), asynchronous=not stopping.asked)
             if stopping.asked:
@@ -100,17 +103,15 @@ def train(
         else:
             final = toy.final()
             if rank == 0:
-                save_file(final, f"{out}/final.partial")
-                Path(f"{out}/final.partial").rename(f"{out}/final.safetensors")
+                save_file(final, f"{out}/final.safetensors")
         checkpoints.wait()
     dist.destroy_process_group()
 
 
-def begin(world: int, out: Path, *args: Any, method: str = "spawn") -> list[Any]:
-    """Starts `train` in so many processes. "forkserver" imports torch once for all of them."""
-    context = get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["toy_training"])
+def begin(world: int, out: Path, *args: Any) -> list[Any]:
+    """Starts `train` in so many processes, which share one import of torch."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
     store = str(out / f"store-{time.monotonic_ns()}")
     processes = [
         context.Process(target=train, args=(rank, world, store, str(out), *args), daemon=True) for rank in range(world)
