@@ -1,7 +1,10 @@
 """The average of the weights against its closed form, and in the weights' place."""
 
 import pytest
+import safetensors.torch
 import torch
+import torch.distributed as dist
+from toy_training import Toy, begin, start
 
 from lightbagel_core.training import config
 from lightbagel_core.training.ema import Ema
@@ -74,3 +77,36 @@ def test_a_small_step_of_bfloat16_weights_is_not_lost():
     weight *= 2
     ema.update(1)
     assert ema.state()["w"].tolist() == pytest.approx([1.001] * 3)
+
+
+def validates(rank: int, world: int, store: str, out: str) -> None:
+    """Writes what the module gives with its weights, with their averages, and with its weights again."""
+    start(rank, world, store)
+    toy = Toy()
+    for step in range(3):
+        toy.step(step, 10)
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():  # after a pass without a backward pass FSDP keeps the root's weights gathered
+        found = {"before": toy.module(x)}
+        with toy.ema.swapped(toy.module):
+            found["averaged"] = toy.module(x)
+        found["after"] = toy.module(x)
+    if rank == 0:
+        safetensors.torch.save_file(found, f"{out}/found.safetensors")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_passes_of_sharded_weights_see_the_averages_and_then_the_weights(tmp_path):
+    found = []
+    for world in (1, 2):
+        (out := tmp_path / str(world)).mkdir()
+        processes = begin(world, out, target=validates)
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0] * world
+        found.append(safetensors.torch.load_file(out / "found.safetensors"))
+    assert torch.equal(found[0]["before"], found[0]["after"])
+    assert not torch.allclose(found[0]["before"], found[0]["averaged"], atol=1e-3)
+    for name, t in found[0].items():
+        assert torch.allclose(t, found[1][name], atol=1e-6), name

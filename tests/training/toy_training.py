@@ -6,6 +6,7 @@ Batches depend on the step alone and are the same on all processes, so its weigh
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Toy:
         torch.manual_seed(seed)
         self.module = nn.Sequential(nn.Linear(64, 129), nn.Tanh(), nn.Linear(129, 64), nn.Tanh(), nn.Linear(64, 1))
         if dist.get_world_size() > 1:
-            for unit in (*self.module[::2], self.module):
+            for unit in (self.module[0], self.module[2], self.module):  # the last layer is the root's own
                 fully_shard(unit)
         self.trained = dict(self.module.named_parameters())
         self.options = config.Optimiser(optimiser, lr=1e-2, eps=1e-8, warmup=4, schedule="cosine")
@@ -108,13 +109,13 @@ def train(
     dist.destroy_process_group()
 
 
-def begin(world: int, out: Path, *args: Any) -> list[Any]:
+def begin(world: int, out: Path, *args: Any, target: Callable[..., None] = train) -> list[Any]:
     """Starts `train` in so many processes, which share one import of torch."""
     context = get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
     store = str(out / f"store-{time.monotonic_ns()}")
     processes = [
-        context.Process(target=train, args=(rank, world, store, str(out), *args), daemon=True) for rank in range(world)
+        context.Process(target=target, args=(rank, world, store, str(out), *args), daemon=True) for rank in range(world)
     ]
     for process in processes:
         process.start()
