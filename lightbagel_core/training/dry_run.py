@@ -95,14 +95,13 @@ def plan(
     config: LightBagelConfig,
     components: Mapping[str, Tensors],
     world: int = 1,
-    sets: Sequence[Examples | None] = (),
+    found: Portions | None = None,
 ) -> Plan:
     """What a stage needs.
 
     Args:
         components: their tensors, from `shapes`. world: processes, each with a device.
-        sets: the stage's sets, opened; None, or too few: what cannot be read yet is taken for pictures of the largest
-            size.
+        found: what a step holds; default: what the config says of it.
 
     Raises:
         ValueError: the processes cannot be shared out as the stage says.
@@ -113,7 +112,7 @@ def plan(
     drawing = stage.recipe == "drawing"
     weights = needs.weights(stage, components)
     held = needs.held(stage, weights, shard)
-    found = portions(stage, config, sets)
+    found = portions(stage, config) if found is None else found
     passes = found.passes(stage, world)
     counted: Counter[str] = Counter()
     tensors: Counter[str] = Counter()
@@ -195,7 +194,7 @@ def less(stage: Stage, least: int) -> list[list[Change]]:
     return [way for way in ways if way]
 
 
-def fit(made: Plan, components: Mapping[str, Tensors], card: float, sets: Sequence[Examples | None] = ()) -> None:
+def fit(made: Plan, components: Mapping[str, Tensors], card: float) -> None:
     """Checks that a stage fits devices of so many bytes.
 
     Raises:
@@ -207,7 +206,7 @@ def fit(made: Plan, components: Mapping[str, Tensors], card: float, sets: Sequen
 
     def need(stage: Stage) -> int:
         shard = stage.parallel.shard or made.world
-        return plan(stage, made.config, components, max(made.world - made.world % shard, shard), sets).bytes
+        return plan(stage, made.config, components, max(made.world - made.world % shard, shard), made.portions).bytes
 
     def tried(way: Sequence[Change]) -> tuple[str, Stage, int]:
         """The first step that fits, else the last, with its need."""
@@ -232,8 +231,8 @@ def fit(made: Plan, components: Mapping[str, Tensors], card: float, sets: Sequen
 
 def gb(count: float) -> str:
     """Bytes as a person reads them."""
-    for unit, size in {"TB": 1e12, "GB": 1e9, "MB": 1e6}.items():
-        if count >= size / 10:
+    for unit, size, least in (("TB", 1e12, 1e12), ("GB", 1e9, 1e8), ("MB", 1e6, 1e5)):
+        if count >= least:
             return f"{count / size:.1f} {unit}"
     return f"{count / 1e3:.1f} kB"
 
@@ -320,7 +319,9 @@ def dry_run(
     """The table of all stages of a training.
 
     Args:
-        card: bytes of each device's memory. rate: TFLOP/s that it really does. sets: by a stage's name, opened.
+        card: bytes of each device's memory. rate: TFLOP/s that it really does.
+        sets: by a stage's name its sets, opened; None, or too few: what cannot be read yet is taken for pictures of the
+            largest size.
 
     Raises:
         ValueError: a stage does not fit the card; the message says what would.
@@ -329,7 +330,7 @@ def dry_run(
     for stage in stages:
         config, file = config_of(stage.model)
         opened = (sets or {}).get(stage.name, ())
-        plans.append(plan(stage, config, shapes(file), world, opened))
+        plans.append(plan(stage, config, shapes(file), world, portions(stage, config, opened)))
         if card is not None:
-            fit(plans[-1], shapes(file), card, opened)
+            fit(plans[-1], shapes(file), card)
     return describe(plans, rate)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,10 @@ class Tokens:
         return self.gen + self.und
 
     def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Tokens(*map(add, vars(self).values(), vars(other).values()))
 
     def __mul__(self, times: float) -> Tokens:
-        return Tokens(*(a * times for a in astuple(self)))
+        return Tokens(*(value * times for value in vars(self).values()))
 
 
 def sample(parts: Sequence[tuple[str, int]], target: int) -> Tokens:

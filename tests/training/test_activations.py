@@ -1,0 +1,173 @@
+"""Activations by arithmetic, against every storage that the real code makes in a training step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import tiny_config
+from torch.utils.checkpoint import checkpoint
+
+from benchmarks.memory import PeakBytes
+from lightbagel_core.config import LightBagelConfig
+from lightbagel_core.files.components import build_components
+from lightbagel_core.memory.plan import tensors_of
+from lightbagel_core.model.attention import SDPA
+from lightbagel_core.model.forward import EncodedSegment
+from lightbagel_core.model.generation import Generation
+from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
+from lightbagel_core.training import activations, needs
+from lightbagel_core.training.config import Cache, Stage
+from lightbagel_core.training.data.samples import Sample
+from lightbagel_core.training.loss import Drawing, Pass, noised
+from lightbagel_core.training.portions import Tokens, sample
+
+EDITS = [(((8, 8),), (8, 8))] * 3  # of each sample the (rows, columns) of its sources and of its target
+SEVERAL = [(((6, 8),), (8, 8)), ((), (8, 6)), (((8, 8), (4, 8)), (8, 8))]
+VIT, TEXT = (4, 4), 30
+CPU = torch.device("cpu")
+
+
+def sized(heads: int, head: int, ffn: int, und: int, blocks: int = 4) -> LightBagelConfig:
+    """The tiny model with a DiT and a fusion stack of another size."""
+    tiny = tiny_config(blocks=blocks)
+    gen = {"num_attention_heads": heads, "attention_head_dim": head, "ffn_dim": ffn}
+    third = head // 2 // 3
+    fusion = replace(
+        tiny.fusion,
+        und_dim=und,
+        gen_dim=heads * head,
+        heads=heads,
+        head_dim=head,
+        mrope_section=(head // 2 - 2 * third, third, third),
+    )
+    text = tiny.understanding["text_config"] | {"hidden_size": und}
+    understanding = tiny.understanding | {"text_config": text}
+    return replace(tiny, generation=tiny.generation | gen, fusion=fusion, understanding=understanding)
+
+
+def batch(config: LightBagelConfig, shapes, scale: int = 1) -> tuple[Pass, Tokens]:
+    """A pass of random samples, and its tokens."""
+    made, tokens = [], Tokens()
+    for sources, (rows, cols) in shapes:
+        segments, parts = [], []
+        for r, c in sources:
+            segments += [ImageSegment("clean", scale * r, scale * c), ImageSegment("vit", *VIT)]
+            parts += [("clean", scale**2 * r * c), ("vit", VIT[0] * VIT[1])]
+        segments += [TextSegment(TEXT), ImageSegment("noised", scale * rows, scale * cols)]
+        tokens += sample([*parts, ("text", TEXT - 2)], scale**2 * rows * cols)
+        contents = [
+            EncodedSegment(
+                torch.randn(config.fusion.und_layers, segment.und_tokens, config.fusion.und_dim).bfloat16(),
+                torch.randn(48, 2 * segment.rows, 2 * segment.cols)
+                if isinstance(segment, ImageSegment) and segment.kind == "clean"
+                else None,
+            )
+            for segment in segments
+        ]
+        target = torch.randn(48, 2 * scale * rows, 2 * scale * cols)
+        made.append(Sample(lay_out(segments), contents, target, bool(sources)))
+    return noised(made, [(1, i) for i in range(len(made))], 4.0), tokens
+
+
+def model(stage: Stage, config: LightBagelConfig) -> tuple[Drawing, list[needs.Weight]]:
+    """A model as a stage keeps it, and what the plan knows of it."""
+    modules = build_components(config, ("generation", "fusion"))
+    components = {name: tensors_of(module, name) for name, module in modules.items()}
+    known = needs.weights(stage, components)
+    for weight in known:
+        parameter = modules[weight.component].get_parameter(weight.name)
+        parameter.data = parameter.data.to(weight.dtype)
+        parameter.requires_grad_(weight.trained)
+    gen, fusion = Generation(modules["generation"]), modules["fusion"]
+    if stage.checkpointing:
+        for block in gen.blocks:
+            block.forward = again(block.forward)
+        for layer in fusion.layers:
+            layer.joint = again(layer.joint)
+    return Drawing(gen, fusion, SDPA), known
+
+
+def again(function):
+    return lambda *args: checkpoint(function, *args, use_reentrant=False)
+
+
+def peak(drawing: Drawing, stage: Stage, given: Pass) -> int:
+    """The most bytes that live in a pass beside weights, their gradients, and what it is given."""
+
+    def act() -> None:
+        enabled = stage.precision == "bfloat16-mixed"
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled, cache_enabled=False):
+            errors = drawing(given).sum()
+        errors.backward()
+
+    act()  # gradients are there from a step's second pass on
+    with PeakBytes(drawing, device=CPU) as counter:
+        gradients = [p.grad for p in drawing.parameters() if p.grad is not None]
+        counter.known |= {t.untyped_storage()._cdata: None for t in (*gradients, *(s.target for s in given.samples))}
+        act()
+    return counter.peak
+
+
+EVERYTHING, FUSION, LAYERS = ("generation", "fusion", "context"), ("fusion", "context"), ("fusion",)
+QUICK = [
+    (SEVERAL, True, EVERYTHING, "bfloat16-mixed", "bfloat16"),
+    (EDITS, False, FUSION, "bfloat16-mixed", "bfloat16"),
+    (EDITS, True, FUSION, "bfloat16", "bfloat16"),
+]
+PRECISIONS = [
+    (EVERYTHING, "bfloat16-mixed", "bfloat16"),
+    (EVERYTHING, "float32", "float32"),
+    (FUSION, "bfloat16-mixed", "bfloat16"),
+    (FUSION, "bfloat16", "bfloat16"),
+    (LAYERS, "float32", "float32"),
+]
+CASES = [(shapes, again, *p) for shapes in (EDITS, SEVERAL) for again in (False, True) for p in PRECISIONS]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES if case not in QUICK]
+
+
+@pytest.mark.parametrize(("shapes", "checkpointing", "train", "precision", "base"), [*QUICK, *SLOW])
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_a_pass_keeps_what_is_planned(shapes, checkpointing, train, precision, base):
+    torch.manual_seed(0)
+    config = sized(2, 64, 512, 192)
+    stage = Stage(train=train, precision=precision, base=base, checkpointing=checkpointing, cache=Cache("rolling"))
+    drawing, known = model(stage, config)
+    given, tokens = batch(config, shapes)
+    planned = activations.kept(stage, config, known, tokens, shapes is SEVERAL, 1)
+    assert planned.all == pytest.approx(peak(drawing, stage, given), rel=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_the_plan_is_right_to_a_tenth_on_a_model_of_more_than_a_gigabyte(checkpointing):
+    """Weights, gradients, moments and averages, each alone; and the most that lives beside them."""
+    torch.manual_seed(0)
+    config = sized(6, 128, 3072, 768, blocks=6)
+    stage = Stage(train=("generation", "fusion", "context"), checkpointing=checkpointing, cache=Cache("rolling"))
+    drawing, known = model(stage, config)
+    held = needs.held(stage, known, 1)
+    given, tokens = batch(config, SEVERAL, 2)
+    optimiser = torch.optim.AdamW(drawing.parameters())
+    most = peak(drawing, stage, given)
+    optimiser.step()
+    averages = [p.detach().clone() for p in drawing.parameters()]
+    states = [t for state in optimiser.state.values() for t in state.values()]
+    live = {
+        "weights": list(drawing.parameters()),
+        "gradients": [p.grad for p in drawing.parameters() if p.grad is not None],
+        "optimiser": states,
+        "ema": averages,
+    }
+    bytes = {name: sum(t.nbytes for t in tensors) for name, tensors in live.items()}
+    assert sum(bytes.values()) > 1e9
+    for name, counted in bytes.items():
+        assert getattr(held, name) == pytest.approx(counted, rel=0.01), name
+    planned = activations.kept(stage, config, known, tokens, True, 1).all
+    print(
+        f"{sum(bytes.values()) / 1e9:.2f} GB held, {most / 1e9:.3f} GB at most beside it, planned {planned / 1e9:.3f}"
+    )
+    assert planned == pytest.approx(most, rel=0.1)
+    assert sum(bytes.values()) + most == pytest.approx(sum(vars(held).values()) + planned, rel=0.1)
