@@ -18,6 +18,8 @@ from .config import Stage
 from .needs import Weight
 from .portions import Tokens
 
+SHARED = 3  # distinct inputs of a block's linear layers, its context's apart
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -49,20 +51,30 @@ def block(config: LightBagelConfig, tokens: Tokens, stream: int, size: int, grow
     """What one DiT block keeps.
 
     Args:
-        stream, size: see `sizes`. grows: "whole", "lora" or "" for what is trained of it.
+        stream, size: see `sizes`. grows: what is trained of it, from `trained_of`.
     """
     d, f = config.fusion.gen_dim, config.generation["ffn_dim"]
     norms = 8 if stream == 4 else 12  # inputs of norms in float32: the stream itself, or copies of it
     kept = norms + 12 + 6 * size  # queries' and keys' norms; queries, keys, values, attended of both attentions
     wide = size  # the feed-forward's width, before its activation
     if grows:
-        kept += 5 * size if stream > size else 3 * size  # inputs of linear layers, cast for each where they must be
+        kept += inputs(stream, size, grows) * size
         wide += size
     if grows == "whole":
         kept += 12 + 8 + size + 4  # normalised, before a weight is multiplied; what gates are multiplied with
     if packed:
         kept += 32 + (size if grows else 0)  # modulation of each token
     return tokens.gen * (kept * d + wide * f)
+
+
+def inputs(stream: int, size: int, grows: str) -> int:
+    """How many inputs of a block's linear layers are kept: where each must be cast, each layer keeps its own.
+
+    Adapters in float32 cast those of all layers, also where the layer itself need not.
+    """
+    if grows == "float32 lora" and size == 2:
+        return 7
+    return 5 if stream > size else SHARED
 
 
 def fusion_layer(config: LightBagelConfig, tokens: Tokens, stream: int, size: int, grows: str) -> float:
@@ -72,8 +84,9 @@ def fusion_layer(config: LightBagelConfig, tokens: Tokens, stream: int, size: in
     kept = tokens.gen * ((0 if stream == 4 else 4) * d + (8 + 2 * size) * inner)
     kept += 2 * size * tokens.keys * inner  # each picture's keys and values, side by side
     if grows:
-        kept += tokens.gen * ((3 if stream > size else 1) * size * d + size * inner)
-        kept += tokens.und * (size * fusion.und_dim + 4 * inner)
+        shared = 1 if inputs(stream, size, grows) == SHARED else 3
+        kept += tokens.gen * (shared * size * d + size * inner)
+        kept += tokens.und * ((2 if shared == 3 and grows == "float32 lora" else 1) * size * fusion.und_dim + 4 * inner)
     if grows == "whole":
         kept += tokens.gen * (4 * d + 8 * inner) + tokens.und * (4 * fusion.und_dim + 4 * inner)
     return kept
@@ -93,10 +106,12 @@ def unkept(stage: Stage, config: LightBagelConfig, tokens: Tokens, one_block: fl
 
 
 def trained_of(stage: Stage, component: str) -> str:
-    """How a component is trained: "whole", "lora" or ""."""
+    """How a component is trained: "whole", "lora" or "float32 lora" by the adapters' dtype, or ""."""
     if component in stage.train:
         return "whole"
-    return "lora" if getattr(stage.lora, component).rank else ""
+    if not getattr(stage.lora, component).rank:
+        return ""
+    return "lora" if stage.precision == "bfloat16" else "float32 lora"
 
 
 def copies(stage: Stage, weights: Iterable[Weight], size: int, shard: int) -> int:

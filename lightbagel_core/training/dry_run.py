@@ -304,6 +304,8 @@ def describe(plans: Sequence[Plan], rate: float | None = None) -> str:
         name.ljust(left) + "  ".join(v.rjust(w) for v, w in zip(values, widths, strict=True)) if values else name
         for name, values in rows
     ]
+    if any(p.kept and "understanding" in p.stage.train for p in plans):
+        lines.append("activations of the VLM, which is trained too, are not counted")
     if any(s.assumed for p in plans for s in p.portions.shares):
         lines.append("* not read yet: taken for pictures of the largest size, edits with one source each")
     return "\n".join(line.rstrip() for line in lines)

@@ -12,13 +12,14 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks.memory import PeakBytes
 from lightbagel_core.config import LightBagelConfig
 from lightbagel_core.files.components import build_components
+from lightbagel_core.files.precision import use_float8
 from lightbagel_core.memory.plan import tensors_of
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 from lightbagel_core.training import activations, needs
-from lightbagel_core.training.config import Cache, Stage
+from lightbagel_core.training.config import Adapters, Cache, Lora, Stage
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
 from lightbagel_core.training.portions import Tokens, sample
@@ -71,15 +72,44 @@ def batch(config: LightBagelConfig, shapes, scale: int = 1) -> tuple[Pass, Token
     return noised(made, [(1, i) for i in range(len(made))], 4.0), tokens
 
 
+def is_adapter(weight: needs.Weight) -> bool:
+    return ".lora_" in weight.name
+
+
+class Adapted(torch.nn.Module):
+    """A linear layer with a LoRA in float32, as PEFT computes it."""
+
+    def __init__(self, base: torch.nn.Module, rank: int) -> None:
+        super().__init__()
+        outputs, inputs = base.weight.shape
+        self.base, self.a = base, torch.nn.Linear(inputs, rank, bias=False)
+        self.b = torch.nn.Linear(rank, outputs, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.b(self.a(x.float()))
+
+
 def model(stage: Stage, config: LightBagelConfig) -> tuple[Drawing, list[needs.Weight]]:
     """A model as a stage keeps it, and what the plan knows of it."""
     modules = build_components(config, ("generation", "fusion"))
     components = {name: tensors_of(module, name) for name, module in modules.items()}
     known = needs.weights(stage, components)
+    for name, module in modules.items():
+        module.requires_grad_(False)
+        use_float8(module, {w.name: w.dtype for w in known if w.component == name and not is_adapter(w)})
     for weight in known:
-        parameter = modules[weight.component].get_parameter(weight.name)
-        parameter.data = parameter.data.to(weight.dtype)
-        parameter.requires_grad_(weight.trained)
+        module = modules[weight.component].get_submodule(weight.name.rpartition(".")[0].split(".lora_")[0])
+        if is_adapter(weight):
+            continue
+        kept = torch.randn(weight.shape).mul(0.05).to(weight.dtype)
+        setattr(module, weight.name.rpartition(".")[2], torch.nn.Parameter(kept, weight.trained))
+        if weight.dtype == torch.float8_e4m3fn:
+            module.weight_scale = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+    for weight in known:
+        if ".lora_A" in weight.name:
+            at = weight.name.split(".lora_")[0]
+            whole = modules[weight.component]
+            whole.set_submodule(at, Adapted(whole.get_submodule(at), weight.shape[0]))
     gen, fusion = Generation(modules["generation"]), modules["fusion"]
     if stage.checkpointing:
         for block in gen.blocks:
@@ -137,6 +167,21 @@ def test_a_pass_keeps_what_is_planned(shapes, checkpointing, train, precision, b
     given, tokens = batch(config, shapes)
     planned = activations.kept(stage, config, known, tokens, shapes is SEVERAL, 1)
     assert planned.all == pytest.approx(peak(drawing, stage, given), rel=0.2)
+
+
+@pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_adapters_over_float8_keep_what_is_planned(checkpointing):
+    """Each adapter keeps an input of its own, and each float8 matrix is widened."""
+    torch.manual_seed(0)
+    config = sized(2, 64, 512, 192)
+    lora = Adapters(Lora(8), Lora(8))
+    stage = Stage(train=(), lora=lora, base="float8", checkpointing=checkpointing, cache=Cache("rolling"))
+    drawing, known = model(stage, config)
+    given, tokens = batch(config, SEVERAL)
+    planned = activations.kept(stage, config, known, tokens, True, 1)
+    assert planned.copies > 2 * 128 * 512 * 2
+    assert planned.all == pytest.approx(peak(drawing, stage, given), rel=0.1)
 
 
 @pytest.mark.slow
