@@ -107,6 +107,7 @@ def test_the_rolling_cache_gives_what_it_holds_at_the_step():
         slots = [pick.slot for pick in some.batch(step)]
         assert len(set(slots)) == 13
         assert set(slots) <= set(window(cache, step))
+    assert some.batch(0) != some.batch(1)  # of the same chunks
     many = batches(Batch(samples=40), cache=cache).batch(0)  # more than it holds: all, and some again
     assert {pick.slot for pick in many} == set(range(30))
     assert len({batches().key(0, pick, 0) for pick in many}) == 40
@@ -140,8 +141,9 @@ def test_dropout_is_the_same_whoever_asks_and_new_in_each_epoch():
     one, other = batches(), batches()
     kinds = [[kind for kind, _ in p.parts] for pick in one.batch(4) for p in one.plans(pick)]
     assert kinds == [[kind for kind, _ in p.parts] for pick in other.batch(4) for p in other.plans(pick)]
-    epochs = [one.pick(slot) for slot in range(400) if one.mix[slot] == (1, 5)]
-    assert len({str([[k for k, _ in p.parts] for p in one.plans(pick)]) for pick in epochs}) > 1
+    joined = batches(turns="joined")  # so that nothing but dropout differs
+    epochs = [joined.pick(slot) for slot in range(1500) if joined.mix[slot] == (1, 5)]
+    assert len({str([[k for k, _ in p.parts] for p in joined.plans(pick)]) for pick in epochs}) > 1
 
 
 def test_a_process_without_samples_gets_one_that_counts_nothing():
