@@ -89,7 +89,11 @@ class HeldOut:
                 self.passes.append(replace(part, t=at[first:end, k]))
 
     def loss(self, module: nn.Module) -> float:
-        """The mean over all noised tokens; the same number on every process and on any number of them."""
+        """The mean over all noised tokens; the same number on every process.
+
+        And on any number of them, as far as the module computes the same: weights that are sharded in bfloat16 round
+        norms which whole ones have in float32.
+        """
         errors = added(self.errors(module, *place()))
         tokens = sum(sum(part.tokens(self.patch)) for part in self.passes)
         return float(errors.sum() / tokens)

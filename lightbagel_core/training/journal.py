@@ -1,5 +1,8 @@
 """The record of a run: a file of JSON lines, one for each step and for each thing that happened, never rewritten but
 when a run resumes.
+
+Every line has `kind`, `step` (how many steps are done) and `seconds`. `curves` draws, of steps, `loss`, `lr` and
+`gradient_norm`; of validations `held_out` and the table `suites`; of starts after the first, that the run was resumed.
 """
 
 from __future__ import annotations

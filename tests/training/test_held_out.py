@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +101,38 @@ def test_any_number_of_processes_gives_the_same_number(tiny, world):
             shared += measured.errors(drawing, rank, world)
     assert len(calls) == 1, "else they would wait for each other"
     assert torch.equal(shared, alone) or world >= 5
+
+
+TWO = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[4])
+import torch
+import torch.distributed as dist
+from PIL import Image
+from test_held_out import held
+from tiny import make_tiny
+from lightbagel_core.training.loss import Drawing
+from lightbagel_core.training.validation_pictures import gathered
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+tiny = make_tiny()
+loss = held().loss(Drawing(tiny.gen, tiny.fusion, tiny.attention))
+pictures = gathered([None, Image.new("RGB", (3, 2), "red")][:: 1 if rank else -1])
+with open(f"{sys.argv[3]}.{rank}", "w", encoding="utf-8") as file:
+    json.dump([loss, [picture.size for picture in pictures], [picture.getpixel((2, 1)) for picture in pictures]], file)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_speak_to_each_other_say_the_same(tiny, tmp_path):
+    command = [str(tmp_path / "group"), str(tmp_path / "said"), json.dumps([path for path in sys.path if path])]
+    both = [subprocess.Popen([sys.executable, "-c", TWO, str(rank), *command]) for rank in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    one, other = (json.loads((tmp_path / f"said.{rank}").read_text("utf-8")) for rank in range(2))
+    loss = held().loss(Drawing(tiny.gen, tiny.fusion, tiny.attention))
+    assert one == other == [pytest.approx(loss, rel=1e-6), [[3, 2]] * 2, [[255, 0, 0]] * 2]
 
 
 def test_it_is_the_training_loss_on_the_real_model_and_leaves_no_trace(tiny):

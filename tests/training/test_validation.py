@@ -85,6 +85,16 @@ def test_figures_are_flat_for_the_record(tiny, tmp_path, suites):
     assert sorted(os.listdir(tmp_path / "samples")) == ["step-00000010.png", "step-00000020.png"]
 
 
+@pytest.mark.slow
+def test_the_suites_score_the_trained_nano_high(nano, tmp_path):
+    one = Validation(config.Validation(suites=1), nano, nn.Identity(), tmp_path)
+    scores = one(100, last=True)["suites"]
+    assert list(scores) == ["nano-geneval", "nano-geneval-short", "nano-imgedit", "nano-multiturn", "nano-describe"]
+    assert all(0 <= score <= 1 for score in scores.values())
+    assert scores["nano-describe"] > 0.5
+    assert (tmp_path / "suites" / "step-00000100" / "nano-geneval" / "scores.json").is_file()
+
+
 def test_another_process_writes_nothing(tiny, tmp_path, suites, monkeypatch):
     asked = {"every": 10, "suites": 3, "prompts": ("a red circle",)}
     one = made(tiny, tmp_path, asked=asked, held_out=HeldOut())
