@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..evaluation.suites.run import run_nano
 from ..pipeline import LightBagel
 from .config import Validation as Asked
 from .curves import SUITES, check_matplotlib
@@ -30,6 +29,16 @@ def unchanged(module: nn.Module) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def check_suites() -> None:
+    """Raises ValueError where scipy, which reads the suites' pictures, is not installed."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "the nano's suites need scipy: pip install 'lightbagel[bench]', or validation.suites=0"
+        ) from None
+
+
 class Validation:
     """Validates a stage, on all processes together: each of them makes one and calls it at the same steps.
 
@@ -46,7 +55,7 @@ class Validation:
         computing: the autocast that training computes under, in which weights of several dtypes draw together.
 
     Raises:
-        ValueError: matplotlib is not installed, or a prompt or an edit cannot be drawn.
+        ValueError: matplotlib or, for suites, scipy is not installed, or a prompt or an edit cannot be drawn.
     """
 
     def __init__(
@@ -69,8 +78,10 @@ class Validation:
             if model is None:
                 raise ValueError("pictures are asked for, and this stage trains nothing that draws: leave them out")
             self.wishes = wishes_of(asked, model.text)
-        if asked.suites and model is None:
-            raise ValueError("suites are asked for, and this stage trains nothing that draws: set validation.suites=0")
+        if asked.suites:
+            check_suites()
+            if model is None:
+                raise ValueError("suites are asked for, and this stage trains nothing that draws: validation.suites=0")
 
     def due(self, step: int, last: bool = False) -> bool:
         """Whether anything is validated after so many steps. last: whether no step follows."""
@@ -122,6 +133,8 @@ class Validation:
         if place()[0] == 0:
             folder = self.folder / SUITES / f"step-{step:08}"
             shutil.rmtree(folder, ignore_errors=True)  # of a killed run, perhaps with other weights
+            from ..evaluation.suites.run import run_nano
+
             scores = run_nano(model, folder, per_class=self.asked.suites, progress=False)
             figures = {SUITES: {one.bench: next(iter(one.overall.values())).value for one in scores}}
         added(torch.zeros(1))

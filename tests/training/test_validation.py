@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -12,12 +14,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from lightbagel_core.evaluation.suites import run as run_of_suites
 from lightbagel_core.training import config, validation
 from lightbagel_core.training.config import Edit
 from lightbagel_core.training.validation import Validation
 from lightbagel_core.training.validation_pictures import draw, wishes_of
 
 pytest.importorskip("matplotlib")
+PATHS = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 PICTURES = {"prompts": ("a red circle",), "edits": (Edit("a blue star", "make the star red"),)}
 
 
@@ -51,7 +55,7 @@ def suites(monkeypatch):
             for name, of in scores.items()
         ]
 
-    monkeypatch.setattr(validation, "run_nano", run)
+    monkeypatch.setattr(run_of_suites, "run_nano", run)
     return calls
 
 
@@ -190,7 +194,7 @@ def test_weights_of_several_dtypes_draw_together(tmp_path):
     [
         ({"prompts": ("a star",)}, "pictures are asked for, and this stage trains nothing that draws"),
         ({"edits": (Edit("a red star", "x"),)}, "pictures are asked for"),
-        ({"suites": 1}, "suites are asked for, .* set validation.suites=0"),
+        ({"suites": 1}, "suites are asked for, .*: validation.suites=0"),
     ],
 )
 def test_what_cannot_be_validated_is_refused_at_once(tmp_path, asked, said):
@@ -211,3 +215,20 @@ def test_without_matplotlib_training_does_not_begin(tiny, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="need matplotlib"):
         made(tiny, tmp_path)
     made(tiny, tmp_path, asked={"every": 10}, held_out=HeldOut())
+
+
+def test_without_scipy_no_suites_are_promised(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ValueError, match=r"the nano's suites need scipy: pip install 'lightbagel\[bench\]'"):
+        made(tiny, tmp_path, asked={"suites": 1})
+
+
+@pytest.mark.slow
+def test_nothing_else_needs_what_only_benches_need():
+    code = """
+import sys
+sys.modules["scipy"] = sys.modules["matplotlib"] = None
+from lightbagel_core.training import curves, held_out, journal, progress, trackers, validation
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PATHS})
+    assert done.returncode == 0, done.stderr
