@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..config import COMPONENTS, LightBagelConfig
-from ..model.attention import SDPA, Attention, by_name, choose
+from ..model.attention import SDPA, Attention, for_training
 from ..model.vae import use_single_frames
 from .config import Stage
 from .data.batches import Batches, Pick
@@ -98,8 +98,7 @@ def _drawing(stage: Stage, world: World, cache: Path, away: Away, stack: ExitSta
     assert opening.gen is not None
     assert opening.fusion is not None
     dtype = torch.float32 if stage.precision == "float32" else torch.bfloat16
-    attention = by_name(choose(world.device, dtype))
-    opening.gen.use_attention(attention)
+    attention = for_training(world.device, dtype)
     recipe = DrawingRecipe(stage, opening.gen, opening.fusion, attention, supply, opening.und)
     held = portions(stage, config, trained)
     counted = operations(stage, config, held, held.passes(stage, world.size))
