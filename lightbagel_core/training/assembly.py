@@ -20,7 +20,7 @@ from .data.encode import Encoder
 from .data.example import Example
 from .data.pool import Make, Pool
 from .data.samples import Sample
-from .data.sets import open_sets, set_names, split
+from .data.sets import identity, open_sets, set_names, split
 from .data.supply import Supply
 from .drawing_recipe import DrawingRecipe
 from .encoders import encoders, kept_latents, stamp
@@ -93,7 +93,8 @@ def _drawing(stage: Stage, world: World, cache: Path, away: Away, stack: ExitSta
     elif stage.cache.states == "live":
         supply = _supply(batches, stage, world, partial(_read, batches, stack.enter_context(reading()).read))
     else:
-        pool = Pool(cache / "states", stage.cache, stamp(stage, config), partial(_making, batches, reading, away))
+        depends = f"{stamp(stage, config)} {identity(trained)}"
+        pool = Pool(cache / "states", stage.cache, depends, partial(_making, batches, reading, away))
         supply = _supply(batches, stage, world, lambda picks: [pool.samples(pick.slot) for pick in picks], pool.prepare)
     assert opening.gen is not None
     assert opening.fusion is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,3 +97,11 @@ def split(sets: Sequence[Examples], stage: Stage) -> tuple[list[Examples], list[
         trained.append(Part(whole, np.sort(order[share:])))
         held += [whole[int(i)] for i in order[:share]]
     return trained, held
+
+
+def identity(sets: Sequence[Examples]) -> str:
+    """A checksum of what sets hold: a picture that is added to a folder changes it, and with it all later batches."""
+    told = hashlib.sha256()
+    for examples in sets:
+        told.update(examples.identity.encode() + b"\n")
+    return told.hexdigest()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lightbagel_core.training.config import Data, DataSet, Stage, Validation
-from lightbagel_core.training.data.sets import open_sets, set_names, split
+from lightbagel_core.training.data.sets import identity, open_sets, set_names, split
 
 
 @pytest.fixture
@@ -53,3 +53,14 @@ def test_without_held_out_examples_all_are_trained_on(stage):
     trained, held = split(open_sets(stage), replace(stage, validation=Validation()))
     assert held == []
     assert trained[1].count == 12
+
+
+def test_a_text_that_changes_or_is_held_out_makes_another_identity(stage, tmp_path):
+    def told(some):
+        return identity(split(open_sets(some), some)[0])
+
+    whole = replace(stage, validation=Validation())
+    seen = {told(stage), told(whole), told(replace(whole, seed=2))}
+    assert told(whole) in seen
+    (tmp_path / "3.txt").write_text("another text", "utf-8")
+    assert len({*seen, told(whole)}) == 4
