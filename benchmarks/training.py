@@ -89,7 +89,7 @@ def steps(
         module.to(device)
     batch = core.training_batch(config, size.pixels, size.samples, sources, WORDS)
     drawing, constants = core.drawing(parts["generation"], parts["fusion"]), core.batch_constants(batch)
-    tokens = batch.tokens(config.generation["patch_size"][-1]) // size.samples
+    tokens = batch.tokens(config.generation["patch_size"][-1])[0]  # of every target
     targets = torch.stack([sample.target for sample in batch.samples]).to(device)
     text = torch.randn(size.samples, config.fusion.context_len, config.fusion.context_dim, device=device)
     times = 1000 * batch.t.to(device)
