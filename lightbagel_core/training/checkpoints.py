@@ -136,8 +136,16 @@ class Checkpoints:
         if wrong:
             more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
             raise ValueError(f"the checkpoint {path} does not fit this training: {'; '.join(wrong[:8])}{more}")
-        state = {name: tensor.detach() for name, tensor in tensors.items()}
-        load(state, storage_reader=reader, process_group=self.group)
+        try:
+            load(
+                {name: tensor.detach() for name, tensor in tensors.items()},
+                storage_reader=reader,
+                process_group=self.group,
+            )
+        except CheckpointException as error:
+            raise ValueError(
+                f"the checkpoint {path} cannot be read: {_cause(error)}; go on from an earlier one"
+            ) from None
 
     def mark_best(self, step: int, value: float) -> None:
         """Has a step's checkpoint stay, now or when its save ends, if no step before had a lower value."""
@@ -176,12 +184,10 @@ class Checkpoints:
         probe.rmdir()
 
     def _failed(self, step: int, error: BaseException) -> ValueError:
-        causes = list(error.failures.values()) if isinstance(error, CheckpointException) else []
-        cause = causes[0][0] if causes else error
         self._together(lambda: shutil.rmtree(self.folder / f".{self.path(step).name}.partial", ignore_errors=True))
         return ValueError(
-            f"the checkpoint of step {step} could not be written to {self.folder}: {cause}. Nothing half written is "
-            "left; make room there or allow writing, and go on from the last checkpoint"
+            f"the checkpoint of step {step} could not be written to {self.folder}: {_cause(error)}. Nothing half "
+            "written is left; make room there or allow writing, and go on from the last checkpoint"
         )
 
     def _together(self, ask: Callable[[], Any]) -> Any:
@@ -211,6 +217,12 @@ def _writer(folder: Path, finished: Callable[[], None]) -> Any:
             finished()
 
     return Writer(str(folder), save_distributed=True)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong on the first process where something did."""
+    failures = list(error.failures.values()) if isinstance(error, CheckpointException) else []
+    return failures[0][0] if failures else error
 
 
 def _differences(saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
