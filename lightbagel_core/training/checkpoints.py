@@ -24,16 +24,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-try:
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.state_dict_loader import load
-    from torch.distributed.checkpoint.state_dict_saver import async_save, save
-except ImportError:
-    raise ImportError(f"training needs torch 2.9 or newer; this is {torch.__version__}") from None
+from . import sharded_files
 
 NOTE, BEST = "training.json", "best.json"
-FAILURES = (CheckpointException, OSError)
 
 
 class Checkpoints:
@@ -73,16 +66,11 @@ class Checkpoints:
             return
         note = {"step": step, "seconds": round(seconds, 1), "torch": torch.__version__, "config": self.config}
         partial = self.folder / f".{self.path(step).name}.partial"
-        writer = _writer(partial, lambda: self._finish(step, note))
-        state = {name: tensor.detach() for name, tensor in tensors.items()}
         try:
-            if asynchronous:
-                future: Any = async_save(state, storage_writer=writer, process_group=self.group)
-                self._pending = step, future
-            else:
-                save(state, storage_writer=writer, process_group=self.group)
-        except FAILURES as error:
+            future = sharded_files.write(partial, tensors, self.group, lambda: self._finish(step, note), asynchronous)
+        except sharded_files.Failed as error:
             raise self._failed(step, error) from None
+        self._pending = (step, future) if future is not None else None
 
     def wait(self) -> None:
         """Returns when the last save is on disk.
@@ -94,8 +82,8 @@ class Checkpoints:
             return
         (step, future), self._pending = self._pending, None
         try:
-            future.result()
-        except FAILURES as error:
+            sharded_files.finish(future)
+        except sharded_files.Failed as error:
             raise self._failed(step, error) from None
 
     def latest(self) -> int | None:
@@ -127,25 +115,7 @@ class Checkpoints:
         if not path.is_dir():
             there = ", ".join(map(str, self.steps())) or "none"
             raise ValueError(f"there is no checkpoint of step {step} in {self.folder}; there are {there}")
-        reader = HuggingFaceStorageReader(str(path))
-        try:
-            saved = reader.read_metadata().state_dict_metadata
-        except Exception as error:  # safetensors' and json's own kinds
-            raise ValueError(f"the checkpoint {path} is damaged: {error}; go on from an earlier one") from None
-        wrong = _differences(saved, tensors)
-        if wrong:
-            more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-            raise ValueError(f"the checkpoint {path} does not fit this training: {'; '.join(wrong[:8])}{more}")
-        try:
-            load(
-                {name: tensor.detach() for name, tensor in tensors.items()},
-                storage_reader=reader,
-                process_group=self.group,
-            )
-        except CheckpointException as error:
-            raise ValueError(
-                f"the checkpoint {path} cannot be read: {_cause(error)}; go on from an earlier one"
-            ) from None
+        sharded_files.read(path, tensors, self.group)
 
     def mark_best(self, step: int, value: float) -> None:
         """Has a step's checkpoint stay, now or when its save ends, if no step before had a lower value."""
@@ -155,7 +125,7 @@ class Checkpoints:
                 _write(self.folder / BEST, {"step": step, "value": value})
 
     def best(self) -> tuple[int, float] | None:
-        """(step, value) of the best checkpoint; None if none was marked, or it is gone."""
+        """(step, value) of the best checkpoint; None if none was marked."""
         if not (self.folder / BEST).is_file():
             return None
         found = _read(self.folder / BEST)
@@ -173,7 +143,7 @@ class Checkpoints:
             old = [s for s in self.steps()[: -self.keep] if best is None or s != best[0]]
         for s in old:
             # first its name goes: a folder that is half removed must not look whole
-            shutil.rmtree(self.path(s).rename(self.folder / f".{self.path(s).name}.removed"))
+            shutil.rmtree(self.path(s).rename(self.folder / f".{self.path(s).name}.removed"), ignore_errors=True)
 
     def _clean(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -183,11 +153,11 @@ class Checkpoints:
         probe.mkdir()
         probe.rmdir()
 
-    def _failed(self, step: int, error: BaseException) -> ValueError:
+    def _failed(self, step: int, error: Exception) -> ValueError:
         self._together(lambda: shutil.rmtree(self.folder / f".{self.path(step).name}.partial", ignore_errors=True))
         return ValueError(
-            f"the checkpoint of step {step} could not be written to {self.folder}: {_cause(error)}. Nothing half "
-            "written is left; make room there or allow writing, and go on from the last checkpoint"
+            f"the checkpoint of step {step} could not be written to {self.folder}: {error}. Nothing half written "
+            "is left; make room there or allow writing, and go on from the last checkpoint"
         )
 
     def _together(self, ask: Callable[[], Any]) -> Any:
@@ -202,41 +172,6 @@ class Checkpoints:
         if answer[1]:
             raise ValueError(answer[1])
         return answer[0]
-
-
-def _writer(folder: Path, finished: Callable[[], None]) -> Any:
-    class Writer(HuggingFaceStorageWriter):
-        def finish(self, metadata: Any, results: Any) -> None:
-            missing = [r.storage_data.relative_path for part in results for r in part]
-            missing = sorted({name for name in missing if not (folder / name).is_file()})
-            if missing:
-                raise OSError(
-                    f"{', '.join(missing)} were written on another machine; use a folder that all of them see"
-                )
-            super().finish(metadata, results)
-            finished()
-
-    return Writer(str(folder), save_distributed=True)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What went wrong on the first process where something did."""
-    failures = list(error.failures.values()) if isinstance(error, CheckpointException) else []
-    return failures[0][0] if failures else error
-
-
-def _differences(saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-    wrong = [f"it lacks {name}" for name in sorted(tensors.keys() - saved.keys())]
-    wrong += [f"it has {name}, which is not trained here" for name in sorted(saved.keys() - tensors.keys())]
-    for name in sorted(saved.keys() & tensors.keys()):
-        here, there = tensors[name], saved[name]
-        if tuple(there.size) != tuple(here.shape):
-            wrong.append(f"{name} is {list(there.size)}, here {list(here.shape)}")
-        elif there.properties.dtype != here.dtype:
-            wrong.append(f"{name} is {there.properties.dtype}, here {here.dtype}")
-        elif sum(chunk.sizes.numel() for chunk in there.chunks) != here.numel():
-            wrong.append(f"{name} is there in part only: a file is missing")
-    return wrong
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:
