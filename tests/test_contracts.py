@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from contracts import ROOT, Broken, has, hold, module, order, row, rows, takes
