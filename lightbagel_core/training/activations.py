@@ -16,7 +16,7 @@ from ..config import LightBagelConfig
 from ..memory.plan import VAE_MAPS
 from .config import Stage
 from .needs import Weight
-from .portions import Tokens
+from .tokens import Tokens
 
 SHARED = 3  # distinct inputs of a block's linear layers, its context's apart
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ..config import LightBagelConfig
 from .config import Stage
-from .portions import Portions, Tokens
+from .portions import Portions
+from .tokens import Tokens
 
 
 @dataclass(frozen=True)

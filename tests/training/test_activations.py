@@ -22,7 +22,7 @@ from lightbagel_core.training import activations, needs
 from lightbagel_core.training.config import Adapters, Cache, Lora, Stage
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
-from lightbagel_core.training.portions import Tokens, sample
+from lightbagel_core.training.tokens import Tokens, sample
 
 EDITS = [(((8, 8),), (8, 8))] * 3  # of each sample the (rows, columns) of its sources and of its target
 SEVERAL = [(((6, 8),), (8, 8)), ((), (8, 6)), (((8, 8), (4, 8)), (8, 8))]

@@ -9,8 +9,8 @@ import torch
 
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.training.config import Adapters, Cache, Lora, Optimiser, Stage, read
-from lightbagel_core.training.dry_run import shapes
 from lightbagel_core.training.needs import Weight, gathered, held, moments, on_device, weights
+from lightbagel_core.training.stage_plan import shapes
 
 ROLLING = Stage(cache=Cache("rolling"))
 EVERYTHING = replace(ROLLING, train=("generation", "fusion", "context"))

@@ -23,7 +23,8 @@ from lightbagel_core.training.config import Adapters, Cache, Lora, Stage, read
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass
 from lightbagel_core.training.operations import block, fusion_layer, operations, reading
-from lightbagel_core.training.portions import Portions, Tokens, portions, sample
+from lightbagel_core.training.portions import Portions, portions
+from lightbagel_core.training.tokens import Tokens, sample
 
 CONFIG = read_config(PUBLISHED)
 PARTS, TARGET = [("clean", 1024), ("vit", 361), ("text", 64)], 1024

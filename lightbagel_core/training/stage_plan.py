@@ -1,0 +1,163 @@
+"""What one stage of a training needs: bytes by part, what a step holds, disk, operations; from shapes alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..config import COMPONENTS, NANO, PUBLISHED, LightBagelConfig
+from ..files.components import empty_components
+from ..files.formats import open_model, read_config
+from ..files.tensor_files import Tensors
+from ..memory.plan import tensors_of
+from . import activations, needs
+from .config import Model, Stage
+from .operations import Operations, operations
+from .portions import Portions, portions
+
+LATENTS = 2  # bytes of a cached latent's value, and of a und state's
+READERS = ("understanding", "vae")  # what fills the rolling cache, one after the other
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one stage needs.
+
+    trained: by part, how many tensors and parameters. held, kept: bytes on one process during a step. reading: bytes on
+    it while VLM and VAE, one after the other, fill the rolling cache and the frozen DiT is away; 0: they never do.
+    passes: of a process in a step. disk: bytes by what lies there. latents: bytes of one sample's pictures.
+    """
+
+    stage: Stage
+    config: LightBagelConfig
+    world: int
+    shard: int
+    trained: Mapping[str, tuple[int, int]]
+    held: needs.Held
+    kept: int
+    reading: int
+    portions: Portions
+    passes: int
+    disk: Mapping[str, int]
+    latents: int
+    operations: Operations
+
+    @property
+    def training(self) -> int:
+        """Bytes on one process during a step."""
+        h = self.held
+        return h.frozen + h.weights + h.gradients + h.optimiser + h.ema + h.unit + self.kept
+
+    @property
+    def bytes(self) -> int:
+        """The most that one process needs."""
+        return max(self.training, self.reading)
+
+    @property
+    def tokens(self) -> float:
+        """Of the whole stage, as its budget counts them."""
+        return self.stage.steps * self.portions.tokens
+
+    def hours(self, rate: float) -> float:
+        """At so many TFLOP/s that each device really does."""
+        return self.stage.steps * self.operations.all / (rate * 1e12 * self.world) / 3600
+
+
+def config_of(model: Model) -> tuple[LightBagelConfig, Path]:
+    """The config of the model that a stage opens, and the file that it stands in."""
+    if model.config is not None:
+        file = NANO / "config.json" if model.config == "nano" else Path(model.config)
+        return read_config(file), file
+    if model.model is not None:
+        opened = open_model(NANO if model.model == "nano" else Path(model.model), need=())
+        return opened.config, opened.config_file
+    return read_config(PUBLISHED), PUBLISHED
+
+
+@lru_cache(maxsize=4)
+def shapes(file: Path) -> dict[str, Tensors]:
+    """The tensors of the model that a config describes, none of which has any memory."""
+    config = read_config(file)
+    return {name: tensors_of(module, name) for name, module in empty_components(config, file, COMPONENTS).items()}
+
+
+def plan(
+    stage: Stage,
+    config: LightBagelConfig,
+    components: Mapping[str, Tensors],
+    world: int = 1,
+    found: Portions | None = None,
+) -> Plan:
+    """What a stage needs.
+
+    Args:
+        components: their tensors, from `shapes`. world: processes, each with a device.
+        found: what a step holds; default: what the config says of it.
+
+    Raises:
+        ValueError: the processes cannot be shared out as the stage says.
+    """
+    shard = stage.parallel.shard or world
+    if world % shard:
+        raise ValueError(f"{world} processes cannot be shared out {shard} to a copy of the weights; use a multiple")
+    drawing = stage.recipe == "drawing"
+    weights = needs.weights(stage, components)
+    held = needs.held(stage, weights, shard)
+    found = portions(stage, config) if found is None else found
+    passes = found.passes(stage, world)
+    counted: Counter[str] = Counter()
+    tensors: Counter[str] = Counter()
+    for w in weights:
+        if w.trained:
+            part = f"LoRA on {w.part}" if ".lora_" in w.name else w.part
+            counted[part] += w.count
+            tensors[part] += 1
+    kept = reading = 0
+    if drawing:
+        most = -(-found.samples // world)
+        for one in found.largest:
+            batch = one * max(1, min(stage.batch.device_tokens // one.all, most))
+            step = activations.kept(stage, config, weights, batch, found.packed, shard).all
+            read, encode = activations.reading(config, batch, stage.base), activations.encoding(config)
+            if stage.cache.states == "live":
+                kept = max(kept, step, read, encode)
+            else:
+                vlm, vae = (sum(w.bytes for w in needs.weights(stage, components, [n])) for n in READERS)
+                own = held.weights + held.optimiser + held.ema
+                kept, reading = max(kept, step), max(reading, own + max(vlm + read, vae + encode))
+    patch = config.generation["in_channels"] * config.generation["patch_size"][-1] ** 2
+    latents = int(LATENTS * patch * found.whole.gen)
+    return Plan(
+        stage,
+        config,
+        world,
+        shard,
+        {part: (tensors[part], counted[part]) for part in counted},
+        held,
+        kept,
+        reading,
+        found,
+        passes,
+        disk(stage, config, found, held, shard, latents),
+        latents,
+        operations(stage, config, found, passes * world),
+    )
+
+
+def disk(
+    stage: Stage, config: LightBagelConfig, found: Portions, held: needs.Held, shard: int, latents: int
+) -> dict[str, int]:
+    """Bytes on disk: the rolling cache, the latents of sets that are known, checkpoints with one that is written."""
+    lie = {"checkpoints": (stage.checkpoints.keep + 2) * shard * (held.weights + held.optimiser + held.ema)}
+    if stage.recipe != "drawing":
+        return lie
+    if stage.cache.states == "rolling":
+        states = LATENTS * config.fusion.und_dim * config.fusion.und_layers * found.mean.und
+        lie["rolling cache"] = int(stage.cache.samples * stage.cache.chunks * (states + latents))
+    known = sum(share.count for share in found.shares if share.count is not None and not share.assumed)
+    if stage.cache.latents and known:
+        lie["latents"] = known * latents
+    return lie

@@ -1,0 +1,60 @@
+"""What fits a card, and what is said where something does not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from lightbagel_core.config import PUBLISHED
+from lightbagel_core.files.formats import read_config
+from lightbagel_core.memory.plan import MARGIN
+from lightbagel_core.training.config import Stage, read
+from lightbagel_core.training.fit import fit
+from lightbagel_core.training.stage_plan import plan, shapes
+
+CONFIG = read_config(PUBLISHED)
+PER_TOKEN = 28 * 3584 * 2  # bytes of a token's und states: 200.7 kB
+
+
+@pytest.fixture(scope="module")
+def real():
+    return shapes(PUBLISHED)
+
+
+def test_the_paper_fits_80_gb_and_not_40(real):
+    plans = [plan(stage, CONFIG, real, 32) for stage in read("paper")]
+    for p in plans:
+        fit(p, real, 80e9)
+    with pytest.raises(ValueError, match=r"needs .* of 40.0 GB it has 39.2 GB; it would fit with batch.device_tokens="):
+        fit(plans[0], real, 40e9)
+
+
+@pytest.mark.parametrize(("name", "card"), [("single-card-lora", 12e9), ("single-card-fusion", 24e9)])
+def test_a_single_card_is_enough_where_it_is_promised(real, name, card):
+    (stage,) = read(name)
+    made = plan(stage, CONFIG, real)
+    fit(made, real, card)
+    assert made.reading > 0
+    with pytest.raises(ValueError, match="would"):
+        fit(made, real, card / 2)
+    states = made.portions.mean.und * PER_TOKEN * stage.cache.samples * stage.cache.chunks
+    latents = made.latents * stage.cache.samples * stage.cache.chunks
+    assert made.disk["rolling cache"] == pytest.approx(states + latents)
+
+
+def test_the_first_thing_that_helps_is_named(real):
+    (lora,) = read("single-card-lora", ["checkpointing=false"])
+    with pytest.raises(ValueError, match=r"it would fit with checkpointing=true \("):
+        fit(plan(lora, CONFIG, real), real, 12e9)
+    whole = Stage(train=("generation", "fusion", "context"), cache=lora.cache, batch=lora.batch)
+    with pytest.raises(ValueError, match=r"it would fit with parallel.shard=\d+ on \d+ devices \(") as error:
+        fit(plan(whole, CONFIG, real), real, 24e9)
+    shard, bytes = re.findall(r"on (\d+) devices \(([\d.]+) GB", str(error.value))[0]
+    better = replace(whole, parallel=replace(whole.parallel, shard=int(shard)))
+    assert plan(better, CONFIG, real, int(shard)).bytes / 1e9 == pytest.approx(float(bytes), abs=0.06)
+    worse = replace(whole, parallel=replace(whole.parallel, shard=int(shard) // 2))
+    assert plan(worse, CONFIG, real, int(shard) // 2).bytes > 24e9 - MARGIN
+    with pytest.raises(ValueError, match="take a larger card, or train less of it"):
+        fit(plan(lora, CONFIG, real), real, 3e9)
