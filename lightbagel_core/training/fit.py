@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..files.tensor_files import Tensors
 from ..memory.plan import MARGIN
-from .config import Parallel, Stage
+from .config import BaseDtype, Parallel, Stage
 from .plan_table import gb
 from .stage_plan import Plan, plan
 
@@ -31,10 +31,14 @@ def less(stage: Stage, least: int) -> list[list[Change]]:
     ways.append([(f"batch.device_tokens={n}", replace(stage, batch=replace(batch, device_tokens=n))) for n in fewer])
     if optimiser.name == "adamw":
         ways.append([("optimiser.name=adamw-8bit", replace(stage, optimiser=replace(optimiser, name="adamw-8bit")))])
-    if stage.base != "float8":
+    if stage.base != "float8" and shard == 1:  # float8 weights cannot be shared out
         ways.append([("base=float8", replace(stage, base="float8"))])
     more = [n for n in MORE_SHARDS if n > shard > 0]
-    ways.append([(f"parallel.shard={n} on {n} devices", replace(stage, parallel=Parallel(n))) for n in more])
+    base: BaseDtype = "bfloat16" if stage.base == "float8" else stage.base
+    also = "" if base == stage.base else f"base={base} "
+    ways.append(
+        [(f"{also}parallel.shard={n} on {n} devices", replace(stage, base=base, parallel=Parallel(n))) for n in more]
+    )
     return [way for way in ways if way]
 
 
@@ -63,11 +67,17 @@ def fit(made: Plan, components: Mapping[str, Tensors], card: float) -> None:
         name, _, bytes = tried(way)
         if bytes <= room:
             raise ValueError(f"{said}; it would fit with {name} ({gb(bytes)})")
-    names, stage = list[str](), made.stage
-    for number in range(len(less(made.stage, least))):  # what one way alone does not do, several may
-        left = [way for way in less(stage, least) if way[0][0].split("=")[0] not in {n.split("=")[0] for n in names}]
-        name, stage, bytes = tried(left[0])
-        names.append(name)
-        if bytes <= room and number:
+    names, stage, bytes = list[str](), made.stage, made.bytes
+    while left := [way for way in less(stage, least) if key(way[0][0]) not in map(key, names)]:
+        name, stage, bytes = tried(left[0])  # what one way alone does not do, several may
+        names = [n for n in names if not (n.startswith("base=") and name.startswith("base="))] + [name]
+        if bytes <= room:
             raise ValueError(f"{said}; it would fit with {' '.join(names)} ({gb(bytes)})")
-    raise ValueError(f"{said}; {' '.join(names)} would still need {gb(bytes)}: take a larger card, or train less of it")
+    raise ValueError(
+        f"{said}; {' '.join(names) or 'as it is it'} would still need {gb(bytes)}: take a larger card, or train less of it"
+    )
+
+
+def key(override: str) -> str:
+    """What an override changes."""
+    return "parallel.shard" if "parallel.shard" in override else override.split("=")[0]

@@ -98,11 +98,13 @@ def plan(
         found: what a step holds; default: what the config says of it.
 
     Raises:
-        ValueError: the processes cannot be shared out as the stage says.
+        ValueError: the processes or the weights cannot be shared out as the stage says.
     """
     shard = stage.parallel.shard or world
     if world % shard:
         raise ValueError(f"{world} processes cannot be shared out {shard} to a copy of the weights; use a multiple")
+    if shard > 1 and stage.base == "float8":
+        raise ValueError('base = "float8" cannot be shared out: set parallel.shard = 1, or base = "bfloat16"')
     drawing = stage.recipe == "drawing"
     weights = needs.weights(stage, components)
     held = needs.held(stage, weights, shard)

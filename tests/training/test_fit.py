@@ -58,3 +58,14 @@ def test_the_first_thing_that_helps_is_named(real):
     assert plan(worse, CONFIG, real, int(shard) // 2).bytes > 24e9 - MARGIN
     with pytest.raises(ValueError, match="take a larger card, or train less of it"):
         fit(plan(lora, CONFIG, real), real, 3e9)
+
+
+def test_float8_weights_are_never_shared_out(real):
+    """Opening refuses it: what is named must be possible."""
+    (fusion,) = read("single-card-fusion")
+    with pytest.raises(ValueError, match=r"base=bfloat16 parallel.shard=\d+ on") as error:
+        fit(plan(fusion, CONFIG, real), real, 13e9)
+    assert "float8" not in str(error.value)
+    sharded = replace(fusion, parallel=replace(fusion.parallel, shard=2))
+    with pytest.raises(ValueError, match="cannot be shared out"):
+        plan(sharded, CONFIG, real, 2)
