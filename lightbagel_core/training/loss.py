@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ..model.attention import Attention
@@ -18,7 +19,7 @@ from ..model.joint import velocities
 from ..model.packing import Pack, pack
 from ..model.understanding import Understanding
 from ..sampling.schedule import add_noise, training_time
-from .data.samples import Sample
+from .data.samples import Sample, VitPicture
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,8 @@ class Drawing(nn.Module):
         self.gen, self.fusion, self.und = gen, fusion, und
         self.attention = attention
         gen.use_attention(attention)
+        if und is not None:
+            _freeze_unread(und, max(map(fusion.config.und_layer, range(fusion.config.layers)), default=-1))
 
     def forward(self, batch: Pass) -> Tensor:
         """Of each sample the sum over its noised tokens of the mean squared error of their velocity: float32 [B]."""
@@ -82,8 +85,27 @@ class Drawing(nn.Module):
 
     def _live(self, und: Understanding, tokens: Pack) -> States:
         trained = any(weight.requires_grad for weight in und.parameters())
+        pictures = [content for content in tokens.contents if isinstance(content, VitPicture)]
+        side = 2 * und.processor.patch_size * und.processor.merge_size
         with torch.set_grad_enabled(trained):
-            return und_states(und, tokens).__getitem__
+            # Processes that share the ViT call it equally often: one without pictures has it see an empty one.
+            shown = [picture.image for picture in pictures] or [Image.new("RGB", (side, side))] * trained
+            seen = und.vit_images(shown)
+            features = {id(picture): image for picture, image in zip(pictures, seen, strict=False)}
+            contents = [features.get(id(content), content) for content in tokens.contents]
+            states = und_states(und, replace(tokens, contents=contents))
+            if seen and not pictures:
+                nothing = 0 * seen[0].features.sum()
+                states = [state + nothing for state in states]
+        return states.__getitem__
+
+
+def _freeze_unread(und: Understanding, last: int) -> None:
+    """Freezes what of a VLM no drawing reads: layers after the last one that is read, the final norm, and the head."""
+    language, head = und.vlm.model.language_model, und.vlm.lm_head
+    tied = head.weight is und.vlm.get_input_embeddings().weight
+    for module in (*language.layers[last + 1 :], language.norm, *([] if tied else [head])):
+        module.requires_grad_(False)
 
 
 def _stacked(pictures: Sequence[Tensor]) -> list[Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import make_tiny
 from torch import Tensor
 
@@ -11,7 +13,11 @@ from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.sequence import ImageSegment, lay_out
 from lightbagel_core.training import loss
-from lightbagel_core.training.data.samples import Sample
+from lightbagel_core.training.config import Dropout
+from lightbagel_core.training.data.encode import Encoder
+from lightbagel_core.training.data.example import Example, Turn
+from lightbagel_core.training.data.samples import Plan, Sample, plan
+from lightbagel_core.training.loss import Drawing, noised
 
 SIZES = [(4, 6), (4, 6), (6, 4), (4, 4), (4, 6)]
 
@@ -83,3 +89,31 @@ def test_a_vlm_beside_them_is_read_without_gradients_unless_it_is_trained():
         loss.Drawing(model.gen, model.fusion, SDPA, model.und)(batch).sum().backward()
         weight = model.und.vlm.model.language_model.layers[0].mlp.up_proj.weight
         assert (weight.grad is not None) == trained
+
+
+def test_a_live_vlm_sees_pictures_itself_and_its_whole_vit_learns():
+    model = make_tiny()
+    for module in (model.und, model.gen, model.fusion):
+        module.requires_grad_(True)
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (128, 128, 3), np.uint8))
+    example = Example((picture,), (Turn("make the circle red", picture),))
+    plans = plan(example, Dropout(0, 0, 0), np.random.default_rng(0))
+    encoder, drawing = Encoder(model.und, model.vae, model.config), Drawing(model.gen, model.fusion, SDPA, model.und)
+    (live,), (read,) = encoder.live([plans]), encoder.read([plans])
+    one, other = (noised(samples, [(1,)], 4.0) for samples in (live, read))
+    error = drawing(one)
+    with torch.no_grad():  # states in bfloat16
+        torch.testing.assert_close(error, Drawing(model.gen, model.fusion, SDPA)(other), rtol=0.01, atol=0.01)
+    error.sum().backward()
+    lacking = [n for n, p in drawing.und.named_parameters() if p.requires_grad and p.grad is None]
+    assert lacking == []
+    assert drawing.und.vlm.model.visual.patch_embed.proj.weight.grad.abs().max() > 0
+    assert not drawing.und.vlm.lm_head.weight.requires_grad  # no drawing reads it
+
+    drawing.zero_grad()  # another process's pass, without pictures, calls the ViT as well
+    blind = [Plan((("text", "a star"),), picture, False)]
+    (samples,) = encoder.live([blind])
+    alone = drawing(noised(samples, [(2,)], 4.0))
+    alone.sum().backward()
+    assert [n for n, p in drawing.und.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not drawing.und.vlm.model.visual.patch_embed.proj.weight.grad.any()

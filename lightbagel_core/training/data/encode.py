@@ -8,7 +8,7 @@ beside the DiT, with what it reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -20,11 +20,11 @@ from ...images import resized, to_pixels
 from ...model.forward import CleanImage, Content, EncodedSegment, segment_of, und_states
 from ...model.packing import pack
 from ...model.sequence import ImageSegment, Segment
-from ...model.understanding import Understanding, VitImage
+from ...model.understanding import Understanding
 from ...model.vae import encode
 from .latents import KeptLatents
 from .layouts import laid_out
-from .samples import Plan, Sample
+from .samples import Plan, Sample, VitPicture
 
 VAE_PIXELS = 8 * 128 * 128  # of a call of the VAE, unless one picture has more; on a CPU more at once are slower
 VIT_PIXELS = 16 * 532 * 532  # of a call of the ViT
@@ -56,22 +56,33 @@ class Encoder:
             ValueError: a text holds words that the model does not know.
         """
         with _without_autocast(self.und.device), torch.no_grad():
-            live = self.live(examples, keep)
+            live = self._samples(examples, keep, self.und.vit_images)
             return [samples for group in _groups(live) for samples in self._read(group)]
 
     def live(self, examples: Sequence[Sequence[Plan]], keep: Sequence[bool] | None = None) -> list[list[Sample]]:
-        """The same with what the VLM will read: token ids, ViT tokens, latents; on the device. The target is None."""
-        keep = [False] * len(examples) if keep is None else keep
+        """The same with what the VLM will read: token ids, pictures for the ViT, latents; on the device. The target is
+        None.
+        """
         with _without_autocast(self.und.device), torch.no_grad():
-            latents = self._latents(examples, keep)
-            seen = _distinct(p for plans in examples for plan in plans for kind, p in plan.parts if kind == "vit")
-            sized = [resized(picture, self.config.vit_image) for picture in seen.values()]
-            vit = dict(zip(seen, _in_calls(self.und.vit_images, sized, VIT_PIXELS), strict=True))
-            clean = {key: CleanImage(x) for key, x in latents.items()}
-            return [[self._sample(plan, clean, vit, latents) for plan in plans] for plans in examples]
+            return self._samples(examples, keep, self._unseen)
 
-    def _sample(self, plan: Plan, clean: dict[int, CleanImage], vit: dict[int, VitImage], latents: _Latents) -> Sample:
-        contents: list[Content] = []
+    def _unseen(self, pictures: Sequence[Image.Image]) -> list[VitPicture]:
+        stride = self.config.vit_image.stride
+        return [VitPicture(picture, picture.height // stride, picture.width // stride) for picture in pictures]
+
+    def _samples(
+        self, examples: Sequence[Sequence[Plan]], keep: Sequence[bool] | None, see: Callable[[Any], list[Any]]
+    ) -> list[list[Sample]]:
+        keep = [False] * len(examples) if keep is None else keep
+        latents = self._latents(examples, keep)
+        seen = _distinct(p for plans in examples for plan in plans for kind, p in plan.parts if kind == "vit")
+        sized = [resized(picture, self.config.vit_image) for picture in seen.values()]
+        vit = dict(zip(seen, _in_calls(see, sized, VIT_PIXELS), strict=True))
+        clean = {key: CleanImage(x) for key, x in latents.items()}
+        return [[self._sample(plan, clean, vit, latents) for plan in plans] for plans in examples]
+
+    def _sample(self, plan: Plan, clean: dict[int, CleanImage], vit: dict[int, Any], latents: _Latents) -> Sample:
+        contents: list[Content | VitPicture] = []
         for kind, what in plan.parts:
             if isinstance(what, str):
                 contents.append(tuple(self.und.text_ids(what)))
@@ -80,9 +91,15 @@ class Encoder:
         target = latents[id(plan.target)]
         return Sample(laid_out(self._segments(contents, target)), [*contents, None], target, plan.edit)
 
-    def _segments(self, contents: Sequence[Content], target: Tensor) -> list[Segment]:
+    def _segments(self, contents: Sequence[Content | VitPicture], target: Tensor) -> list[Segment]:
         rows, cols = (side // self.patch for side in target.shape[-2:])
-        return [*(segment_of(content, self.patch) for content in contents), ImageSegment("noised", rows, cols)]
+        segments = [
+            ImageSegment("vit", content.rows, content.cols)
+            if isinstance(content, VitPicture)
+            else segment_of(content, self.patch)
+            for content in contents
+        ]
+        return [*segments, ImageSegment("noised", rows, cols)]
 
     def _latents(self, examples: Sequence[Sequence[Plan]], keep: Sequence[bool]) -> _Latents:
         """The latents of all pictures that a DiT will see, by their identity in memory."""

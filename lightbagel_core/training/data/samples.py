@@ -33,11 +33,20 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
+class VitPicture:
+    """An RGB picture that the ViT is yet to see, at its size, as (rows, cols) of tokens."""
+
+    image: Image.Image
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
     """What the model sees of one target.
 
-    contents: what its segments hold, the target's last: `Content` and None, or, where the VLM has read them,
-        `EncodedSegment`s. Samples of one example share those that are the same.
+    contents: what its segments hold, the target's last: `Content` or `VitPicture` and None, or, where the VLM has read
+        them, `EncodedSegment`s. Samples of one example share those that are the same.
     target: normalised latents [C, h, w].
     """
 
