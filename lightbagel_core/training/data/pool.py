@@ -66,7 +66,7 @@ class Pool:
             with suppress(OSError):  # another process was faster, or Windows has it open; then the next time
                 file.unlink()
         self.ready = chunks
-        kept = {slots for chunk in chunks for slots in self._parts(chunk)} - set(missing)
+        kept = {slots for chunk in chunks for slots in self._parts(chunk)}
         self._mapped = {slots: samples for slots, samples in self._mapped.items() if slots in kept}
         return bool(missing)
 

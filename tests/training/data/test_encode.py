@@ -27,9 +27,9 @@ def picture(seed: int, width: int = 128, height: int = 128) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def chain(*sizes: tuple[int, int]) -> Example:
-    source, first, second = (picture(i, *size) for i, size in enumerate(sizes))
-    return Example((source,), (Turn("make the circle red", first), Turn("remove the circle", second)))
+def chain(*sizes: tuple[int, int], second: str = "remove the circle") -> Example:
+    source, first, last = (picture(i, *size) for i, size in enumerate(sizes))
+    return Example((source,), (Turn("make the circle red", first), Turn(second, last)))
 
 
 def plans(example: Example, seed: int = 0, share: float = 0.0):
@@ -40,6 +40,7 @@ EXAMPLES = (
     Example((), (Turn("a red circle", picture(7, 96, 64)),)),
     Example((picture(8), picture(9, 64, 128)), (Turn("add a star", picture(10)),)),
     chain((128, 128), (128, 96), (64, 64)),
+    chain((128, 128), (128, 96), (64, 64), second="make the circle red"),  # the same words elsewhere are not shared
 )
 
 
@@ -73,7 +74,7 @@ def test_samples_are_what_the_pipeline_encodes_one_by_one(model):
             states = torch.cat([segment.states for segment in encoded.contents], dim=1)
             assert states.dtype == torch.bfloat16
             expected = expected_states(model, [*contents, None], sample.target)
-            torch.testing.assert_close(states.float(), expected.float(), atol=0.02, rtol=0.02)
+            torch.testing.assert_close(states.float(), expected.float(), atol=2e-4, rtol=0.01)
             assert torch.equal(encoded.target, sample.target)
             assert segments_of(encoded.layout) == segments_of(sample.layout)
             for segment, content in zip(encoded.contents, sample.contents, strict=True):
@@ -87,7 +88,7 @@ def test_samples_without_any_text_have_the_states_of_their_own_size(model):
     planned = [[Plan((), picture(1, *size), False)] for size in ((128, 64), (64, 64))]
     for (sample,) in Encoder(model.und, model.vae, model.config).read(planned):
         expected = expected_states(model, [None], sample.target)
-        torch.testing.assert_close(sample.contents[0].states.float(), expected.float(), atol=1e-3, rtol=0.01)
+        torch.testing.assert_close(sample.contents[0].states.float(), expected.float(), atol=2e-4, rtol=0.01)
 
 
 def test_turns_of_a_chain_share_their_beginning(model):
