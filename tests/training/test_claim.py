@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lightbagel_core.training.claim import FILE, claim
-from lightbagel_core.training.config import Checkpoints, Optimiser, Stage
+from lightbagel_core.training.config import Checkpoints, Optimiser, Stage, Validation
 
 
 def test_a_folder_is_taken_once_and_gone_on_with_by_the_same_run(tmp_path):
@@ -32,6 +32,9 @@ def test_what_changes_what_is_learned_is_named(tmp_path):
 def test_how_often_and_how_long_may_differ(tmp_path):
     claim(tmp_path, [Stage(name="a")], resume=False)
     claim(tmp_path, [replace(Stage(name="a"), steps=5, checkpoints=Checkpoints(every=1), compile=True)], resume=True)
+    claim(tmp_path, [replace(Stage(name="a"), validation=Validation(every=7))], resume=True)
+    with pytest.raises(ValueError, match=r"validation.held_out was 0, now it is 7"):
+        claim(tmp_path, [replace(Stage(name="a"), validation=Validation(held_out=7))], resume=True)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
