@@ -43,7 +43,7 @@ class Pack:
     """U distinct und tokens and the clean source images of B samples.
 
     contents: what each distinct segment holds, in the order of the und tokens (every segment has some).
-    positions: int64 [3, U]. visible: bool [U, U], who sees whom among the und tokens.
+    positions: int64 [3, U]. layouts: of the samples.
     und: per sample, which of the U are its own, int64 [U_b], in sequence order.
     images: the distinct clean images, none before one that it attends to.
     lengths: per sample, the number of its constant tokens.
@@ -52,7 +52,7 @@ class Pack:
 
     contents: list[Any]
     positions: Tensor
-    visible: Tensor
+    layouts: Sequence[TokenLayout]
     und: list[Tensor]
     images: list[CleanTokens]
     lengths: tuple[int, ...]
@@ -62,6 +62,14 @@ class Pack:
     def width(self) -> int:
         """P, the length of the longest prefix."""
         return max(self.lengths)
+
+    @property
+    def visible(self) -> Tensor:
+        """bool [U, U], who sees whom among the und tokens."""
+        visible = torch.zeros(self.positions.shape[1], self.positions.shape[1], dtype=torch.bool)
+        for layout, mine in zip(self.layouts, self.und, strict=True):
+            visible[mine[:, None], mine] = layout.visible[layout.und][:, layout.und]
+        return visible
 
     @property
     def und_index(self) -> Tensor:
@@ -89,36 +97,47 @@ def pack(
     positions: list[Tensor] = []
     und: list[Tensor] = []
     count = 0
-    lengths = tuple(int((layout.und | (layout.segment != layout.segment[-1])).sum()) for layout in layouts)
+    found = [_Tokens(layout) for layout in layouts]
+    lengths = tuple(len(tokens.prefix) for tokens in found)
     width = max(lengths)
     keys = contents if keys is None else keys
-    for b, (layout, content) in enumerate(zip(layouts, contents, strict=True)):
-        target = layout.segment == layout.segment[-1]
-        clean = ~layout.und & ~target
-        constant = torch.cat([layout.und.nonzero()[:, 0], clean.nonzero()[:, 0]])  # the prefix, in its order
+    for b, (layout, tokens, content) in enumerate(zip(layouts, found, contents, strict=True)):
         key: Hashable = None
         own = []
         end = int(layout.positions.max())  # the position of the target's end marker depends on the target's size
-        for s, (what, own_key) in enumerate(zip(content, [*keys[b][:-1], (keys[b][-1], end)], strict=True)):
+        first = width - lengths[b] + len(tokens.und)  # the column of the first clean token
+        named = zip(content, [*keys[b][:-1], (keys[b][-1], end)], strict=True)
+        for (what, own_key), of_und, of_gen in zip(
+            named, tokens.split(tokens.und), tokens.split(tokens.gen), strict=True
+        ):
             key = (key, own_key)
-            inside = layout.segment == s
             if key not in distinct:
-                tokens = (inside & layout.und).nonzero()[:, 0]
-                distinct[key] = count + torch.arange(len(tokens))
-                count += len(tokens)
+                distinct[key] = torch.arange(count, count + len(of_und))
+                count += len(of_und)
                 held.append(what)
-                positions.append(layout.positions[:, tokens])
+                positions.append(layout.positions[:, of_und])
             own.append(distinct[key])
-            if (inside & clean).any():
-                first = int((inside & clean).nonzero()[0, 0])  # all tokens of an image see the same
-                columns = width - lengths[b] + torch.arange(lengths[b])
-                if key not in images:
-                    attended = columns[layout.visible[first, constant]]
-                    images[key] = CleanTokens(what, key, layout.positions[:, inside & clean], attended)
-                images[key].places.append((b, int(columns[constant == first])))
+            if len(of_gen) and len(own) < len(content):
+                if key not in images:  # all tokens of an image see the same
+                    attended = width - lengths[b] + layout.visible[of_gen[0], tokens.prefix].nonzero()[:, 0]
+                    images[key] = CleanTokens(what, key, layout.positions[:, of_gen], attended)
+                images[key].places.append((b, first))
+                first += len(of_gen)
         und.append(torch.cat(own))
-    visible = torch.zeros(count, count, dtype=torch.bool)
-    for layout, mine in zip(layouts, und, strict=True):
-        visible[mine[:, None], mine] = layout.visible[layout.und][:, layout.und]
-    noised = [layout.positions[:, (layout.segment == layout.segment[-1]) & ~layout.und] for layout in layouts]
-    return Pack(held, torch.cat(positions, dim=1), visible, und, list(images.values()), lengths, noised)
+    noised = [layout.positions[:, tokens.gen[tokens.clean :]] for layout, tokens in zip(layouts, found, strict=True)]
+    return Pack(held, torch.cat(positions, dim=1), layouts, und, list(images.values()), lengths, noised)
+
+
+class _Tokens:
+    """Where a layout's tokens stand: und ones, and gen ones, of which the first `clean` are not the target's."""
+
+    def __init__(self, layout: TokenLayout) -> None:
+        self.segment = layout.segment
+        self.segments = int(layout.segment[-1]) + 1
+        self.und, self.gen = layout.und.nonzero()[:, 0], (~layout.und).nonzero()[:, 0]
+        self.clean = int((layout.segment[self.gen] < self.segments - 1).sum())
+        self.prefix = torch.cat([self.und, self.gen[: self.clean]])
+
+    def split(self, which: Tensor) -> Sequence[Tensor]:
+        """Tokens in the order of the sequence, segment by segment."""
+        return which.split(self.segment[which].bincount(minlength=self.segments).tolist())
