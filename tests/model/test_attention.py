@@ -8,7 +8,7 @@ from diffusers.models import attention_dispatch
 from tiny import make_tiny
 
 from lightbagel_core.model import attention
-from lightbagel_core.model.attention import SDPA, Reach, by_name, choose
+from lightbagel_core.model.attention import SDPA, Reach, by_name, choose, for_training
 
 N, H, D = 3, 2, 8
 CPU = torch.device("cpu")
@@ -40,10 +40,26 @@ LENGTHS = {
 }
 
 
+@pytest.mark.parametrize("which", [SDPA, for_training(CPU, torch.bfloat16)], ids=["sdpa", "for training"])
 @pytest.mark.parametrize("lengths", list(LENGTHS.values()), ids=list(LENGTHS))
-def test_every_row_attends_to_what_it_reaches_and_no_more(lengths):
+def test_every_row_attends_to_what_it_reaches_and_no_more(lengths, which):
     q, k, v, reach = buffers(lengths, 7)
-    torch.testing.assert_close(SDPA(q, k, v, reach), written_out(q, k, v, reach), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(which(q, k, v, reach), written_out(q, k, v, reach), rtol=1e-5, atol=1e-6)
+
+
+def test_in_bfloat16_training_rounds_and_no_more():
+    q, k, v, reach = buffers(LENGTHS["all different"], 7)
+    half = for_training(CPU, torch.bfloat16)(q.bfloat16(), k.bfloat16(), v.bfloat16(), reach)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), written_out(q, k, v, reach), rtol=0, atol=0.03)
+
+
+def test_training_on_a_card_takes_the_fastest_kernel_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN", True)
+    monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN_3", False)
+    assert for_training(H100, torch.bfloat16).backend == by_name("flash").backend
+    assert for_training(H100, torch.float32).backend == SDPA.backend
 
 
 def test_no_call_has_a_mask_where_few_lengths_differ(monkeypatch):

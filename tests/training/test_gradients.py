@@ -13,7 +13,7 @@ from tiny import make_tiny
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightbagel_core.model.attention import SDPA
+from lightbagel_core.model.attention import SDPA, for_training
 from lightbagel_core.model.forward import CleanImage, EncodedSegment, segment_of, und_states
 from lightbagel_core.model.packing import pack
 from lightbagel_core.model.sequence import ImageSegment, lay_out
@@ -181,6 +181,11 @@ def expected(model):
 
 def test_everything_in_one_pass(model, expected):
     assert_near(ours(model, everything(model)), expected)
+
+
+def test_the_cpus_own_attention_gives_the_same(model, expected):
+    attention = for_training(torch.device("cpu"), torch.float32)
+    assert_near(ours(model, everything(model), Drawing(model.gen, model.fusion, attention, model.und)), expected)
 
 
 def test_states_that_the_vlm_gave_before_give_the_same_to_all_but_the_vlm(model, expected):
