@@ -42,7 +42,7 @@ def noised(samples: Sequence[Sample], keys: Sequence[tuple[int, ...]], shift: fl
     """A pass with times and noise that depend on each sample's key alone, wherever and beside whatever it is."""
     normal, noise = [], []
     for sample, key in zip(samples, keys, strict=True):
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
         normal.append(torch.randn((), generator=generator))
         noise.append(torch.randn(sample.target.shape, generator=generator))
     return Pass(samples, training_time(torch.stack(normal), shift), noise)
