@@ -1,5 +1,5 @@
-"""What we need of torch, diffusers, transformers, huggingface_hub, accelerate and safetensors beyond their documented
-interfaces: a test for each row of docs/hosts.md. They run before all others (see conftest.py) and need no weights.
+"""What we need of torch, diffusers, transformers, huggingface_hub, accelerate, PEFT and safetensors beyond their
+documented interfaces: a test for each row of docs/hosts.md. They run before all others (see conftest.py) and need no weights.
 """
 
 from __future__ import annotations
@@ -151,6 +151,27 @@ def test_counting_compilations():
     has(module("torch._dynamo"), "reset", name="torch._dynamo")
     has(module("torch._dynamo.testing", "CompileCounter").CompileCounter(), "frame_count")
     hold(isinstance(module("torch._dynamo.utils", "counters").counters, dict), "torch._dynamo's counters are no dict")
+
+
+@row("torch-21")
+def test_the_root_of_sharded_modules_and_the_rows_of_a_rank():
+    """A sharded module's state can be told that it is the root, and the rows of a sharded tensor's rank are found."""
+    fsdp = module("torch.distributed.fsdp", "FSDPModule", "fully_shard")
+    utils = module("torch.distributed.tensor._utils", "compute_local_shape_and_global_offset")
+    distributed = module("torch.distributed", "init_process_group", "device_mesh")
+    store = module("torch.testing._internal.distributed.fake_pg", "FakeStore").FakeStore()
+    distributed.init_process_group("fake", rank=1, world_size=2, store=store)
+    try:
+        mesh = distributed.device_mesh.init_device_mesh("cpu", (2,))
+        layer = nn.Sequential(nn.Linear(2, 5, device="meta"))
+        for each in (layer[0], layer):
+            fsdp.fully_shard(each, mesh=mesh)
+        has(layer._get_fsdp_state(), "_lazy_init")
+        weight = layer[0].weight
+        found = utils.compute_local_shape_and_global_offset(weight.shape, weight.device_mesh, weight.placements)
+        hold([*map(tuple, found)] == [(2, 2), (3, 0)], f"the second of two ranks has {found} of five rows")
+    finally:
+        distributed.destroy_process_group()
 
 
 # --- diffusers -------------------------------------------------------------------------------------------------------
