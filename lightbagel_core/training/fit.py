@@ -74,7 +74,7 @@ def fit(made: Plan, components: Mapping[str, Tensors], card: float) -> None:
         if bytes <= room:
             raise ValueError(f"{said}; it would fit with {' '.join(names)} ({gb(bytes)})")
     raise ValueError(
-        f"{said}; {' '.join(names) or 'as it is it'} would still need {gb(bytes)}: take a larger card, or train less of it"
+        f"{said}; {' '.join(names) or 'as it is it'} would still need {gb(bytes)}: take a larger card or train less"
     )
 
 
