@@ -15,12 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.training import parallel
-<<<<<<< HEAD
 from lightbagel_core.training.config import Adapters, Model, Parallel, Stage, build
-=======
-from lightbagel_core.training.config import Model, Parallel, Stage
 from lightbagel_core.training.loading import Opening
->>>>>>> 48ef245 (Tests: what a rank imports has another name now)
 from lightbagel_core.training.loss import Drawing, Pass
 
 RATE = 0.02
