@@ -100,17 +100,23 @@ class PackedProcessor(WanAttnProcessor):
         )
         q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in packed)
         q, k = (turned(x, rotary_emb.cos, rotary_emb.sin) for x in (q, k))
-        done, start = [], 0
-        for size, neighbours in groupby(rotary_emb.sizes):
-            count = len(list(neighbours))
-            at = slice(start, start + count * size)
-            rows = (x[0, at].unflatten(0, (count, size)) for x in (q, k, v))
-            done.append(dispatch_attention_fn(*rows, backend=self._attention_backend).flatten(0, 1))
-            start = at.stop
-        out = torch.cat(done)[None].flatten(2).type_as(q)
+        out = each_alone(q, k, v, rotary_emb, self._attention_backend).flatten(2).type_as(q)
         for layer in attn.to_out:
             out = layer(out)
         return out
+
+
+@torch.compiler.disable  # it would be compiled anew for every other row of sizes
+def each_alone(q: Tensor, k: Tensor, v: Tensor, pictures: PackedRotary, backend: Any) -> Tensor:
+    """What each picture attended to of itself, of all in one row, [1, N, H, D]."""
+    done, start = [], 0
+    for size, neighbours in groupby(pictures.sizes):
+        count = len(list(neighbours))
+        at = slice(start, start + count * size)
+        rows = (x[0, at].unflatten(0, (count, size)) for x in (q, k, v))
+        done.append(dispatch_attention_fn(*rows, backend=backend).flatten(0, 1))
+        start = at.stop
+    return torch.cat(done)[None]
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from scenes import noise_picture
 from tiny import make_tiny
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from lightbagel_core.model.attention import SDPA, Attention
 from lightbagel_core.model.forward import Content, hashable, segment_of, und_states
@@ -155,3 +156,16 @@ def test_packed_pictures_attend_as_each_does_alone_by_the_stock_processor(tiny):
     stock = WanAttnProcessor()
     alone = [stock(attn, part, rotary_emb=table) for part, table in zip(x.split(sizes, dim=1), tables, strict=True)]
     assert oracle.relative(ours, torch.cat(alone, dim=1)) < NEAR
+
+
+def test_a_compiled_block_is_not_compiled_anew_for_pictures_of_other_sizes(samples):
+    torch._dynamo.reset()
+    model, regions = make_tiny(blocks=2), CompileCounter()
+    for block in model.gen.blocks:
+        block.compile(dynamic=True, backend=regions)
+    counts = []
+    for sizes in ([(4, 6), (6, 6), (4, 4)], [(8, 4), (4, 4), (6, 8)], [(6, 6), (4, 8), (4, 6)]):
+        joint(model, [samples[name] for name in ("nothing", "edit", "text to image")], sizes)
+        counts.append(regions.frame_count)
+    torch._dynamo.reset()
+    assert 0 < counts[0] == counts[1] == counts[2]
