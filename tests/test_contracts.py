@@ -1,5 +1,6 @@
 """What we need of torch, diffusers, transformers, huggingface_hub, accelerate, PEFT and safetensors beyond their
-documented interfaces: a test for each row of docs/hosts.md. They run before all others (see conftest.py) and need no weights.
+documented interfaces: a test for each row of docs/hosts.md. They run before all others (see conftest.py), without
+weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from contracts import ROOT, Broken, has, hold, module, order, row, rows, takes

@@ -106,7 +106,7 @@ class PackedProcessor(WanAttnProcessor):
         return out
 
 
-@torch.compiler.disable  # it would be compiled anew for every other row of sizes
+@torch.compiler.disable  # type: ignore[untyped-decorator] # it would be compiled anew for every other row of sizes
 def each_alone(q: Tensor, k: Tensor, v: Tensor, pictures: PackedRotary, backend: Any) -> Tensor:
     """What each picture attended to of itself, of all in one row, [1, N, H, D]."""
     done, start = [], 0

@@ -32,7 +32,7 @@ NEEDED = ("understanding", "vae")
 
 @contextmanager
 def encoders(stage: Stage, device: torch.device, cache: Path) -> Iterator[Encoder]:
-    """Opens VLM and VAE in the dtype of what is frozen, and gives up their weights in the end.
+    """Opens VLM and VAE in the dtype of what is frozen, each when it is needed, and gives up their weights in the end.
 
     Args:
         cache: the folder for what is kept.
@@ -41,10 +41,9 @@ def encoders(stage: Stage, device: torch.device, cache: Path) -> Iterator[Encode
         ValueError: their files are missing or damaged, or there is no tokenizer.
     """
     und, vae, residency = frozen(stage, device)
-    residency.need(*NEEDED)
     config = residency.opened.config
     try:
-        yield Encoder(und, vae, config, kept_latents(stage, config, cache))
+        yield Encoder(und, vae, config, kept_latents(stage, config, cache), residency.need)
     finally:
         residency.release(*NEEDED)
 

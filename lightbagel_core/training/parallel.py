@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import wraps
 from typing import Any
 
@@ -26,6 +27,9 @@ from ..files.precision import default_device
 from ..model.fusion import MultimodalSelfAttention
 from .config import Stage
 
+PATIENCE = timedelta(
+    hours=2
+)  # for a process that makes a chunk, scores the suites or writes the model while others wait
 FUSION_METHODS = ("gen_query_key_value", "und_key_value", "update")  # what is compiled of a fusion layer
 
 
@@ -82,7 +86,7 @@ def start(stage: Stage) -> World:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         if several:
-            dist.init_process_group(backend, rank=rank, world_size=size)
+            dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     mesh = None

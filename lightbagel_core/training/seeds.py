@@ -18,6 +18,7 @@ class Stream(IntEnum):
     DROPOUT = 16  # which segments of a slot's example are dropped
     NOISE = 17  # times and noise of a step's samples
     WINDOW = 18  # which slots of the rolling cache a step takes
+    MODULES = 19  # what modules draw themselves: a LoRA's dropout
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:

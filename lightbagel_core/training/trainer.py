@@ -18,6 +18,7 @@ from .ema import Ema
 from .journal import FILE, Journal, Kind, Record
 from .parallel import World, agree, all_sum, autocast, clip, syncing
 from .progress import Progress
+from .seeds import Stream, generator
 from .signals import Stopping
 from .trackers import Tracker
 from .watch import Watch
@@ -171,6 +172,7 @@ class Trainer:
     def _one_step(self) -> dict[str, float]:
         """One step of the optimiser, and its figures; nothing is changed where the loss is no number."""
         passes = self.recipe.passes(self.step)
+        torch.manual_seed(int(generator(self.stage.seed, Stream.MODULES, self.step, self.world.rank).integers(2**62)))
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(passes):
             with syncing(self.module, last=number == len(passes) - 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from runs import stages
@@ -18,6 +19,8 @@ CPU = torch.device("cpu")
 def test_their_weights_are_given_up_in_the_end(tmp_path, monkeypatch):
     (stage,) = stages(tmp_path)
     with encoders(stage, CPU, tmp_path) as encoder:
+        encoder.need("vae")
+        encoder.need("understanding")
         weights = [*encoder.und.vlm.parameters(), *encoder.vae.parameters()]
         assert weights
         assert not any(w.is_meta or w.requires_grad for w in weights)
@@ -62,3 +65,31 @@ def test_only_their_files_need_to_be_there(tmp_path, monkeypatch):
     with encoders(stage, CPU, tmp_path):
         pass
     assert asked == [{"understanding", "vae"}]
+
+
+def test_on_a_card_one_of_the_two_is_there_at_a_time(tmp_path, monkeypatch):
+    """The examples are read as where both are: the VAE first, then the VLM."""
+    from lightbagel_core.training.data.samples import plan
+    from lightbagel_core.training.data.sets import open_sets
+    from lightbagel_core.training.seeds import Stream, generator
+
+    (stage,) = stages(tmp_path)
+    examples = [plan(open_sets(stage)[0][i], Dropout(), generator(1, Stream.DROPOUT, i)) for i in range(3)]
+    with encoders(stage, CPU, tmp_path) as encoder:
+        both = encoder.read(examples)
+    there = []
+    whole = subject.Residency
+
+    def parts(opened, modules, precision, device, offload):
+        made = whole(opened, modules, precision, device, "parts")
+        need = made.need
+        made.need = lambda *names: (need(*names), there.append(set(made.loaded)))[0]
+        return made
+
+    monkeypatch.setattr(subject, "Residency", parts)
+    with encoders(stage, CPU, tmp_path) as encoder:
+        apart = encoder.read(examples)
+    assert there == [{"vae"}, {"understanding"}, {"understanding"}]
+    for one, other in zip(chain(*both), chain(*apart), strict=True):
+        assert torch.equal(one.target, other.target)
+        assert all(torch.equal(a.states, b.states) for a, b in zip(one.contents, other.contents, strict=True))

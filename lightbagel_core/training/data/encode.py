@@ -38,12 +38,18 @@ class Encoder:
     Args:
         und, vae: both on their devices. config: says how pictures are sized.
         latents: where latents are kept for good; None: nowhere.
+        need: has the weights of "understanding" or of "vae" ready, where they are not both there.
     """
 
     def __init__(
-        self, und: Understanding, vae: AutoencoderKLWan, config: LightBagelConfig, latents: KeptLatents | None = None
+        self,
+        und: Understanding,
+        vae: AutoencoderKLWan,
+        config: LightBagelConfig,
+        latents: KeptLatents | None = None,
+        need: Callable[[str], object] = lambda component: None,
     ) -> None:
-        self.und, self.vae, self.config, self.latents = und, vae, config, latents
+        self.und, self.vae, self.config, self.latents, self.need = und, vae, config, latents, need
         self.patch = int(config.generation["patch_size"][-1])
 
     def read(self, examples: Sequence[Sequence[Plan]], keep: Sequence[bool] | None = None) -> list[list[Sample]]:
@@ -57,6 +63,7 @@ class Encoder:
         """
         with _without_autocast(self.und.device), torch.no_grad():
             live = self._samples(examples, keep, self.und.vit_images)
+            self.need("understanding")
             return [samples for group in _groups(live) for samples in self._read(group)]
 
     def live(self, examples: Sequence[Sequence[Plan]], keep: Sequence[bool] | None = None) -> list[list[Sample]]:
@@ -77,6 +84,7 @@ class Encoder:
         latents = self._latents(examples, keep)
         seen = _distinct(p for plans in examples for plan in plans for kind, p in plan.parts if kind == "vit")
         sized = [resized(picture, self.config.vit_image) for picture in seen.values()]
+        self.need("understanding")
         vit = dict(zip(seen, _in_calls(see, sized, VIT_PIXELS), strict=True))
         clean = {key: CleanImage(x) for key, x in latents.items()}
         return [[self._sample(plan, clean, vit, latents) for plan in plans] for plans in examples]
@@ -112,13 +120,15 @@ class Encoder:
                 if keeps and self.latents is not None:
                     kept.add(key)
                     if (known := self.latents.find(picture)) is not None:
-                        found[key] = known.to(self.vae.device)
+                        found[key] = known.to(self.und.device)
                         continue
                 wanted[key] = picture
         by_size: dict[tuple[int, int], list[tuple[int, Image.Image]]] = {}
         for key, picture in wanted.items():
             sized = resized(picture, self.config.vae_image)
             by_size.setdefault(sized.size, []).append((key, sized))
+        if by_size:
+            self.need("vae")
         for same in by_size.values():
             made = _in_calls(self._encoded, [sized for _, sized in same], VAE_PIXELS)
             for (key, _), latents in zip(same, made, strict=True):
@@ -128,7 +138,7 @@ class Encoder:
         return found
 
     def _encoded(self, pictures: Sequence[Image.Image]) -> Tensor:
-        return encode(self.vae, torch.stack([to_pixels(picture) for picture in pictures]).to(self.vae.device))
+        return encode(self.vae, torch.stack([to_pixels(picture) for picture in pictures]).to(self.und.device))
 
     def _read(self, examples: Sequence[Sequence[Sample]]) -> list[list[Sample]]:
         """Samples of some examples, read by the VLM in one go."""
