@@ -14,8 +14,8 @@ import torch
 
 from ..config import LightBagelConfig
 from ..memory.plan import VAE_MAPS
-from .config import Stage
 from .needs import Weight
+from .stages import Stage
 from .tokens import Tokens
 
 SHARED = 3  # distinct inputs of a block's linear layers, its context's apart

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..files.precision import Float8Linear
 from ..files.tensor_files import listed
-from .config import Lora
+from .stages import Lora
 
 NAME = "default"  # PEFT's own, of the one adapter that a component has
 NUMBERED = ("blocks.", "layers.")

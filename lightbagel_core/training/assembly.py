@@ -14,7 +14,6 @@ import torch
 from ..config import COMPONENTS, LightBagelConfig
 from ..model.attention import SDPA, Attention, for_training
 from ..model.vae import use_single_frames
-from .config import Stage
 from .data.batches import Batches, Pick
 from .data.encode import Encoder
 from .data.example import Example
@@ -28,6 +27,7 @@ from .loading import Opening
 from .operations import operations
 from .parallel import World
 from .portions import portions
+from .stages import Stage
 from .trainer import Recipe
 
 Reading = Callable[[], AbstractContextManager[Encoder]]

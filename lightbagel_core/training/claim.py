@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.writing import write_whole
-from .config import Stage
+from .stages import Stage
 
 FILE = "run.json"
 MAY_DIFFER = (

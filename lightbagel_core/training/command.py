@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import PRESETS, Stage, read
+from .stages import PRESETS, Stage, read
 
 if TYPE_CHECKING:
     from .data.example import Examples

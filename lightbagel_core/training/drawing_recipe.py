@@ -12,9 +12,9 @@ from ..model.attention import Attention
 from ..model.fusion import FusionStack
 from ..model.generation import Generation
 from ..model.understanding import Understanding
-from .config import Stage
 from .data.supply import Supply
 from .loss import Drawing, Pass, noised
+from .stages import Stage
 
 
 @dataclass(frozen=True, eq=False)

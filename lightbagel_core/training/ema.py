@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from . import config
+from . import stages
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class Ema:
         trained: the trained tensors by name, as the engine has wrapped them.
     """
 
-    def __init__(self, trained: Mapping[str, Tensor], ema: config.Ema) -> None:
+    def __init__(self, trained: Mapping[str, Tensor], ema: stages.Ema) -> None:
         self.ema = ema
         self.trained = dict(trained) if ema.decay else {}
         self._averages = {name: p.detach().to(torch.float32, copy=True) for name, p in self.trained.items()}

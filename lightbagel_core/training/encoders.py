@@ -17,10 +17,10 @@ from ..files.checkpoint import build_understanding
 from ..files.components import empty_components
 from ..memory.offload import Offload, Residency
 from ..model.vae import use_single_frames
-from .config import Stage
 from .data.encode import Encoder
 from .data.latents import KeptLatents
 from .loading import BASES, find
+from .stages import Stage
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan

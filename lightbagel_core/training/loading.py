@@ -29,8 +29,8 @@ from ..files.precision import FLOAT8_KINDS, SCALE, Precision, dtypes, use_float8
 from ..files.tensor_files import Stored, Tensors, read_rows
 from . import adapters
 from .beginnings import drawn
-from .config import BaseDtype, Model, Stage
 from .parallel import World, prepare_units, wrap
+from .stages import BaseDtype, Model, Stage
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan

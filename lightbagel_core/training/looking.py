@@ -9,12 +9,12 @@ from torch import nn
 
 from ..pipeline import LightBagel
 from .assembly import Work
-from .config import Dropout
 from .data.samples import Sample, joined, plan
 from .encoders import frozen
 from .held_out import HeldOut
 from .parallel import autocast, whole
 from .seeds import Stream, generator
+from .stages import Dropout
 from .trainer import Trainer
 from .validation import Validation
 

@@ -14,7 +14,7 @@ import torch
 
 from ..files.precision import Precision, dtypes, in_a_layer
 from ..files.tensor_files import Tensors
-from .config import Stage
+from .stages import Stage
 
 Shapes = Mapping[str, tuple[int, ...]]
 BASES = {

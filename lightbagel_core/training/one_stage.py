@@ -14,13 +14,13 @@ from ..files.tensor_files import Tensors
 from ..files.tokenizer import open_tokenizer
 from .aside import aside
 from .assembly import put_together
-from .config import Stage
 from .export import write_adapters, write_model
 from .loading import Opening, find
 from .looking import held_out_samples, validation
 from .parallel import World
 from .progress import device_rate
 from .provenance import carried, record
+from .stages import Stage
 from .trackers import Tracker
 from .trainer import Trainer
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import config, eight_bit
+from . import eight_bit, stages
 
 FUSED = ("cpu", "cuda", "xpu", "mps")  # where torch has one kernel for a whole AdamW step
 
 
-def make(optimiser: config.Optimiser, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+def make(optimiser: stages.Optimiser, params: Iterable[Tensor]) -> torch.optim.Optimizer:
     """Gives the optimiser of a stage; AdamW in one kernel where the device has it.
 
     Raises:
@@ -30,7 +30,7 @@ def make(optimiser: config.Optimiser, params: Iterable[Tensor]) -> torch.optim.O
     return torch.optim.AdamW(params, **options, fused=all(p.device.type in FUSED for p in params))
 
 
-def learning_rate(optimiser: config.Optimiser, steps: int, step: int) -> float:
+def learning_rate(optimiser: stages.Optimiser, steps: int, step: int) -> float:
     """The learning rate of a step (counted from 0): a linear warm-up, times a constant or one cosine over all steps."""
     rate = optimiser.lr * min(1.0, (step + 1) / max(1, optimiser.warmup))
     if optimiser.schedule == "constant":

@@ -25,11 +25,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..files.precision import default_device
 from ..model.fusion import MultimodalSelfAttention
-from .config import Stage
+from .stages import Stage
 
-PATIENCE = timedelta(
-    hours=2
-)  # for a process that makes a chunk, scores the suites or writes the model while others wait
+PATIENCE = timedelta(hours=2)  # for one that makes a chunk, scores suites or writes the model while others wait
 FUSION_METHODS = ("gen_query_key_value", "und_key_value", "update")  # what is compiled of a fusion layer
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from ..config import LightBagelConfig
 from ..images import size_by_rule
 from ..world.scenes import SIZE
-from .config import DataSet, Stage
 from .data.example import Example, Examples, Shape
 from .data.mix import Mix
+from .stages import DataSet, Stage
 from .tokens import Tokens, samples
 
 TEXT = 64  # tokens of a text where nothing is known of it

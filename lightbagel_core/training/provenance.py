@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..config import COMPONENTS, NANO
-from .config import Model
+from .stages import Model
 
 
 def hardware(device: torch.device) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..config import COMPONENTS
 from .claim import claim
-from .config import Stage
 from .one_stage import run_stage
 from .parallel import World, start, stop
+from .stages import Stage
 
 MODEL = "model"  # the folder of what a stage, or the whole run, made
 

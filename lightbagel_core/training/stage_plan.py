@@ -14,9 +14,9 @@ from ..files.formats import open_model, read_config
 from ..files.tensor_files import Tensors
 from ..memory.plan import tensors_of
 from . import activations, needs
-from .config import Model, Stage
 from .operations import Operations, operations
 from .portions import Portions, portions
+from .stages import Model, Stage
 
 LATENTS = 2  # bytes of a cached latent's value, and of a und state's
 READERS = ("understanding", "vae")  # what fills the rolling cache, one after the other

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..config import ImageRule, LightBagelConfig
 from ..images import size_by_rule
-from .config import Dropout
 from .data.example import Shape
+from .stages import Dropout
 
 
 @dataclass(frozen=True)

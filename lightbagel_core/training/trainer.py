@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from . import optimisers
 from .aside import aside
 from .checkpoints import Checkpoints
-from .config import Stage
 from .curves import check_matplotlib, write_curves
 from .ema import Ema
 from .journal import FILE, Journal, Kind, Record
@@ -20,6 +19,7 @@ from .parallel import World, agree, all_sum, autocast, clip, syncing
 from .progress import Progress
 from .seeds import Stream, generator
 from .signals import Stopping
+from .stages import Stage
 from .trackers import Tracker
 from .watch import Watch
 

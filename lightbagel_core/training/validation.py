@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ..pipeline import LightBagel
-from .config import Validation as Asked
 from .curves import SUITES, check_matplotlib
 from .held_out import HeldOut, added, evaluating, place
+from .stages import Validation as Asked
 from .validation_pictures import Wish, draw, gathered, wishes_of, write_samples
 
 SAMPLES = "samples"  # the folder of sheets, below a stage's own

@@ -20,8 +20,8 @@ from ..images import open_image
 from ..pipeline import LightBagel
 from ..world.scenes import render
 from ..world.sentence_reader import scene_of_sentence
-from .config import Validation
 from .held_out import added
+from .stages import Validation
 
 SIDE, WIDE = 384, 1700  # pixels: of a picture's longer side on the sheet; of the sheet, two edits or four prompts wide
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightbagel_core.training.config import Stage, read
+from lightbagel_core.training.stages import Stage, read
 
 CONFIG = """
 seed = 1

@@ -19,9 +19,9 @@ from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 from lightbagel_core.training import activations, needs
-from lightbagel_core.training.config import Adapters, Cache, Lora, Stage
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
+from lightbagel_core.training.stages import Adapters, Cache, Lora, Stage
 from lightbagel_core.training.tokens import Tokens, sample
 
 EDITS = [(((8, 8),), (8, 8))] * 3  # of each sample the (rows, columns) of its sources and of its target

@@ -14,10 +14,10 @@ from lightbagel_core.files.components import empty_components
 from lightbagel_core.files.precision import Float8Linear
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.training import adapters
-from lightbagel_core.training.config import Adapters, Lora, Model, Stage
 from lightbagel_core.training.loading import Opening
 from lightbagel_core.training.loss import Drawing
 from lightbagel_core.training.parallel import World
+from lightbagel_core.training.stages import Adapters, Lora, Model, Stage
 
 ALONE = World(0, 1, 0, torch.device("cpu"), 1)
 NEED = ("generation", "fusion", "understanding")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lightbagel_core.training.claim import FILE, claim
-from lightbagel_core.training.config import Checkpoints, Optimiser, Stage, Validation
+from lightbagel_core.training.stages import Checkpoints, Optimiser, Stage, Validation
 
 
 def test_a_folder_is_taken_once_and_gone_on_with_by_the_same_run(tmp_path):

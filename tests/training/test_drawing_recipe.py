@@ -8,10 +8,10 @@ from drawings import PATCH, batch, drawing
 from tiny import make_tiny
 
 from lightbagel_core.model.attention import SDPA
-from lightbagel_core.training.config import Stage
 from lightbagel_core.training.data.supply import Part
 from lightbagel_core.training.drawing_recipe import DrawingRecipe
 from lightbagel_core.training.loss import noised
+from lightbagel_core.training.stages import Stage
 
 
 class Supply:

@@ -6,8 +6,8 @@ import pytest
 
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
-from lightbagel_core.training.config import read
 from lightbagel_core.training.dry_run import dry_run
+from lightbagel_core.training.stages import read
 
 CONFIG = read_config(PUBLISHED)
 PER_TOKEN = 28 * 3584 * 2  # bytes of a token's und states: 200.7 kB

@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 
-from lightbagel_core.training import config
+from lightbagel_core.training import stages as config
 from lightbagel_core.training.ema import Ema
 
 

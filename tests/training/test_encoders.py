@@ -9,9 +9,9 @@ import torch
 from runs import stages
 
 from lightbagel_core.training import encoders as subject
-from lightbagel_core.training.config import Cache, Dropout, Model
 from lightbagel_core.training.encoders import encoders, kept_latents, stamp
 from lightbagel_core.training.loading import find
+from lightbagel_core.training.stages import Cache, Dropout, Model
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from tiny import make_tiny
 
 from lightbagel_core.files.formats import open_model
-from lightbagel_core.training.config import Stage
 from lightbagel_core.training.export import LORA, write_adapters, write_model
 from lightbagel_core.training.parallel import start, stop
+from lightbagel_core.training.stages import Stage
 
 
 @pytest.fixture(scope="module")

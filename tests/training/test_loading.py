@@ -18,10 +18,10 @@ from lightbagel_core.files.components import COMPONENTS
 from lightbagel_core.files.precision import FLOAT8, Float8Linear
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.training import parallel
-from lightbagel_core.training.config import Model, Parallel, Stage
 from lightbagel_core.training.loading import Opening, find
 from lightbagel_core.training.loss import Drawing
 from lightbagel_core.training.parallel import World
+from lightbagel_core.training.stages import Model, Parallel, Stage
 
 ALONE = World(0, 1, 0, torch.device("cpu"), 1)
 PAIR = ("generation", "fusion")

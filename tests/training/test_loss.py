@@ -13,11 +13,11 @@ from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.sequence import ImageSegment, lay_out
 from lightbagel_core.training import loss
-from lightbagel_core.training.config import Dropout
 from lightbagel_core.training.data.encode import Encoder
 from lightbagel_core.training.data.example import Example, Turn
 from lightbagel_core.training.data.samples import Plan, Sample, plan
 from lightbagel_core.training.loss import Drawing, noised
+from lightbagel_core.training.stages import Dropout
 
 SIZES = [(4, 6), (4, 6), (6, 4), (4, 4), (4, 6)]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lightbagel_core.config import PUBLISHED
-from lightbagel_core.training.config import Adapters, Cache, Lora, Optimiser, Stage, read
 from lightbagel_core.training.needs import Weight, gathered, held, moments, on_device, weights
 from lightbagel_core.training.stage_plan import shapes
+from lightbagel_core.training.stages import Adapters, Cache, Lora, Optimiser, Stage, read
 
 ROLLING = Stage(cache=Cache("rolling"))
 EVERYTHING = replace(ROLLING, train=("generation", "fusion", "context"))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightbagel_core.training import config, optimisers
+from lightbagel_core.training import optimisers
+from lightbagel_core.training import stages as config
 
 NAMES = ["adamw", "adamw-8bit", "sgd"]
 

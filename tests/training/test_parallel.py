@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from lightbagel_core.training import parallel
-from lightbagel_core.training.config import Parallel, Stage
+from lightbagel_core.training.stages import Parallel, Stage
 
 STAGE = Stage(precision="float32", device="cpu", checkpointing=False)
 

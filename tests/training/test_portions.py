@@ -8,9 +8,9 @@ import pytest
 
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
-from lightbagel_core.training.config import Batch, Data, DataSet, Dropout, Stage, read
 from lightbagel_core.training.data.example import Shape
 from lightbagel_core.training.portions import portions
+from lightbagel_core.training.stages import Batch, Data, DataSet, Dropout, Stage, read
 
 CONFIG = read_config(PUBLISHED)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from lightbagel_core.config import NANO, PUBLISHED
-from lightbagel_core.training.config import Model
 from lightbagel_core.training.provenance import carried, record
+from lightbagel_core.training.stages import Model
 
 
 def test_the_metadata_says_what_was_done():

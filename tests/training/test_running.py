@@ -8,8 +8,8 @@ from runs import ROLLING, stages
 
 from lightbagel_core.config import NANO
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training.config import Model, Stage
 from lightbagel_core.training.running import MODEL, following, run
+from lightbagel_core.training.stages import Model, Stage
 
 TWO = """
 [[stages]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightbagel_core.training.config import PRESETS, Stage, merge, read
+from lightbagel_core.training.stages import PRESETS, Stage, merge, read
 
 NAMES = sorted(file.stem for file in PRESETS.glob("*.toml"))
 

@@ -8,8 +8,8 @@ import pytest
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
-from lightbagel_core.training.config import Dropout
 from lightbagel_core.training.data.example import Shape
+from lightbagel_core.training.stages import Dropout
 from lightbagel_core.training.tokens import Tokens, sample, samples
 
 CONFIG = read_config(PUBLISHED)

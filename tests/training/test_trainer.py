@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightbagel_core.training.config import Batch, Checkpoints, Ema, Optimiser, Stage
 from lightbagel_core.training.journal import FILE, read
 from lightbagel_core.training.parallel import start, stop
+from lightbagel_core.training.stages import Batch, Checkpoints, Ema, Optimiser, Stage
 from lightbagel_core.training.trainer import CURVES, Trainer
 
 STEPS = 12

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import nn
 
 from lightbagel_core.evaluation.suites import run as run_of_suites
-from lightbagel_core.training import config, validation
-from lightbagel_core.training.config import Edit
+from lightbagel_core.training import stages as config
+from lightbagel_core.training import validation
+from lightbagel_core.training.stages import Edit
 from lightbagel_core.training.validation import Validation
 from lightbagel_core.training.validation_pictures import draw, wishes_of
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from lightbagel_core.training import validation_pictures
-from lightbagel_core.training.config import Edit, Validation
+from lightbagel_core.training.stages import Edit, Validation
 from lightbagel_core.training.validation_pictures import Wish, draw, gathered, wishes_of, write_samples
 
 pytest.importorskip("matplotlib")

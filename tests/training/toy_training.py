@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from lightbagel_core.training import config, optimisers
+from lightbagel_core.training import optimisers
+from lightbagel_core.training import stages as config
 from lightbagel_core.training.checkpoints import Checkpoints
 from lightbagel_core.training.ema import Ema
 from lightbagel_core.training.signals import Stopping

@@ -18,8 +18,8 @@ from itertools import count
 
 from ...config import ImageRule, LightBagelConfig
 from ...images import size_by_rule
-from ..config import Stage
 from ..seeds import Stream, generator
+from ..stages import Stage
 from .example import Example, Examples, Shape
 from .mix import Mix
 from .samples import Plan, joined, plan

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from ..config import Cache
+from ..stages import Cache
 from .part_file import read_part, read_stamp, write_part
 from .samples import Sample
 from .window import chunk_numbers

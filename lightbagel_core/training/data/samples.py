@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...model.sequence import TokenLayout
-from ..config import Dropout
+from ..stages import Dropout
 from .example import Example, Turn
 
 Part = tuple[str, Image.Image | str]  # "clean" or "vit" with a picture, "text" with words

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import DataSet, Stage
 from ..seeds import Stream, generator
+from ..stages import DataSet, Stage
 from .example import Example, Examples, Shape
 from .folder_set import FolderSet
 from .mix import Mix

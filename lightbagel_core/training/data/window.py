@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import Cache
+from ..stages import Cache
 
 
 def chunk_numbers(cache: Cache, step: int) -> range:

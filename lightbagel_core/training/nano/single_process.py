@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..config import Stage
+from ..stages import Stage
 
 
 class SingleProcess:

@@ -15,7 +15,7 @@ from ...config import LightBagelConfig
 from ...model.vae import use_single_frames
 from ...world.scenes import Scene, random_scene, render
 from ...world.sentences import caption
-from ..config import Stage
+from ..stages import Stage
 from . import latent_figures
 from .single_process import SingleProcess, once
 from .vae_pictures import crop, to_pixels

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...config import LightBagelConfig
 from ...model.forward import CleanImage, Content, pack_samples, und_states
 from ...model.understanding import Understanding
-from ..config import Stage
+from ..stages import Stage
 from .codes import IGNORE
 from .heads import Heads
 from .shape import GRID, PATCH

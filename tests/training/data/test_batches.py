@@ -10,10 +10,10 @@ from PIL import Image
 from tiny import tiny_config
 
 from lightbagel_core.images import size_by_rule
-from lightbagel_core.training.config import Batch, Cache, Data, DataSet, Stage
 from lightbagel_core.training.data.batches import BLOCK, Batches, Pick, packed, spread, token_counts
 from lightbagel_core.training.data.example import Example, Shape, Turn
 from lightbagel_core.training.data.window import window
+from lightbagel_core.training.stages import Batch, Cache, Data, DataSet, Stage
 
 CONFIG = tiny_config()
 WORLDS = (1, 2, 3, 8)

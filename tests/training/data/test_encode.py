@@ -10,12 +10,12 @@ from tiny import make_tiny
 
 from lightbagel_core.model.forward import CleanImage, EncodedSegment, pack_samples, und_states
 from lightbagel_core.model.understanding import VitImage
-from lightbagel_core.training.config import Dropout
 from lightbagel_core.training.data import encode
 from lightbagel_core.training.data.encode import Encoder
 from lightbagel_core.training.data.example import Example, Turn
 from lightbagel_core.training.data.layouts import segments_of
 from lightbagel_core.training.data.samples import Plan, VitPicture, plan
+from lightbagel_core.training.stages import Dropout
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from PIL import Image
 from tiny import make_tiny
 
 from lightbagel_core.config import ImageRule
-from lightbagel_core.training.config import Dropout
 from lightbagel_core.training.data import encode
 from lightbagel_core.training.data.encode import Encoder
 from lightbagel_core.training.data.example import Example, Turn
 from lightbagel_core.training.data.latents import KeptLatents
 from lightbagel_core.training.data.samples import plan
+from lightbagel_core.training.stages import Dropout
 
 RULE = ImageRule(128, 64, 32)
 

@@ -12,11 +12,11 @@ import torch.multiprocessing as mp
 
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.sequence import ImageSegment, lay_out
-from lightbagel_core.training.config import Cache
 from lightbagel_core.training.data import pool
 from lightbagel_core.training.data.pool import Pool
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.data.window import window
+from lightbagel_core.training.stages import Cache
 
 CACHE = Cache("rolling", samples=10, chunks=3, renew=5)
 LAYOUT = lay_out([ImageSegment("noised", 1, 1)])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightbagel_core.training.config import Dropout
 from lightbagel_core.training.data.example import Example, Turn
 from lightbagel_core.training.data.samples import Plan, joined, plan
+from lightbagel_core.training.stages import Dropout
 
 ALL, HALF = Dropout(text=0, clean=0, vit=0), Dropout(text=0.5, clean=0.5, vit=0.5)
 A, B, C, D = (Image.new("RGB", (8, 8)) for _ in range(4))  # known by being the same object

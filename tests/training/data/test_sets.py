@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from lightbagel_core.training.config import Data, DataSet, Stage, Validation
 from lightbagel_core.training.data.sets import identity, open_sets, set_names, split
+from lightbagel_core.training.stages import Data, DataSet, Stage, Validation
 
 
 @pytest.fixture

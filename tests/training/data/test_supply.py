@@ -8,11 +8,11 @@ import torch
 
 from lightbagel_core.config import NANO
 from lightbagel_core.files.formats import read_config
-from lightbagel_core.training.config import Batch, Data, DataSet, Stage
 from lightbagel_core.training.data.batches import Batches
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.data.sets import open_sets, set_names
 from lightbagel_core.training.data.supply import Supply
+from lightbagel_core.training.stages import Batch, Data, DataSet, Stage
 
 LATENTS = torch.zeros(48, 8, 8)
 

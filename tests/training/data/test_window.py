@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lightbagel_core.training.config import Cache
 from lightbagel_core.training.data.window import chunk_numbers, window
+from lightbagel_core.training.stages import Cache
 
 
 def test_the_oldest_chunk_makes_room_every_so_many_steps():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightbagel_core.training.config import Batch, Stage
 from lightbagel_core.training.nano.single_process import SingleProcess
+from lightbagel_core.training.stages import Batch, Stage
 
 
 def test_several_processes_are_refused(monkeypatch):

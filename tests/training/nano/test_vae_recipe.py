@@ -9,9 +9,9 @@ import torch
 from tiny import tiny_config
 
 from lightbagel_core.files.components import build_component
-from lightbagel_core.training.config import Batch, Stage
 from lightbagel_core.training.nano import latent_figures
 from lightbagel_core.training.nano.vae_recipe import VaeRecipe, edge_weight
+from lightbagel_core.training.stages import Batch, Stage
 
 STAGE = Stage(name="vae", recipe="nano-vae", train=("vae",), batch=Batch(samples=6))
 

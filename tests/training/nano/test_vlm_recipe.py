@@ -9,10 +9,10 @@ from tiny import make_tiny
 from torch import nn
 
 from lightbagel_core.model.forward import as_read
-from lightbagel_core.training.config import Batch, Stage
 from lightbagel_core.training.nano import vlm_recipe
 from lightbagel_core.training.nano.codes import IGNORE
 from lightbagel_core.training.nano.vlm_recipe import VlmRecipe
+from lightbagel_core.training.stages import Batch, Stage
 
 STAGE = Stage(name="vlm", recipe="nano-vlm", train=("understanding",), batch=Batch(samples=4))
 
