@@ -99,9 +99,17 @@ def attend(
     """
     q = q.flatten(0, 1)
     keys, values = torch.cat([und_k[0], k.flatten(0, 1)]), torch.cat([und_v[0], v.flatten(0, 1)])
-    done = [attention(q[g.tokens], keys[g.keys], values[g.keys], g.reach).flatten(0, 1) for g in among]
+    done = []
+    for g in among:
+        attended = attention(_taken(q, g.tokens), _taken(keys, g.keys), _taken(values, g.keys), g.reach)
+        done.append(attended.flatten(0, 1))
     order = torch.cat([g.tokens.flatten() for g in among]).argsort()
-    return torch.cat(done)[order][None]
+    return _taken(torch.cat(done), order)[None]
+
+
+def _taken(x: Tensor, at: Tensor) -> Tensor:
+    """x[at] of numbers along the first dimension; the backward pass takes half the time."""
+    return x.index_select(0, at.flatten()).unflatten(0, at.shape)
 
 
 @dataclass(frozen=True, eq=False)
