@@ -158,6 +158,7 @@ def test_packed_pictures_attend_as_each_does_alone_by_the_stock_processor(tiny):
     assert oracle.relative(ours, torch.cat(alone, dim=1)) < NEAR
 
 
+@pytest.mark.slow
 def test_a_compiled_block_is_not_compiled_anew_for_pictures_of_other_sizes(samples):
     torch._dynamo.reset()
     model, regions = make_tiny(blocks=2), CompileCounter()

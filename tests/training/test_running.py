@@ -49,6 +49,7 @@ def test_stages_follow_each_other_and_the_whole_model_comes_out(unbroken):
     assert model.config.metadata["before"]["seed"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_ends_where_an_unbroken_one_does(unbroken, tmp_path, monkeypatch):
     """Stopped in the middle of each stage, and once between them."""
     from lightbagel_core.training import trainer
