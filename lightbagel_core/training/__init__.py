@@ -1,1 +1,7 @@
-"""How the nano was made: its world, its three training stages, and the checker that scores it."""
+"""Training, on torch's own engines, from one process to many; docs/training.md says what it does.
+
+In reading order: `stages` (what a run is told), `running` and `one_stage` (stages in order, one of them), `assembly`
+(what a stage works on), `trainer` (the loop), `drawing_recipe` and `loss` (the paper's), `data/` (examples, batches,
+caches), `loading` and `parallel` (sharded weights, engines), `checkpoints`, `validation`, `dry_run`. `nano/` holds what
+only the nano needs: its numbers, and the recipes of its VLM and VAE.
+"""
