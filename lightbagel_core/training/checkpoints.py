@@ -44,7 +44,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, config: str = "") -> None:
         self.folder, self.keep, self.config = folder, max(1, keep), config
         # its own group: an asynchronous save speaks to the other processes while they train
-        self.group = dist.new_group(backend="gloo")
+        self.group: Any = dist.new_group(backend="gloo")
         self._pending: tuple[int, Future[Any]] | None = None
         self._lock = threading.Lock()
         self._together(self._clean)
