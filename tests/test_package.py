@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 20e6  # bytes of a file
@@ -55,6 +57,8 @@ def test_nothing_large_or_private_is_shipped(package):
 def test_every_module_of_the_core_that_is_shipped_can_be_imported(package):
     names = {name for name in shipped() if name.startswith("lightbagel_core/") and OURS.fullmatch(name)}
     names.remove("lightbagel_core/evaluation/lmms/model.py")  # which needs lmms-eval, and is imported by it alone
+    if Version(version("torch")) < Version("2.9"):  # which training asks for, and nothing else does
+        names = {name for name in names if not name.startswith("lightbagel_core/training/")}
     modules = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sorted(names)]
     code = "import importlib, sys\nprint([importlib.import_module(name) for name in sys.argv[1:]][0].__file__)"
     environment = os.environ | {"PYTHONPATH": str(package)}

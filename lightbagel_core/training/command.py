@@ -73,7 +73,6 @@ def command(args: argparse.Namespace) -> int:
         ValueError: for anything the caller can mend.
     """
     stages = stages_of(args)
-    _needs_torch()
     if args.dry_run:
         from .dry_run import dry_run
 
@@ -83,6 +82,7 @@ def command(args: argparse.Namespace) -> int:
         return 0
     if args.out is None:
         raise ValueError("train needs a folder: --out DIR")
+    _needs_torch()
     from .running import run
 
     run(stages, args.out, args.resume)
