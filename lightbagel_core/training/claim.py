@@ -23,6 +23,9 @@ MAY_DIFFER = (
     "checkpointing",
     "cache.folder",
     "output",
+    "optimiser.lr",  # what is advised after a step that was refused
+    "optimiser.clip",
+    "batch.device_tokens",  # another card
 )
 FIXED = ("validation.held_out",)  # more held out would be trained on already, and all slots would hold others
 

@@ -48,7 +48,8 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
             yield
 
     with ExitStack() as stack:
-        work = put_together(stage, world, folder / "cache", away, stack)
+        cache = Path(stage.cache.folder) if stage.cache.folder else folder / "cache"
+        work = put_together(stage, world, cache, away, stack)
         samples = held_out_samples(work)
         module = work.opening.ready(work.recipe.module, work.recipe.units)
         kind = torch.float32 if stage.precision == "float32" else torch.bfloat16

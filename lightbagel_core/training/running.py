@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config import COMPONENTS
 from .claim import claim
 from .one_stage import run_stage
-from .parallel import World, start, stop
+from .parallel import World, agree, start, stop
 from .stages import Stage
 
 MODEL = "model"  # the folder of what a stage, or the whole run, made
@@ -30,6 +30,7 @@ def run(stages: Sequence[Stage], out: Path, resume: bool = False) -> bool:
         if world.first:
             claim(out, stages, resume)
         for number, stage in enumerate(stages):
+            agree(False)  # nobody looks for what the first process is still writing
             last = number == len(stages) - 1
             made = out / MODEL if last else out / stage.name / MODEL
             if made.is_dir():

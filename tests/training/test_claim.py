@@ -22,8 +22,8 @@ def test_a_folder_is_taken_once_and_gone_on_with_by_the_same_run(tmp_path):
 
 def test_what_changes_what_is_learned_is_named(tmp_path):
     claim(tmp_path, [Stage(name="a")], resume=False)
-    other = Stage(name="a", optimiser=Optimiser(lr=1.0), seed=3)
-    with pytest.raises(ValueError, match=r"optimiser.lr was 3e-05, now it is 1.0; seed was 1, now it is 3"):
+    other = Stage(name="a", optimiser=Optimiser(eps=1.0), seed=3)
+    with pytest.raises(ValueError, match=r"optimiser.eps was 1e-15, now it is 1.0; seed was 1, now it is 3"):
         claim(tmp_path, [other], resume=True)
     with pytest.raises(ValueError, match=r"its stages are \['a'\], not \['b'\]"):
         claim(tmp_path, [Stage(name="b")], resume=True)
@@ -31,7 +31,15 @@ def test_what_changes_what_is_learned_is_named(tmp_path):
 
 def test_how_often_and_how_long_may_differ(tmp_path):
     claim(tmp_path, [Stage(name="a")], resume=False)
-    claim(tmp_path, [replace(Stage(name="a"), steps=5, checkpoints=Checkpoints(every=1), compile=True)], resume=True)
+    claim(
+        tmp_path,
+        [
+            replace(
+                Stage(name="a"), steps=5, checkpoints=Checkpoints(every=1), compile=True, optimiser=Optimiser(lr=1e-6)
+            )
+        ],
+        resume=True,
+    )
     claim(tmp_path, [replace(Stage(name="a"), validation=Validation(every=7))], resume=True)
     with pytest.raises(ValueError, match=r"validation.held_out was 0, now it is 7"):
         claim(tmp_path, [replace(Stage(name="a"), validation=Validation(held_out=7))], resume=True)

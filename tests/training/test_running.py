@@ -71,7 +71,11 @@ def test_a_run_that_is_resumed_ends_where_an_unbroken_one_does(unbroken, tmp_pat
 
 
 def test_the_rolling_cache_and_a_part_alone(tmp_path):
-    assert run(stages(tmp_path, "steps=5", "output=trained", *ROLLING), tmp_path / "out")
+    cache = tmp_path / "cache"
+    asked = stages(tmp_path, "steps=5", "output=trained", f"cache.folder={cache.as_posix()}", *ROLLING)
+    assert run(asked, tmp_path / "out")
+    assert any(cache.rglob("*.safetensors"))
+    assert not (tmp_path / "out" / "train" / "cache").exists()
     assert sorted(file.name for file in (tmp_path / "out" / MODEL).iterdir()) == ["config.json", "fusion.safetensors"]
     model = LightBagel.from_pretrained(NANO, "cpu", components={"fusion": tmp_path / "out" / MODEL})
     assert model.generate("a red circle", steps=1)
