@@ -31,7 +31,7 @@ def less(stage: Stage, least: int) -> list[list[Change]]:
     ways.append([(f"batch.device_tokens={n}", replace(stage, batch=replace(batch, device_tokens=n))) for n in fewer])
     if optimiser.name == "adamw":
         ways.append([("optimiser.name=adamw-8bit", replace(stage, optimiser=replace(optimiser, name="adamw-8bit")))])
-    if stage.base != "float8" and shard == 1:  # float8 weights cannot be shared out
+    if stage.base != "float8" and stage.precision != "float32" and shard == 1:  # float8 cannot be shared out, nor wide
         ways.append([("base=float8", replace(stage, base="float8"))])
     more = [n for n in MORE_SHARDS if n > shard > 0]
     base: BaseDtype = "bfloat16" if stage.base == "float8" else stage.base

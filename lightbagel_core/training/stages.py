@@ -13,7 +13,7 @@ A file has sections that are common to all stages, and stages that differ from i
     optimiser.lr = 1e-4
 
 `read` gives one `Stage` per stage, each with everything filled in. An override such as `optimiser.lr=1e-4` holds for
-every stage.
+every stage, `stages.first.optimiser.lr=1e-4` for the one of that name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 PRESETS = Path(__file__).parent / "presets"
-MODULES = ("fusion", "context", "generation", "understanding", "vae")
+DRAWS = ("generation", "fusion", "context")  # what a pass of the drawing recipe goes through
+ALONE = {"nano-vlm": "understanding", "nano-vae": "vae"}  # recipes that train one component, on data of their own
 SHARES = ("dropout.text", "dropout.clean", "dropout.vit", "dropout.empty", "ema.decay", "optimiser.final_lr")
 LEAST = {
     "steps": 0,
@@ -299,13 +300,57 @@ class Stage:
         for module in ("generation", "fusion"):
             if module in self.train and getattr(self.lora, module).rank:
                 raise ValueError(f"{module} is trained whole already; its LoRA would change nothing more")
+        self._check_recipe()
+        self._check_precision()
+
+    def _check_recipe(self) -> None:
+        """Refuses what the recipe would not heed."""
+        only = ALONE.get(self.recipe)
+        if only is None:
+            if "vae" in self.train:
+                raise ValueError('the recipe drawing leaves the VAE as it is: take "vae" out of train')
+            if "understanding" in self.train and self.cache.states == "rolling":
+                raise ValueError('a VLM that is trained reads anew in each step: set cache.states = "live"')
+            return
+        if self.train != (only,):
+            raise ValueError(f'the recipe {self.recipe} trains that component alone: train = ["{only}"]')
+        unheeded = {
+            "lora": self.lora != Adapters(),
+            "data": self.data != Data(),
+            "dropout": self.dropout != Dropout(),
+            "validation.held_out": self.validation.held_out > 0,
+        }
+        for key, said in unheeded.items():
+            if said:
+                raise ValueError(
+                    f"the stage {self.name} heeds no {key}: the recipe {self.recipe} makes its own lessons; "
+                    f"say it for another stage alone, as stages.NAME.{key}"
+                )
+
+    def _check_precision(self) -> None:
+        """Refuses dtypes in which small steps are lost, or that meet in no product."""
+        if self.precision == "bfloat16" and self.optimiser.name == "adamw":
+            raise ValueError(
+                'precision = "bfloat16" would round the small steps of adamw away: set optimiser.name = "adamw-8bit", '
+                'which rounds at random, or precision = "bfloat16-mixed"'
+            )
+        frozen = [module for module in DRAWS if module not in self.train]
+        if self.recipe != "drawing" or not frozen or self.precision == "bfloat16-mixed":
+            return
+        fitting = ("float32",) if self.precision == "float32" else ("bfloat16", "float8")
+        if self.base not in fitting:
+            raise ValueError(
+                f'{", ".join(frozen)} would stay in base = "{self.base}", which precision = "{self.precision}" cannot '
+                f'be computed with: set base = "{fitting[0]}", or precision = "bfloat16-mixed"'
+            )
 
 
 def read(source: str | Path, overrides: Sequence[str] = ()) -> list[Stage]:
     """The stages of a config file, or of a preset by its name.
 
     Args:
-        overrides: "key=value", with TOML's values or bare words; for every stage.
+        overrides: "key=value", with TOML's values or bare words; for every stage, or as "stages.NAME.key=value" for
+            one.
 
     Raises:
         ValueError: there is no such file or preset, it is no TOML, a key is unknown, or a value of the wrong kind.
@@ -326,11 +371,15 @@ def read(source: str | Path, overrides: Sequence[str] = ()) -> list[Stage]:
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages) or not stages:
         raise ValueError(f"{file}: stages are written as [[stages]]")
     said = [_override(text) for text in overrides]
+    tables = [merge(table, stage) for stage in stages]
+    known_names = [str(merged.get("name", Stage.name)) for merged in tables]
+    for name in (name for override in said for name in override.get("stages", {})):
+        if name not in known_names:
+            raise ValueError(f"{file} has no stage {name}; it has {', '.join(known_names)}")
     found = []
-    for stage in stages:
-        merged = merge(table, stage)
+    for name, merged in zip(known_names, tables, strict=True):
         for override in said:
-            merged = merge(merged, override)
+            merged = merge(merged, override["stages"].get(name, {}) if "stages" in override else override)
         try:
             found.append(build(Stage, merged))
         except ValueError as error:
@@ -356,10 +405,18 @@ def _override(text: str) -> dict[str, Any]:
         raise ValueError(f"{text!r} is no override; write key=value, such as optimiser.lr=1e-4")
     for said in (value, f'"{value}"', f"'{value}'"):  # the last keeps backslashes
         try:
-            return tomllib.loads(f"{key} = {said}")
+            table = tomllib.loads(f"{key} = {said}")
         except tomllib.TOMLDecodeError:
             continue
+        if not _are_tables(table.get("stages", {})):
+            raise ValueError(f"{text!r} is no override; of one stage it is stages.NAME.key=value")
+        return table
     raise ValueError(f"{text!r} is no override: {value!r} is neither a value of TOML nor a word")
+
+
+def _are_tables(stages: Any) -> bool:
+    """Whether what an override says of stages by their names is a table of each."""
+    return isinstance(stages, Mapping) and all(isinstance(said, Mapping) for said in stages.values())
 
 
 def build(cls: Any, table: Any, at: str = "") -> Any:

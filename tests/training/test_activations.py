@@ -21,7 +21,7 @@ from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 from lightbagel_core.training import activations, needs
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
-from lightbagel_core.training.stages import Adapters, Cache, Lora, Stage
+from lightbagel_core.training.stages import Adapters, Cache, Lora, Optimiser, Stage
 from lightbagel_core.training.tokens import Tokens, sample
 
 EDITS = [(((8, 8),), (8, 8))] * 3  # of each sample the (rows, columns) of its sources and of its target
@@ -162,7 +162,14 @@ SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES if case no
 def test_a_pass_keeps_what_is_planned(shapes, checkpointing, train, precision, base):
     torch.manual_seed(0)
     config = sized(2, 64, 512, 192)
-    stage = Stage(train=train, precision=precision, base=base, checkpointing=checkpointing, cache=Cache("rolling"))
+    stage = Stage(
+        train=train,
+        precision=precision,
+        base=base,
+        checkpointing=checkpointing,
+        cache=Cache("rolling"),
+        optimiser=Optimiser("sgd"),
+    )
     drawing, known = model(stage, config)
     given, tokens = batch(config, shapes)
     planned = activations.kept(stage, config, known, tokens, shapes is SEVERAL, 1)

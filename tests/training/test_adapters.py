@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import drawings
 import pytest
@@ -107,11 +106,10 @@ def test_they_begin_as_pefts_own_do(saved):
 
 def test_adapters_act_on_float8_too(saved):
     pytest.importorskip("peft")
-    with_, without = (opened(saved, base="float8", train=("context",), lora=lora) for lora in (BOTH, Adapters()))
+    said = {"base": "float8", "precision": "bfloat16-mixed", "train": ("context",)}
+    with_, without = (opened(saved, lora=lora, **said) for lora in (BOTH, Adapters()))
     assert isinstance(with_.gen.blocks[0].attn1.to_q.base_layer, Float8Linear)
     assert isinstance(with_.fusion.layers[0].gen_q.base_layer, Float8Linear)
-    for opening in (with_, without):
-        opening.stage = replace(opening.stage, precision="bfloat16-mixed")
     with torch.autocast("cpu", torch.bfloat16):
         found = errors(with_)
         torch.testing.assert_close(found, errors(without), rtol=0, atol=0)

@@ -37,7 +37,7 @@ def test_a_stamp_changes_with_what_the_readings_depend_on(tmp_path):
         replace(stage, seed=2),
         replace(stage, dropout=Dropout(vit=0.4)),
         replace(stage, cache=Cache(samples=3)),
-        replace(stage, base="bfloat16"),
+        replace(stage, base="bfloat16", precision="bfloat16-mixed"),
     ]
     stamps = {stamp(other, config) for other in others}
     assert len(stamps) == len(others)

@@ -12,7 +12,7 @@ from lightbagel_core.files.formats import read_config
 from lightbagel_core.memory.plan import MARGIN
 from lightbagel_core.training.fit import fit
 from lightbagel_core.training.stage_plan import plan, shapes
-from lightbagel_core.training.stages import Stage, read
+from lightbagel_core.training.stages import Cache, Stage, read
 
 CONFIG = read_config(PUBLISHED)
 PER_TOKEN = 28 * 3584 * 2  # bytes of a token's und states: 200.7 kB
@@ -58,6 +58,14 @@ def test_the_first_thing_that_helps_is_named(real):
     assert plan(worse, CONFIG, real, int(shard) // 2).bytes > 24e9 - MARGIN
     with pytest.raises(ValueError, match="take a larger card or train less"):
         fit(plan(lora, CONFIG, real), real, 3e9)
+
+
+def test_nothing_is_named_that_a_stage_would_refuse(real):
+    """In float32 the frozen DiT cannot be float8."""
+    exact = Stage(precision="float32", base="float32", cache=Cache("rolling"))
+    with pytest.raises(ValueError, match="needs") as error:
+        fit(plan(exact, CONFIG, real), real, 24e9)
+    assert "float8" not in str(error.value)
 
 
 def test_float8_weights_are_never_shared_out(real):

@@ -54,7 +54,7 @@ def test_held_out_examples_are_whole_and_not_trained_on(tmp_path):
 
 
 def test_a_stage_that_draws_nothing_cannot_be_asked_for_pictures(tmp_path):
-    (stage,) = stages(tmp_path, "recipe=nano-vae", 'train=["vae"]', more=LOOKED_AT)
+    (stage,) = stages(tmp_path, "recipe=nano-vae", 'train=["vae"]', "validation.held_out=0", more=LOOKED_AT)
     world = start(stage)
     try:
         with ExitStack() as stack:

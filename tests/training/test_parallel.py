@@ -11,9 +11,15 @@ import torch.distributed as dist
 from torch import nn
 
 from lightbagel_core.training import parallel
-from lightbagel_core.training.stages import Parallel, Stage
+from lightbagel_core.training.stages import Optimiser, Parallel, Stage
 
-STAGE = Stage(precision="float32", device="cpu", checkpointing=False)
+STAGE = Stage(
+    train=("generation", "fusion", "context"),
+    precision="float32",
+    optimiser=Optimiser("sgd"),
+    device="cpu",
+    checkpointing=False,
+)
 
 
 @pytest.fixture

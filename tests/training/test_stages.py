@@ -7,6 +7,8 @@ import pytest
 from lightbagel_core.training.stages import PRESETS, Stage, merge, read
 
 NAMES = sorted(file.stem for file in PRESETS.glob("*.toml"))
+VAE = 'recipe = "nano-vae"\ntrain = ["vae"]'
+ROUNDED = 'precision = "bfloat16"\noptimiser.name = "adamw-8bit"'
 
 
 def stages(tmp_path, text: str, *overrides: str) -> list[Stage]:
@@ -117,6 +119,20 @@ def test_overrides(tmp_path, override, key, value):
     assert at == value
 
 
+def test_one_stage_is_overridden_by_its_name():
+    vlm, vae, dit = read("nano", ["stages.dit.dropout.vit=0.25", "steps=7", "stages.vae.steps=8"])
+    assert (dit.dropout.vit, dit.dropout.empty) == (0.25, 0.5)
+    assert vlm.dropout.vit == 0.5
+    assert [stage.steps for stage in (vlm, vae, dit)] == [7, 8, 7]
+
+
+def test_a_stage_that_is_not_there_cannot_be_overridden():
+    with pytest.raises(ValueError, match="has no stage dti; it has vlm, vae, dit"):
+        read("nano", ["stages.dti.steps=3"])
+    with pytest.raises(ValueError, match=r"there is no key setps; did you mean steps"):
+        read("nano", ["stages.dit.setps=3"])
+
+
 def test_sets_are_a_list_or_have_names(tmp_path):
     (stage,) = stages(tmp_path, '[[data.sets]]\nkind = "folder"\npath = "x"\n[[data.sets]]\nweight = 2')
     assert [(s.name, s.kind, s.weight) for s in stage.data.sets] == [(None, "folder", 1.0), (None, "world", 2.0)]
@@ -155,6 +171,18 @@ def test_sets_are_a_list_or_have_names(tmp_path):
         ("[[data.sets]]\nweight = 0", "each with a weight above 0"),
         ('[[data.sets]]\nkind = "folder"', "the folder among data.sets needs a path"),
         ('[data.sets.mine]\npath = "x"', "the world mine among data.sets has no path"),
+        ('train = ["fusion", "vae"]', 'take "vae" out of train'),
+        ('train = ["fusion", "understanding"]\ncache.states = "rolling"', 'set cache.states = "live"'),
+        ('recipe = "nano-vlm"', r'the recipe nano-vlm trains that component alone: train = \["understanding"\]'),
+        ('recipe = "nano-vae"\ntrain = ["vae", "fusion"]', r'train = \["vae"\]'),
+        (f"{VAE}\nlora.fusion.rank = 4", "the stage train heeds no lora: .* as stages.NAME.lora"),
+        (f"{VAE}\ndropout.vit = 0.3", "heeds no dropout"),
+        (f"{VAE}\ndata.sets.world.edits = 1.0", "heeds no data"),
+        (f"{VAE}\nvalidation.held_out = 8", "heeds no validation.held_out"),
+        ('precision = "bfloat16"', 'set optimiser.name = "adamw-8bit", which rounds at random'),
+        ('precision = "float32"', 'generation would stay in base = "bfloat16", .* set base = "float32", or'),
+        ('precision = "float32"\nbase = "float8"', 'set base = "float32", or precision = "bfloat16-mixed"'),
+        (f'{ROUNDED}\ntrain = ["generation", "fusion"]\nbase = "float32"', 'context would stay in base = "float32"'),
         ("steps = ", "cannot be read"),
         ("stages = []", r"stages are written as \[\[stages\]\]"),
         ("stages = 3", r"stages are written as \[\[stages\]\]"),
@@ -167,7 +195,20 @@ def test_mistakes_are_said(tmp_path, text, said):
     assert "run.toml" in str(error.value)
 
 
-@pytest.mark.parametrize("override", ["steps", "=3", "a b=3", "x='"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'precision = "float32"\ntrain = ["generation", "fusion", "context"]',  # nothing is frozen
+        'precision = "float32"\nbase = "float32"',
+        f'{ROUNDED}\nbase = "float8"',
+        'train = ["fusion", "understanding"]',
+    ],
+)
+def test_what_can_be_computed_is_taken(tmp_path, text):
+    assert len(stages(tmp_path, text)) == 1
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "a b=3", "x='", "stages=3", "stages.train=3"])
 def test_what_is_no_override_is_said(tmp_path, override):
     with pytest.raises(ValueError, match=r"is no override|there is no key"):
         stages(tmp_path, "", override)

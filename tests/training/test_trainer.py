@@ -20,6 +20,7 @@ STAGE = Stage(
     steps=STEPS,
     device="cpu",
     precision="float32",
+    base="float32",
     optimiser=Optimiser(lr=0.05, warmup=2, eps=1e-8),
     ema=Ema(decay=0.9),
     batch=Batch(samples=1),
