@@ -47,15 +47,17 @@ def stages_of(args: argparse.Namespace) -> list[Stage]:
 
 
 def _sets(stage: Stage) -> list[Examples | None]:
-    """The sets of a stage that can be opened now."""
+    """The sets of a stage, opened; None for a folder that is not there yet.
+
+    Raises:
+        ValueError: a folder is there, and cannot be learned from.
+    """
     from .data.sets import open_set
 
     found: list[Examples | None] = []
-    for number in range(len(stage.data.sets)):
-        try:
-            found.append(open_set(stage, number))
-        except ValueError:
-            found.append(None)
+    for number, asked in enumerate(stage.data.sets):
+        there = asked.path is None or Path(asked.path).exists()
+        found.append(open_set(stage, number) if there else None)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from PIL import Image
 
 from lightbagel_core.training.command import add_arguments, command, stages_of
 
@@ -36,3 +37,17 @@ def test_one_config_is_needed(words):
 def test_a_folder_is_needed_unless_nothing_is_trained():
     with pytest.raises(ValueError, match="--out DIR"):
         command(parsed("--preset", "nano"))
+
+
+def test_a_dry_run_takes_a_folder_for_granted_only_where_there_is_none(tmp_path, capsys):
+    """One that is there and incomplete would stop the run itself."""
+    asked = ("--preset", "single-card-lora", "--dry-run", f"data.sets.pictures.path={tmp_path / 'mine'}")
+    assert command(parsed(*asked)) == 0
+    assert "* not read yet" in capsys.readouterr().out
+    (tmp_path / "mine").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "mine" / "cat.png")
+    with pytest.raises(ValueError, match=r"mine cannot be learned from: there is no cat\.txt"):
+        command(parsed(*asked))
+    (tmp_path / "mine" / "cat.txt").write_text("a cat", "utf-8")
+    assert command(parsed(*asked)) == 0
+    assert "not read yet" not in capsys.readouterr().out
