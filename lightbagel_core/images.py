@@ -96,6 +96,12 @@ def size_by_rule(width: int, height: int, rule: ImageRule) -> tuple[int, int]:
     return size
 
 
+def image_tokens(size: tuple[int, int], rule: ImageRule) -> int:
+    """How many tokens a picture of (width, height) pixels has once it is sized by a rule."""
+    width, height = size_by_rule(*size, rule)
+    return (width // rule.stride) * (height // rule.stride)
+
+
 def round_size(width: int, height: int, stride: int, largest: int) -> tuple[int, int]:
     """An asked-for output size on the stride, at least one stride.
 

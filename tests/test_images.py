@@ -10,7 +10,16 @@ import torch
 from PIL import Image
 
 from lightbagel_core.config import ImageRule
-from lightbagel_core.images import from_pixels, open_image, read_image, round_size, size_by_rule, to_pixels, to_rgb
+from lightbagel_core.images import (
+    from_pixels,
+    image_tokens,
+    open_image,
+    read_image,
+    round_size,
+    size_by_rule,
+    to_pixels,
+    to_rgb,
+)
 
 REAL = ImageRule(1024, 512, 32)
 
@@ -30,6 +39,11 @@ REAL = ImageRule(1024, 512, 32)
 def test_size_by_rule(size, expected):
     assert size_by_rule(*size, REAL) == expected
     assert size_by_rule(*size[::-1], REAL) == expected[::-1]
+
+
+def test_a_picture_has_a_token_for_each_stride_squared():
+    assert [image_tokens((1024, 1024), rule) for rule in (REAL, ImageRule(532, 224, 28))] == [1024, 361]
+    assert image_tokens((4000, 1000), REAL) == 32 * 8
 
 
 def test_asked_sizes_are_rounded_or_refused():

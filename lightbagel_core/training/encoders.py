@@ -19,7 +19,8 @@ from ..memory.offload import Offload, Residency
 from ..model.vae import use_single_frames
 from .data.encode import Encoder
 from .data.latents import KeptLatents
-from .loading import BASES, find
+from .loading import find
+from .precisions import BASES
 from .stages import Stage
 
 if TYPE_CHECKING:

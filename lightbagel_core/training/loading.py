@@ -30,7 +30,8 @@ from ..files.tensor_files import Stored, Tensors, read_rows
 from . import adapters
 from .beginnings import drawn
 from .parallel import World, prepare_units, wrap
-from .stages import BaseDtype, Model, Stage
+from .precisions import BASES, trained_precision
+from .stages import Model, Stage
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from ..model.fusion import FusionStack
     from ..model.generation import Generation
     from ..model.understanding import Understanding
-
-BASES: dict[BaseDtype, Precision] = {
-    "float32": Precision(torch.float32, False),
-    "bfloat16": Precision(torch.bfloat16, False),
-    "float8": Precision(torch.bfloat16, True),
-}
 
 
 def find(model: Model, need: Collection[str] = COMPONENTS) -> Opened:
@@ -186,11 +181,8 @@ class Opening:
             precision = Precision(precision.compute, False)
             tensors = {name: Stored(Path(), name, shape, torch.float32, 0, shape) for name, shape in _shapes(own)}
         found = dtypes(component, tensors, precision)
-        return found | {name: self._master for name, p in own.items() if p.requires_grad}
-
-    @property
-    def _master(self) -> torch.dtype:
-        return torch.bfloat16 if self.stage.precision == "bfloat16" else torch.float32
+        master = trained_precision(self.stage).compute
+        return found | {name: master for name, p in own.items() if p.requires_grad}
 
     def _mark(self) -> None:
         """Sets requires_grad on what `train` names."""

@@ -12,18 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ..files.precision import Precision, dtypes, in_a_layer
+from ..files.precision import dtypes, in_a_layer
 from ..files.tensor_files import Tensors
+from . import eight_bit
+from .precisions import BASES, trained_precision
 from .stages import Stage
 
-Shapes = Mapping[str, tuple[int, ...]]
-BASES = {
-    "float32": Precision(torch.float32, False),
-    "bfloat16": Precision(torch.bfloat16, False),
-    "float8": Precision(torch.bfloat16, True),
-}
 UNIT = re.compile(r"(?:^|\.)(blocks|layers)\.(\d+)\.")
-BLOCK, LEAST_BLOCK, LEAST = 256, 32, 4096  # of 8-bit moments: values with one scale, at most and at least; of a tensor
 NEEDED = {"drawing": ("generation", "fusion"), "nano-vlm": ("understanding",), "nano-vae": ("vae",)}
 
 
@@ -84,11 +79,6 @@ def weights(stage: Stage, components: Mapping[str, Tensors], names: Iterable[str
     return found
 
 
-def trained_precision(stage: Stage) -> Precision:
-    """That of the weights that are trained: under "bfloat16-mixed" they are float32."""
-    return BASES["bfloat16" if stage.precision == "bfloat16" else "float32"]
-
-
 def adapters(stage: Stage, component: str, tensors: Tensors) -> list[Weight]:
     """The tensors of a component's LoRA."""
     lora = {"generation": stage.lora.generation, "fusion": stage.lora.fusion}.get(component)
@@ -111,11 +101,10 @@ def moments(stage: Stage, weight: Weight) -> int:
         return 0
     if stage.optimiser.name == "adamw":
         return 2 * weight.bytes
-    row = weight.count // max(1, weight.shape[0]) if weight.shape else 1
-    block = math.gcd(row, BLOCK) if len(weight.shape) >= 2 and weight.count >= LEAST else 0
-    if block < LEAST_BLOCK:
+    size = eight_bit.block(torch.Size(weight.shape))
+    if not size:
         return 8 * weight.count  # what is too small or too narrow for blocks stays float32
-    return 2 * (weight.count + 4 * weight.count // block)
+    return 2 * (weight.count + 4 * weight.count // size)
 
 
 @dataclass(frozen=True)

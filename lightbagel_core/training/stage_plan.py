@@ -15,6 +15,7 @@ from ..files.tensor_files import Tensors
 from ..memory.plan import tensors_of
 from . import activations, needs
 from .operations import Operations, operations
+from .parallel import shards
 from .portions import Portions, portions
 from .stages import Model, Stage
 
@@ -100,9 +101,7 @@ def plan(
     Raises:
         ValueError: the processes or the weights cannot be shared out as the stage says.
     """
-    shard = stage.parallel.shard or world
-    if world % shard:
-        raise ValueError(f"{world} processes cannot be shared out {shard} to a copy of the weights; use a multiple")
+    shard = shards(stage.parallel.shard, world)
     if shard > 1 and stage.base == "float8":
         raise ValueError('base = "float8" cannot be shared out: set parallel.shard = 1, or base = "bfloat16"')
     drawing = stage.recipe == "drawing"

@@ -8,8 +8,8 @@ from operator import add
 
 import numpy as np
 
-from ..config import ImageRule, LightBagelConfig
-from ..images import size_by_rule
+from ..config import LightBagelConfig
+from ..images import image_tokens
 from .data.example import Shape
 from .stages import Dropout
 
@@ -69,12 +69,6 @@ def sample(parts: Sequence[tuple[str, int]], target: int) -> Tokens:
     keys = und + clean + target
     pairs = target * keys
     return total + Tokens(target, 0, und, 0, keys, pairs, pairs, target**2, und**2)
-
-
-def image_tokens(size: tuple[int, int], rule: ImageRule) -> int:
-    """Tokens of a picture of (width, height) pixels once it is sized by a rule."""
-    width, height = size_by_rule(*size, rule)
-    return (width // rule.stride) * (height // rule.stride)
 
 
 def turns(shape: Shape, chain: bool) -> Iterator[tuple[list[tuple[str, int, int]], tuple[int, int]]]:

@@ -40,7 +40,7 @@ def test_an_edit_that_keeps_all_has_84_mb_of_states_and_latents_of_0_8_mb(real):
 
 def test_processes_are_shared_out_evenly(real):
     stage = read("paper")[0]
-    with pytest.raises(ValueError, match="12 processes cannot be shared out 8 to a copy"):
+    with pytest.raises(ValueError, match="shard 8 does not divide 12 processes; it can be 1, 2, 3, 4, 6, 12"):
         plan(stage, CONFIG, real, 12)
     all_of_them = replace(stage, parallel=replace(stage.parallel, shard=0))
     assert plan(all_of_them, CONFIG, real, 12).shard == 12

@@ -16,8 +16,8 @@ from functools import lru_cache
 from heapq import heapreplace
 from itertools import count
 
-from ...config import ImageRule, LightBagelConfig
-from ...images import size_by_rule
+from ...config import LightBagelConfig
+from ...images import image_tokens
 from ..seeds import Stream, generator
 from ..stages import Stage
 from .example import Example, Examples, Shape
@@ -150,14 +150,9 @@ class Batches:
 
 def token_counts(shape: Shape, config: LightBagelConfig) -> tuple[int, int]:
     """(tokens of all samples of an example with no segment dropped, noised tokens among them)."""
-
-    def image(size: tuple[int, int], rule: ImageRule) -> int:
-        width, height = size_by_rule(*size, rule)
-        return (width // rule.stride) * (height // rule.stride)
-
-    targets = [image(size, config.vae_image) for size in shape.targets]
+    targets = [image_tokens(size, config.vae_image) for size in shape.targets]
     read = [*shape.sources, *shape.targets[:-1]]  # what a turn drew is a source of the next
-    sources = sum(image(size, rule) + 2 for size in read for rule in (config.vae_image, config.vit_image))
+    sources = sum(image_tokens(size, rule) + 2 for size in read for rule in (config.vae_image, config.vit_image))
     return sum(targets) + sources + sum(words + 2 for words in shape.words) + 2 * len(targets), sum(targets)
 
 
