@@ -13,6 +13,7 @@ from ..images import size_by_rule
 from ..world.scenes import SIZE
 from .data.example import Example, Examples, Shape
 from .data.mix import Mix
+from .seeds import Stream, generator
 from .stages import DataSet, Stage
 from .tokens import Tokens, samples
 
@@ -88,7 +89,7 @@ def portions(stage: Stage, config: LightBagelConfig, sets: Sequence[Examples | N
     opened = [*sets, *[None] * (len(stage.data.sets) - len(sets))]
     readable = [o or Assumed(asked, config) for o, asked in zip(opened, stage.data.sets, strict=True)]
     mix = Mix([s.weight for s in stage.data.sets], [s.count for s in readable], stage.seed)
-    rng = np.random.default_rng([stage.seed, 17])
+    rng = generator(stage.seed, Stream.DRY_RUN)
     count, given = np.zeros(len(readable)), np.zeros(len(readable))
     mean = whole = Tokens()
     largest: dict[bool, Tokens] = {}

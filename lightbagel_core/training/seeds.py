@@ -19,6 +19,10 @@ class Stream(IntEnum):
     NOISE = 17  # times and noise of a step's samples
     WINDOW = 18  # which slots of the rolling cache a step takes
     MODULES = 19  # what modules draw themselves: a LoRA's dropout
+    LESSONS = 20  # what the nano's VLM and VAE learn from in a step
+    DRY_RUN = 21  # which segments a dry run supposes to be dropped
+    PREVIEW = 98  # pictures from whose latents colours are fitted
+    STATISTICS = 99  # pictures whose latents' mean and deviation are measured
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lightbagel_core.training import seeds
 from lightbagel_core.training.seeds import Stream, generator
+
+TRAINING = Path(seeds.__file__).parent
 
 
 def test_every_use_draws_numbers_of_its_own():
@@ -12,3 +17,14 @@ def test_every_use_draws_numbers_of_its_own():
     assert len(drawn) == len(values)
     assert generator(1, Stream.WORLD, 2).random() == generator(1, Stream.WORLD, 2).random()
     assert generator(1, Stream.WORLD, 2).random() != generator(2, Stream.WORLD, 1).random()
+
+
+def test_nobody_else_makes_a_generator():
+    """Whoever seeds one from a list of his own may meet a stream's numbers, as the dry run once met the noise's."""
+    made = [f"{file.name}: {line.strip()}" for file in TRAINING.rglob("*.py") for line in lines_that_seed(file)]
+    assert [line for line in made if not line.startswith("seeds.py: ")] == []
+    assert len(made) == 1
+
+
+def lines_that_seed(file: Path) -> list[str]:
+    return [line for line in file.read_text("utf-8").splitlines() if "default_rng(" in line]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
 from ...config import Preview
 from ...model.vae import encode
+from ..seeds import Stream, generator
 from .vae_pictures import pictures, to_pixels
 
 
@@ -20,7 +20,7 @@ def set_statistics(vae: AutoencoderKLWan, seed: int, count: int = 512) -> None:
     """
     channels = vae.config.z_dim
     vae.register_to_config(latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
-    rng = np.random.default_rng([seed, 99])
+    rng = generator(seed, Stream.STATISTICS)
     latents = torch.cat([encode(vae, to_pixels(pictures(rng, 64)).to(vae.device)) for _ in range(count // 64)])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
@@ -34,7 +34,7 @@ def preview(vae: AutoencoderKLWan, seed: int, count: int = 256, noise: float = 0
     nearly repeat each other would get large factors of opposite sign. Tokens with something on them count for more
     than plain background, of which there is most.
     """
-    pixels = to_pixels(pictures(np.random.default_rng([seed, 98]), count))
+    pixels = to_pixels(pictures(generator(seed, Stream.PREVIEW), count))
     latents = encode(vae, pixels.to(vae.device)).cpu().movedim(1, -1).flatten(0, 2)
     colours = F.avg_pool2d(pixels, vae.config.scale_factor_spatial)
     weight = 1 + 5 * (colours - pixels[:, :, :1, :1]).abs().amax(1).flatten()[:, None]  # a corner is background

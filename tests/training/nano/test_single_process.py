@@ -29,6 +29,6 @@ def test_a_steps_numbers_depend_on_seed_stage_and_step():
         return int(rng.integers(2**40)), int(torch.randint(2**40, (), generator=generator))
 
     assert numbers("vlm", 1, 5) == numbers("vlm", 1, 5)
-    others = [numbers("vae", 1, 5), numbers("vlm", 2, 5), numbers("vlm", 1, 6)]
+    others = [numbers("vae", 1, 5), numbers("mlv", 1, 5), numbers("vlm", 2, 5), numbers("vlm", 1, 6)]
     firsts, seconds = zip(numbers("vlm", 1, 5), *others, strict=True)
     assert len(set(firsts)) == len(others) + 1 == len(set(seconds))
