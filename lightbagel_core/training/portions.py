@@ -11,11 +11,11 @@ import numpy as np
 from ..config import LightBagelConfig
 from ..images import size_by_rule
 from ..world.scenes import SIZE
+from .data.batches import Batches
 from .data.example import Example, Examples, Shape
-from .data.mix import Mix
 from .seeds import Stream, generator
 from .stages import DataSet, Stage
-from .tokens import Tokens, samples
+from .tokens import Tokens, example
 
 TEXT = 64  # tokens of a text where nothing is known of it
 LOOKED_AT = 1000  # slots of the mix: within so many its shares are exact
@@ -58,8 +58,9 @@ class Share:
 class Portions:
     """What a step holds, over all processes.
 
-    mean: tokens of a sample, with its segments dropped as the stage says. whole: of a sample that keeps all.
-    samples: of a step. largest: of each kind of sample the tokens of its largest, nothing dropped.
+    mean: tokens of a sample, with its segments dropped as the stage says. whole: of a sample that keeps all. What the
+    samples of a chain share counts once. samples: of a step.
+    largest: of each kind of example, text to image and edit, the tokens of its largest, nothing dropped.
     packed: whether pictures are of several sizes, so that their tokens stand in one row.
     """
 
@@ -88,27 +89,23 @@ def portions(stage: Stage, config: LightBagelConfig, sets: Sequence[Examples | N
     """
     opened = [*sets, *[None] * (len(stage.data.sets) - len(sets))]
     readable = [o or Assumed(asked, config) for o, asked in zip(opened, stage.data.sets, strict=True)]
-    mix = Mix([s.weight for s in stage.data.sets], [s.count for s in readable], stage.seed)
+    batches = Batches(readable, stage, config)
     rng = generator(stage.seed, Stream.DRY_RUN)
     count, given = np.zeros(len(readable)), np.zeros(len(readable))
     mean = whole = Tokens()
     largest: dict[bool, Tokens] = {}
     sizes = set()
     for slot in range(LOOKED_AT):
-        which, index = mix[slot]
-        shape = readable[which].shape(index)
-        chain = stage.data.turns == "chain" or (stage.data.turns == "mixed" and slot % 2 == 1)
-        full = samples(shape, config, chain, None, rng)
-        for tokens in samples(shape, config, chain, stage.dropout, rng):
-            mean += tokens
-        for tokens in full:
-            whole += tokens
-            edit = tokens.clean > 0
-            if tokens.all > largest.get(edit, Tokens()).all:
-                largest[edit] = tokens
+        pick = batches.pick(slot)
+        shape = readable[pick.which].shape(pick.index)
+        mean += example(shape, config, not pick.joined, stage.dropout, rng)
+        full = example(shape, config, not pick.joined, None, rng)
+        whole += full
+        if full.all > largest.get(full.clean > 0, Tokens()).all:
+            largest[full.clean > 0] = full
         sizes |= {size_by_rule(*size, config.vae_image) for size in (*shape.sources, *shape.targets)}
-        count[which] += len(full)
-        given[which] += sum(tokens.all for tokens in full)
+        count[pick.which] += 1 if pick.joined else len(shape.targets)
+        given[pick.which] += pick.tokens
     number = float(count.sum())
     mean, whole = mean * (1 / number), whole * (1 / number)
     names = [s.name or s.path or s.kind for s in stage.data.sets]

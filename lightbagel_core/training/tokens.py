@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import add
 
@@ -56,63 +56,68 @@ def sample(parts: Sequence[tuple[str, int]], target: int) -> Tokens:
         parts: in order, ("clean", tokens), ("vit", tokens) or ("text", tokens); without markers.
         target: noised tokens.
     """
-    total, und, clean = Tokens(), 0, 0
-    for kind, tokens in parts:
-        und += 2 if kind == "clean" else tokens + 2
-        if kind == "clean":
-            clean += tokens
-            keys = und + clean
-            total += Tokens(clean=tokens, keys=keys, pairs=tokens * keys, squares=tokens**2)
-        elif kind == "vit":
-            total += Tokens(vit=tokens)
-    und += 2  # the target's own markers
-    keys = und + clean + target
-    pairs = target * keys
-    return total + Tokens(target, 0, und, 0, keys, pairs, pairs, target**2, und**2)
+    return chained([(parts, target)])
+
+
+def chained(turns: Iterable[tuple[Sequence[tuple[str, int]], int]]) -> Tokens:
+    """The tokens of samples each of which begins with all that the one before it held; that is counted once, as it is
+    computed once.
+
+    Args:
+        turns: of each sample the parts that it adds, see `sample`, and its noised tokens.
+    """
+    total, before, clean = Tokens(), 0, 0  # und and clean tokens of what a sample begins with
+    for parts, target in turns:
+        und = before
+        for kind, tokens in parts:
+            und += 2 if kind == "clean" else tokens + 2
+            if kind == "clean":
+                clean += tokens
+                keys = und + clean
+                total += Tokens(clean=tokens, keys=keys, pairs=tokens * keys, squares=tokens**2)
+            elif kind == "vit":
+                total += Tokens(vit=tokens)
+        read = und + 2  # with the target's own markers
+        keys = read + clean + target
+        pairs, new = target * keys, read - before
+        total += Tokens(target, 0, new, 0, keys, pairs, pairs, target**2, new * read)
+        before = und
+    return total
 
 
 def turns(shape: Shape, chain: bool) -> Iterator[tuple[list[tuple[str, int, int]], tuple[int, int]]]:
-    """Of each sample of an example its parts, (kind, number of its picture or text, words), and its target's size.
+    """Of each sample of an example the parts that it adds, (kind, number of its picture or text, words), and its
+    target's size.
 
     Args:
         chain: whether each turn is drawn; else all are one instruction.
     """
-    texts, targets = list(shape.words), shape.targets
+    texts, targets = shape.words, shape.targets
     if not chain:
-        texts, targets = [sum(texts)], targets[-1:]
-    parts = [(kind, i, 0) for i in range(len(shape.sources)) for kind in ("clean", "vit")]
-    for number, target in enumerate(targets):
-        if number:
-            parts += [(kind, len(shape.sources) + number - 1, 0) for kind in ("clean", "vit")]
-        parts.append(("text", number, texts[min(number, len(texts) - 1)]))
-        yield list(parts), target
+        texts, targets = (sum(texts),), targets[-1:]
+    sources = len(shape.sources)
+    for number, (words, target) in enumerate(zip(texts, targets, strict=True)):
+        added: Sequence[int] = [sources + number - 1] if number else range(sources)  # what the turn before drew
+        parts = [(kind, picture, 0) for picture in added for kind in ("clean", "vit")]
+        yield [*parts, ("text", number, words)], target
 
 
-def samples(
+def example(
     shape: Shape, config: LightBagelConfig, chain: bool, dropout: Dropout | None, rng: np.random.Generator
-) -> list[Tokens]:
-    """The samples of an example, with segments dropped; without `dropout` all stay."""
-    pictures = [*shape.sources, *(shape.targets if chain else ())]
-    kept: dict[tuple[str, int], str] = {}
-
-    def stays(kind: str, number: int) -> str:
-        """Whether a segment stays ("yes", "empty", or ""); in all turns alike."""
-        if (kind, number) not in kept:
-            share = 0.0 if dropout is None else getattr(dropout, kind)
-            stay = "yes" if rng.random() >= share else ""
-            if not stay and kind == "text" and dropout is not None and rng.random() < dropout.empty:
-                stay = "empty"
-            kept[kind, number] = stay
-        return kept[kind, number]
-
+) -> Tokens:
+    """The tokens of all samples of an example, with segments dropped; without `dropout` all stay."""
+    pictures = [*shape.sources, *shape.targets]
     rules = {"clean": config.vae_image, "vit": config.vit_image}
-    found = []
-    for parts, target in turns(shape, chain):
-        held = []
+
+    def kept(parts: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, int]]:
         for kind, number, words in parts:
-            stay = stays(kind, number)
-            if stay:
-                tokens = words * (stay == "yes") if kind == "text" else image_tokens(pictures[number], rules[kind])
-                held.append((kind, tokens))
-        found.append(sample(held, image_tokens(target, config.vae_image)))
-    return found
+            stays = dropout is None or rng.random() >= getattr(dropout, kind)
+            if kind != "text":
+                if stays:
+                    yield kind, image_tokens(pictures[number], rules[kind])
+            elif stays:
+                yield kind, words
+            elif dropout is not None and rng.random() < dropout.empty:
+                yield kind, 0
+
+    return chained((list(kept(parts)), image_tokens(target, config.vae_image)) for parts, target in turns(shape, chain))

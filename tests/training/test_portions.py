@@ -8,8 +8,10 @@ import pytest
 
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
+from lightbagel_core.training.data.batches import Batches
 from lightbagel_core.training.data.example import Shape
-from lightbagel_core.training.portions import portions
+from lightbagel_core.training.data.world_set import WorldSet
+from lightbagel_core.training.portions import LOOKED_AT, portions
 from lightbagel_core.training.stages import Batch, Data, DataSet, Dropout, Stage, read
 
 CONFIG = read_config(PUBLISHED)
@@ -51,3 +53,16 @@ def test_opened_sets_are_counted_by_their_shapes():
     mixed = portions(replace(stage, dropout=Dropout()), CONFIG, [Wide()])
     assert mixed.packed is True
     assert [s.assumed for s in mixed.shares] == [False, True]
+
+
+@pytest.mark.parametrize("turns", ["chain", "mixed", "joined"])
+def test_a_step_of_chains_holds_what_batches_fill_it_with(turns):
+    """What the turns of a chain share is there once, and the same chains are joined."""
+    stage = Stage(batch=Batch(samples=8), data=Data((DataSet(edits=1.0, chains=1.0),), turns=turns))
+    world = WorldSet(stage.seed, edits=1.0, chains=1.0)
+    batches = Batches([world], stage, CONFIG)
+    picks = [batches.pick(slot) for slot in range(LOOKED_AT)]
+    found = portions(stage, CONFIG, [world])
+    assert found.tokens == pytest.approx(8 * sum(pick.tokens for pick in picks) / LOOKED_AT)
+    noised = 8 * sum(pick.noised for pick in picks) / LOOKED_AT
+    assert found.whole.noised * found.samples == pytest.approx(noised)
