@@ -102,7 +102,7 @@ def _drawing(stage: Stage, world: World, cache: Path, away: Away, stack: ExitSta
     attention = for_training(world.device, dtype)
     recipe = DrawingRecipe(stage, opening.gen, opening.fusion, attention, supply, opening.und)
     held = portions(stage, config, trained)
-    counted = operations(stage, config, held, held.passes(stage, world.size))
+    counted = operations(stage, config, held, world.size)
     flops = counted.forward + counted.backward
     return Work(opening, recipe, held_out=held_out, reading=reading, attention=attention, flops=flops)
 

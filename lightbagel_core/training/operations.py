@@ -63,16 +63,17 @@ def reading(config: LightBagelConfig, tokens: Tokens) -> float:
     return float(text["num_hidden_layers"] * layer + tower)
 
 
-def operations(stage: Stage, config: LightBagelConfig, held: Portions, passes: float) -> Operations:
-    """Of a step.
+def operations(stage: Stage, config: LightBagelConfig, held: Portions, world: int = 1) -> Operations:
+    """Of a step, over all processes.
 
     Args:
-        passes: over all processes.
+        world: so many they are; in each of their passes the learned context is embedded anew.
     """
     step = held.mean * held.samples
     if stage.recipe != "drawing":
         forward = reading(config, step) if stage.recipe == "nano-vlm" else 0.0
         return Operations(forward, 2 * forward, 0.0, 0.0)
+    passes = world * held.passes(stage, world)
     d, inner = config.fusion.gen_dim, config.fusion.heads * config.fusion.head_dim
     blocks, layers = config.generation["num_layers"], config.fusion.layers
     # Nothing attends to what sources become after the last layer: neither it nor the block after it computes that.

@@ -144,7 +144,7 @@ def plan(
         passes,
         disk(stage, config, found, held, shard, latents),
         latents,
-        operations(stage, config, found, passes * world),
+        operations(stage, config, found, world),
     )
 
 

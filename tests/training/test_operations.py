@@ -108,3 +108,15 @@ def test_the_nanos_own_recipes_say_nothing_of_what_is_not_counted():
     one = held(sample(PARTS, TARGET))
     assert operations(vlm, config, one, 1).all == 3 * reading(CONFIG, one.mean)
     assert operations(vae, config, one, 1).all == 0
+
+
+def test_each_process_embeds_the_learned_context_anew():
+    """The same step on four processes is the same, but for three more passes' context."""
+    stage = Stage(cache=Cache("rolling"), checkpointing=False)
+    one = held(sample(PARTS, TARGET), 8)
+    alone, shared = (operations(stage, CONFIG, one, world) for world in (1, 4))
+    assert one.passes(stage, 1) == one.passes(stage, 4) == 1
+    fusion, blocks = CONFIG.fusion, CONFIG.generation["num_layers"]
+    learned = fusion.context_len * fusion.gen_dim * (2 * (fusion.context_dim + fusion.gen_dim))
+    learned += blocks * 4 * fusion.context_len * fusion.gen_dim**2
+    assert shared.forward - alone.forward == pytest.approx(3 * learned)
