@@ -20,6 +20,7 @@ from .stages import Stage
 
 UNIT = re.compile(r"(?:^|\.)(blocks|layers)\.(\d+)\.")
 NEEDED = {"drawing": ("generation", "fusion"), "nano-vlm": ("understanding",), "nano-vae": ("vae",)}
+UNREAD = ("lm_head.weight", "model.language_model.norm.weight")  # what of a VLM no drawing reads
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,17 @@ def weights(stage: Stage, components: Mapping[str, Tensors], names: Iterable[str
         tensors = components[component]
         kept, moved = dtypes(component, tensors, frozen), dtypes(component, tensors, trained)
         for name, tensor in tensors.items():
-            part = "context" if (component, name) == ("fusion", "context") else component
-            own = part in stage.train
+            own = is_trained(stage, component, name)
             found.append(Weight(component, name, tensor.shape, (moved if own else kept)[name], own))
         found += adapters(stage, component, tensors)
     return found
+
+
+def is_trained(stage: Stage, component: str, name: str) -> bool:
+    """Whether a stage trains a tensor itself, and not an adapter of it."""
+    if stage.recipe == "drawing" and component == "understanding" and name in UNREAD:
+        return False
+    return ("context" if (component, name) == ("fusion", "context") else component) in stage.train
 
 
 def adapters(stage: Stage, component: str, tensors: Tensors) -> list[Weight]:
@@ -122,10 +129,17 @@ class Held:
     unit: int
 
 
+def is_whole(stage: Stage, component: str) -> bool:
+    """Whether every process has all of a component however many share the weights: what only reads examples is no part
+    of what the engine shares out.
+    """
+    return stage.recipe == "drawing" and component in ("understanding", "vae") and component not in stage.train
+
+
 def held(stage: Stage, weights: Iterable[Weight], shard: int) -> Held:
-    """What one of `shard` processes that share the weights holds. The VAE is no part of what is shared."""
+    """What one of `shard` processes that share the weights holds."""
     weights = list(weights)
-    apart = sum(w.bytes for w in weights if w.component == "vae" and stage.recipe == "drawing")
+    apart = sum(w.bytes for w in weights if is_whole(stage, w.component))
     trained = [w for w in weights if w.trained]
     own = sum(w.bytes for w in trained)
     frozen = sum(w.bytes for w in weights if not w.trained) - apart
@@ -147,7 +161,7 @@ def gathered(stage: Stage, weights: Iterable[Weight]) -> int:
     gradients: dict[str, int] = {}
     rest = 0
     for w in weights:
-        if w.component == "vae":
+        if is_whole(stage, w.component):
             continue
         mixed = stage.precision == "bfloat16-mixed" and w.dtype == torch.float32
         size = 2 * w.count if mixed else w.bytes

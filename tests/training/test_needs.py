@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightbagel_core.config import PUBLISHED
+from lightbagel_core.config import COMPONENTS, NANO, PUBLISHED
+from lightbagel_core.training.loading import Opening
 from lightbagel_core.training.needs import Weight, gathered, held, moments, on_device, weights
+from lightbagel_core.training.parallel import World
 from lightbagel_core.training.stage_plan import shapes
-from lightbagel_core.training.stages import Adapters, Cache, Lora, Optimiser, Stage, read
+from lightbagel_core.training.stages import Adapters, Cache, Lora, Model, Optimiser, Stage, read
 
 ROLLING = Stage(cache=Cache("rolling"))
 EVERYTHING = replace(ROLLING, train=("generation", "fusion", "context"))
@@ -76,10 +78,15 @@ def test_what_is_on_the_device():
     assert [on_device(s) for s in read("nano")] == [("understanding",), ("vae",), ("generation", "fusion")]
 
 
-def test_the_vae_is_not_shared_out_and_the_vlm_is(real):
+def test_what_only_reads_is_not_shared_out(real):
+    """VLM and VAE are whole on each process, unless the VLM is trained; what is gathered is none of theirs."""
     live = replace(EVERYTHING, cache=Cache("live"))
     vae, vlm = (sum(w.bytes for w in weights(live, real, [name])) for name in ("vae", "understanding"))
-    assert held(live, weights(live, real), 8).frozen == pytest.approx(vae + vlm / 8, rel=1e-6)
+    assert vlm == pytest.approx(16.6e9, rel=0.01)
+    assert held(live, weights(live, real), 8).frozen == vae + vlm
+    assert held(live, weights(live, real), 8).unit == held(EVERYTHING, weights(EVERYTHING, real), 8).unit
+    taught = replace(live, train=(*live.train, "understanding"))
+    assert vae < held(taught, weights(taught, real), 8).frozen < vae + vlm / 40  # a head that no drawing reads
 
 
 def test_units_are_gathered_as_they_are_multiplied(real):
@@ -89,6 +96,27 @@ def test_units_are_gathered_as_they_are_multiplied(real):
     rest = sum(w.bytes for w in found if w.unit is None)
     assert rest == pytest.approx(4 * sum(w.count for w in found if w.unit is None))
     assert gathered(EVERYTHING, found) == rest + 2 * 2 * block + (2 + 4) * block
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"train": ("generation", "fusion", "context")},
+        {"train": ("context",), "base": "float8"},
+        {"train": ("fusion",), "precision": "float32", "base": "float32"},
+        {"train": ("fusion", "understanding")},
+    ],
+    ids=lambda said: " ".join(said["train"]),
+)
+def test_what_is_counted_is_what_opening_makes(said):
+    """Which tensors are trained, and the dtype of each, on the nano."""
+    stage = Stage(model=Model(model="nano"), device="cpu", **said)
+    opening = Opening.of(stage, World(0, 1, 0, torch.device("cpu"), 1))
+    planned = {f"{w.component}.{w.name}": w for w in weights(stage, shapes(NANO / "config.json"), COMPONENTS)}
+    assert {name for name, w in planned.items() if w.trained} == opening.trained().keys()
+    for component in COMPONENTS:
+        for name, dtype in opening.kinds(component).items():
+            assert planned[f"{component}.{name}"].dtype == dtype, name
 
 
 @pytest.mark.parametrize("shape", [(256, 512), (64, 96), (4, 4), (5000,), (3, 5000), (512, 7, 64), ()])
