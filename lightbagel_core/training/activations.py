@@ -18,6 +18,7 @@ from .needs import Weight
 from .stages import Stage
 from .tokens import Tokens
 
+READ = 2048  # und tokens that the frozen VLM reads at once, or one example
 SHARED = 3  # distinct inputs of a block's linear layers, its context's apart
 
 
@@ -164,12 +165,16 @@ def kept(
 
 
 def reading(config: LightBagelConfig, tokens: Tokens, base: str) -> int:
-    """What the frozen VLM needs while it reads: its states, one layer's work, and of float8 a widened matrix."""
+    """What the frozen VLM needs while it reads: its states, one layer's work, and of float8 a widened matrix.
+
+    Args:
+        tokens: of the largest example; smaller ones are read several at once.
+    """
     text = config.understanding["text_config"]
-    h, inner = text["hidden_size"], text["intermediate_size"]
+    h, inner, und = text["hidden_size"], text["intermediate_size"], max(tokens.und, READ)
     size = 4 if base == "float32" else 2
-    work = tokens.und * (3 * inner + 8 * h) * size + (2 * h * inner if base == "float8" else 0)
-    return int(work + 2 * tokens.und * h * text["num_hidden_layers"])
+    work = und * (3 * inner + 8 * h) * size + (2 * h * inner if base == "float8" else 0)
+    return int(work + size * und * h * text["num_hidden_layers"])
 
 
 def encoding(config: LightBagelConfig) -> int:

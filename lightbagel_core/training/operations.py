@@ -102,7 +102,7 @@ def operations(stage: Stage, config: LightBagelConfig, held: Portions, world: in
     if "understanding" in stage.train:
         forward, backward, vlm = forward + vlm, backward + 2 * vlm, 0.0
     elif stage.cache.states == "rolling":
-        vlm *= stage.cache.samples / (held.samples * stage.cache.renew)  # a chunk is read every `renew` steps
+        vlm *= stage.cache.samples * held.turns / (held.samples * stage.cache.renew)  # a chunk every `renew` steps
     again = weights + attention + gen + und + among if stage.checkpointing else 0.0
     return Operations(forward + added / 3, backward + 2 * added / 3, again, vlm)
 

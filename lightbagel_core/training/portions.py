@@ -62,6 +62,7 @@ class Portions:
     samples of a chain share counts once. samples: of a step.
     largest: of each kind of example, text to image and edit, the tokens of its largest, nothing dropped.
     packed: whether pictures are of several sizes, so that their tokens stand in one row.
+    turns: samples of an example: more than one where chains are drawn turn by turn.
     """
 
     mean: Tokens
@@ -70,6 +71,7 @@ class Portions:
     largest: tuple[Tokens, ...]
     packed: bool
     shares: tuple[Share, ...]
+    turns: float = 1.0
 
     @property
     def tokens(self) -> float:
@@ -113,8 +115,8 @@ def portions(stage: Stage, config: LightBagelConfig, sets: Sequence[Examples | N
         Share(name, float(c / number), float(g / given.sum()), r.count, o is None)
         for name, c, g, r, o in zip(names, count, given, readable, opened, strict=True)
     )
-    batch = stage.batch
-    # A chain is one example of several samples; a step has so many examples.
-    step = batch.samples * number / LOOKED_AT if batch.samples else batch.tokens / whole.all
+    batch, turns = stage.batch, number / LOOKED_AT
+    # What a config calls samples are examples.
+    step = batch.samples * turns if batch.samples else batch.tokens / whole.all
     packed = len(sizes) > 1 or any(isinstance(r, Assumed) and r.asked.kind == "folder" for r in readable)
-    return Portions(mean, whole, step, tuple(largest.values()), packed, shares)
+    return Portions(mean, whole, step, tuple(largest.values()), packed, shares, turns)

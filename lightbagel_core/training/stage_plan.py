@@ -14,12 +14,13 @@ from ..files.formats import open_model, read_config
 from ..files.tensor_files import Tensors
 from ..memory.plan import tensors_of
 from . import activations, needs
+from .data.part_file import LATENTS, STATES
 from .operations import Operations, operations
 from .parallel import shards
 from .portions import Portions, portions
 from .stages import Model, Stage
 
-LATENTS = 2  # bytes of a cached latent's value, and of a und state's
+KEPT = 2  # bytes of a value of latents that are kept for good
 READERS = ("understanding", "vae")  # what fills the rolling cache, one after the other
 
 
@@ -108,7 +109,6 @@ def plan(
     weights = needs.weights(stage, components)
     held = needs.held(stage, weights, shard)
     found = portions(stage, config) if found is None else found
-    passes = found.passes(stage, world)
     counted: Counter[str] = Counter()
     tensors: Counter[str] = Counter()
     for w in weights:
@@ -116,21 +116,9 @@ def plan(
             part = f"LoRA on {w.part}" if ".lora_" in w.name else w.part
             counted[part] += w.count
             tensors[part] += 1
-    kept = reading = 0
-    if drawing:
-        most = -(-found.samples // world)
-        for one in found.largest:
-            batch = one * max(1, min(stage.batch.device_tokens // one.all, most))
-            step = activations.kept(stage, config, weights, batch, found.packed, shard).all
-            read, encode = activations.reading(config, batch, stage.base), activations.encoding(config)
-            if stage.cache.states == "live":
-                kept = max(kept, step, read, encode)
-            else:
-                vlm, vae = (sum(w.bytes for w in needs.weights(stage, components, [n])) for n in READERS)
-                own = held.weights + held.optimiser + held.ema
-                kept, reading = max(kept, step), max(reading, own + max(vlm + read, vae + encode))
-    patch = config.generation["in_channels"] * config.generation["patch_size"][-1] ** 2
-    latents = int(LATENTS * patch * found.whole.gen)
+    kept = in_a_step(stage, config, weights, found, world, shard) if drawing else 0
+    rolling = drawing and stage.cache.states == "rolling"
+    values = config.generation["in_channels"] * config.generation["patch_size"][-1] ** 2 * found.whole.gen
     return Plan(
         stage,
         config,
@@ -139,26 +127,64 @@ def plan(
         {part: (tensors[part], counted[part]) for part in counted},
         held,
         kept,
-        reading,
+        while_read(stage, config, components, held, found, shard) if rolling else 0,
         found,
-        passes,
-        disk(stage, config, found, held, shard, latents),
-        latents,
+        found.passes(stage, world),
+        disk(stage, config, found, held, shard, values),
+        int(KEPT * values),
         operations(stage, config, found, world),
     )
 
 
+def in_a_step(
+    stage: Stage, config: LightBagelConfig, weights: list[needs.Weight], found: Portions, world: int, shard: int
+) -> int:
+    """Bytes that live beside the weights in a step of drawing. Live, the next pass is read while one is computed."""
+    most, kept = -(-found.samples // world), 0
+    for one in found.largest:
+        batch = one * max(1, min(stage.batch.device_tokens // one.all, most))
+        beside = 0
+        if stage.cache.states == "live":
+            read = 0 if "understanding" in stage.train else activations.reading(config, one, stage.base)
+            beside = max(read, activations.encoding(config))
+        kept = max(kept, beside + activations.kept(stage, config, weights, batch, found.packed, shard).all)
+    return kept
+
+
+def while_read(
+    stage: Stage,
+    config: LightBagelConfig,
+    components: Mapping[str, Tensors],
+    held: needs.Held,
+    found: Portions,
+    shard: int,
+) -> int:
+    """Bytes while the rolling cache is filled: by the VLM or the VAE, and beside it what several processes share, since
+    all else is away.
+    """
+    stays = held.frozen + held.weights + held.optimiser + held.ema if shard > 1 else 0
+    vlm, vae = (sum(w.bytes for w in needs.weights(stage, components, [name])) for name in READERS)
+    read = max(activations.reading(config, one, stage.base) for one in found.largest)
+    return stays + max(vlm + read, vae + activations.encoding(config))
+
+
 def disk(
-    stage: Stage, config: LightBagelConfig, found: Portions, held: needs.Held, shard: int, latents: int
+    stage: Stage, config: LightBagelConfig, found: Portions, held: needs.Held, shard: int, values: float
 ) -> dict[str, int]:
-    """Bytes on disk: the rolling cache, the latents of sets that are known, checkpoints with one that is written."""
+    """Bytes on disk: the rolling cache with a chunk that is written while the oldest is still there, the latents of
+    sets that are known, checkpoints with one that is written.
+
+    Args:
+        values: of the latents of a sample.
+    """
     lie = {"checkpoints": (stage.checkpoints.keep + 2) * shard * (held.weights + held.optimiser + held.ema)}
     if stage.recipe != "drawing":
         return lie
     if stage.cache.states == "rolling":
-        states = LATENTS * config.fusion.und_dim * config.fusion.und_layers * found.mean.und
-        lie["rolling cache"] = int(stage.cache.samples * stage.cache.chunks * (states + latents))
+        states = STATES.itemsize * config.fusion.und_dim * config.fusion.und_layers * found.mean.und
+        samples = stage.cache.samples * (stage.cache.chunks + 1) * found.turns
+        lie["rolling cache"] = int(samples * (states + LATENTS.itemsize * values))
     known = sum(share.count for share in found.shares if share.count is not None and not share.assumed)
     if stage.cache.latents and known:
-        lie["latents"] = known * latents
+        lie["latents"] = int(known * found.turns * KEPT * values)
     return lie

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightbagel_core.config import PUBLISHED
-from lightbagel_core.files.formats import read_config
 from lightbagel_core.training.dry_run import dry_run
 from lightbagel_core.training.stages import read
-
-CONFIG = read_config(PUBLISHED)
-PER_TOKEN = 28 * 3584 * 2  # bytes of a token's und states: 200.7 kB
 
 
 def test_the_nano_is_a_matter_of_megabytes():

@@ -15,7 +15,6 @@ from lightbagel_core.training.stage_plan import plan, shapes
 from lightbagel_core.training.stages import Cache, Stage, read
 
 CONFIG = read_config(PUBLISHED)
-PER_TOKEN = 28 * 3584 * 2  # bytes of a token's und states: 200.7 kB
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,6 @@ def test_a_single_card_is_enough_where_it_is_promised(real, name, card):
     assert made.reading > 0
     with pytest.raises(ValueError, match="would"):
         fit(made, real, card / 2)
-    states = made.portions.mean.und * PER_TOKEN * stage.cache.samples * stage.cache.chunks
-    latents = made.latents * stage.cache.samples * stage.cache.chunks
-    assert made.disk["rolling cache"] == pytest.approx(states + latents)
 
 
 def test_the_first_thing_that_helps_is_named(real):

@@ -11,7 +11,6 @@ from lightbagel_core.training.stage_plan import plan, shapes
 from lightbagel_core.training.stages import read
 
 CONFIG = read_config(PUBLISHED)
-PER_TOKEN = 28 * 3584 * 2  # bytes of a token's und states: 200.7 kB
 
 
 @pytest.fixture(scope="module")
