@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from lightbagel_core.training.stages import PRESETS, Stage, merge, read
+from lightbagel_core.training.stages import PRESETS, DataSet, Stage, merge, read
 
 NAMES = sorted(file.stem for file in PRESETS.glob("*.toml"))
 VAE = 'recipe = "nano-vae"\ntrain = ["vae"]'
@@ -222,3 +225,14 @@ def test_an_unknown_preset_is_answered_with_those_there_are(tmp_path, monkeypatc
     (tmp_path / "nano").mkdir()  # a folder of that name is no file
     monkeypatch.chdir(tmp_path)
     assert len(read("nano")) == 3
+
+
+def test_the_example_of_the_documents_can_be_read(tmp_path):
+    """A whole my.toml stands in docs/training.md; a world in place of a folder, so that it trains as it stands."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (stage,) = stages(tmp_path, example)
+    assert stage.model.model == "nano"
+    assert [s.kind for s in stage.data.sets] == ["world"]
+    (mine,) = stages(tmp_path, example, "data.sets.mine.kind=folder", "data.sets.mine.path=pictures")
+    assert mine.data.sets == (DataSet(name="mine", kind="folder", path="pictures"),)
