@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.sets import open_sets
 from lightbagel_core.training.data.world_set import WorldSet, picture
 from lightbagel_core.training.journal import FILE
 from lightbagel_core.training.journal import read as read_journal
 from lightbagel_core.training.running import MODEL, run
-from lightbagel_core.training.stages import read
 from lightbagel_core.world.reader import read_scene, same_spot
 
 CONFIG = """

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .stages import PRESETS, Stage, read
+from .config_file import PRESETS, read
+from .stages import Stage
 
 if TYPE_CHECKING:
     from .data.example import Examples
@@ -35,7 +36,7 @@ def stages_of(args: argparse.Namespace) -> list[Stage]:
     """The stages that the command's words name.
 
     Raises:
-        ValueError: no config or two, or as `config.read`.
+        ValueError: no config or two, or as `config_file.read`.
     """
     files = [word for word in args.words if "=" not in word]
     overrides = [word for word in args.words if "=" in word]

@@ -15,9 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.training import parallel
+from lightbagel_core.training.config_file import build
 from lightbagel_core.training.loading import Opening
 from lightbagel_core.training.loss import Drawing, Pass
-from lightbagel_core.training.stages import Adapters, Model, Parallel, Stage, build
+from lightbagel_core.training.stages import Adapters, Model, Parallel, Stage
 
 RATE = 0.02
 COLLECTIVES = ("_allgather_base_", "_reduce_scatter_base_", "allreduce_")

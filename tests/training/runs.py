@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightbagel_core.training.stages import Stage, read
+from lightbagel_core.training.config_file import read
+from lightbagel_core.training.stages import Stage
 
 CONFIG = """
 seed = 1

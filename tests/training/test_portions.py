@@ -8,11 +8,12 @@ import pytest
 
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
+from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.batches import Batches
 from lightbagel_core.training.data.example import Shape
 from lightbagel_core.training.data.world_set import WorldSet
 from lightbagel_core.training.portions import LOOKED_AT, portions
-from lightbagel_core.training.stages import Batch, Data, DataSet, Dropout, Stage, read
+from lightbagel_core.training.stages import Batch, Data, DataSet, Dropout, Stage
 
 CONFIG = read_config(PUBLISHED)
 
