@@ -24,9 +24,9 @@ from .data.supply import Supply
 from .drawing_recipe import DrawingRecipe
 from .encoders import encoders, kept_latents, stamp
 from .loading import Opening
-from .operations import operations
 from .parallel import World
-from .portions import portions
+from .planning.operations import operations
+from .planning.portions import portions
 from .stages import Stage
 from .trainer import Recipe
 

@@ -77,7 +77,7 @@ def command(args: argparse.Namespace) -> int:
     """
     stages = stages_of(args)
     if args.dry_run:
-        from .dry_run import dry_run
+        from .planning.dry_run import dry_run
 
         world = args.devices or int(os.environ.get("WORLD_SIZE", "1"))
         card = None if args.card is None else args.card * 1e9

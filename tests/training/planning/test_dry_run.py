@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightbagel_core.training.config_file import read
-from lightbagel_core.training.dry_run import dry_run
+from lightbagel_core.training.planning.dry_run import dry_run
 
 
 def test_the_nano_is_a_matter_of_megabytes():

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..config import COMPONENTS, NANO, PUBLISHED, LightBagelConfig
-from ..files.components import empty_components
-from ..files.formats import open_model, read_config
-from ..files.tensor_files import Tensors
-from ..memory.plan import tensors_of
+from ...config import COMPONENTS, NANO, PUBLISHED, LightBagelConfig
+from ...files.components import empty_components
+from ...files.formats import open_model, read_config
+from ...files.tensor_files import Tensors
+from ...memory.plan import tensors_of
+from ..data.part_file import LATENTS, STATES
+from ..parallel import shards
+from ..stages import Model, Stage
 from . import activations, needs
-from .data.part_file import LATENTS, STATES
 from .operations import Operations, operations
-from .parallel import shards
 from .portions import Portions, portions
-from .stages import Model, Stage
 
 KEPT = 2  # bytes of a value of latents that are kept for good
 READERS = ("understanding", "vae")  # what fills the rolling cache, one after the other

@@ -22,10 +22,10 @@ from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass
-from lightbagel_core.training.operations import block, fusion_layer, operations, reading
-from lightbagel_core.training.portions import Portions, portions
+from lightbagel_core.training.planning.operations import block, fusion_layer, operations, reading
+from lightbagel_core.training.planning.portions import Portions, portions
+from lightbagel_core.training.planning.tokens import Tokens, sample
 from lightbagel_core.training.stages import Adapters, Cache, Lora, Stage
-from lightbagel_core.training.tokens import Tokens, sample
 
 CONFIG = read_config(PUBLISHED)
 PARTS, TARGET = [("clean", 1024), ("vit", 361), ("text", 64)], 1024

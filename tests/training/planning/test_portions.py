@@ -12,7 +12,7 @@ from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.batches import Batches
 from lightbagel_core.training.data.example import Shape
 from lightbagel_core.training.data.world_set import WorldSet
-from lightbagel_core.training.portions import LOOKED_AT, portions
+from lightbagel_core.training.planning.portions import LOOKED_AT, portions
 from lightbagel_core.training.stages import Batch, Data, DataSet, Dropout, Stage
 
 CONFIG = read_config(PUBLISHED)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..files.tensor_files import Tensors
-from ..memory.plan import MARGIN
+from ...files.tensor_files import Tensors
+from ...memory.plan import MARGIN
+from ..stages import BaseDtype, Parallel, Stage
 from .plan_table import gb
 from .stage_plan import Plan, plan
-from .stages import BaseDtype, Parallel, Stage
 
 MORE_SHARDS = (2, 4, 8, 16, 32, 64)
 Change = tuple[str, Stage]  # an override in words, and the stage with it

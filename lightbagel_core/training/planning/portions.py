@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import LightBagelConfig
-from ..images import size_by_rule
-from ..world.scenes import SIZE
-from .data.batches import Batches
-from .data.example import Example, Examples, Shape
-from .seeds import Stream, generator
-from .stages import DataSet, Stage
+from ...config import LightBagelConfig
+from ...images import size_by_rule
+from ...world.scenes import SIZE
+from ..data.batches import Batches
+from ..data.example import Example, Examples, Shape
+from ..seeds import Stream, generator
+from ..stages import DataSet, Stage
 from .tokens import Tokens, example
 
 TEXT = 64  # tokens of a text where nothing is known of it

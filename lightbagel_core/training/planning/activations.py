@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config import LightBagelConfig
-from ..memory.plan import VAE_MAPS
+from ...config import LightBagelConfig
+from ...memory.plan import VAE_MAPS
+from ..stages import Stage
 from .needs import Weight
-from .stages import Stage
 from .tokens import Tokens
 
 READ = 2048  # und tokens that the frozen VLM reads at once, or one example

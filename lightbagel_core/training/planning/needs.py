@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..files.precision import dtypes, in_a_layer
-from ..files.tensor_files import Tensors
-from . import eight_bit
-from .precisions import BASES, trained_precision
-from .stages import Stage
+from ...files.precision import dtypes, in_a_layer
+from ...files.tensor_files import Tensors
+from .. import eight_bit
+from ..precisions import BASES, trained_precision
+from ..stages import Stage
 
 UNIT = re.compile(r"(?:^|\.)(blocks|layers)\.(\d+)\.")
 NEEDED = {"drawing": ("generation", "fusion"), "nano-vlm": ("understanding",), "nano-vae": ("vae",)}

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import LightBagelConfig
+from ...config import LightBagelConfig
+from ..stages import Stage
 from .portions import Portions
-from .stages import Stage
 from .tokens import Tokens
 
 

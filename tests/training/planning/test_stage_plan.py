@@ -8,11 +8,11 @@ import pytest
 
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
-from lightbagel_core.training.activations import encoding
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.part_file import LATENTS
-from lightbagel_core.training.needs import weights
-from lightbagel_core.training.stage_plan import config_of, plan, shapes
+from lightbagel_core.training.planning.activations import encoding
+from lightbagel_core.training.planning.needs import weights
+from lightbagel_core.training.planning.stage_plan import config_of, plan, shapes
 from lightbagel_core.training.stages import Model, Parallel
 
 CONFIG = read_config(PUBLISHED)

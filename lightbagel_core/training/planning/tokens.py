@@ -8,10 +8,10 @@ from operator import add
 
 import numpy as np
 
-from ..config import LightBagelConfig
-from ..images import image_tokens
-from .data.example import Shape
-from .stages import Dropout
+from ...config import LightBagelConfig
+from ...images import image_tokens
+from ..data.example import Shape
+from ..stages import Dropout
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.memory.plan import MARGIN
 from lightbagel_core.training.config_file import read
-from lightbagel_core.training.fit import fit
-from lightbagel_core.training.stage_plan import plan, shapes
+from lightbagel_core.training.planning.fit import fit
+from lightbagel_core.training.planning.stage_plan import plan, shapes
 from lightbagel_core.training.stages import Cache, Stage
 
 CONFIG = read_config(PUBLISHED)

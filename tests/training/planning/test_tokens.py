@@ -10,8 +10,8 @@ from lightbagel_core.files.formats import read_config
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 from lightbagel_core.training.data.batches import token_counts
 from lightbagel_core.training.data.example import Shape
+from lightbagel_core.training.planning.tokens import Tokens, chained, example, sample
 from lightbagel_core.training.stages import Dropout
-from lightbagel_core.training.tokens import Tokens, chained, example, sample
 
 CONFIG = read_config(PUBLISHED)
 SIDES = {4: (2, 2), 6: (2, 3), 9: (3, 3), 12: (3, 4), 20: (4, 5)}

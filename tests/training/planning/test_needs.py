@@ -10,9 +10,9 @@ import torch
 from lightbagel_core.config import COMPONENTS, NANO, PUBLISHED
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.loading import Opening
-from lightbagel_core.training.needs import Weight, gathered, held, moments, on_device, weights
 from lightbagel_core.training.parallel import World
-from lightbagel_core.training.stage_plan import shapes
+from lightbagel_core.training.planning.needs import Weight, gathered, held, moments, on_device, weights
+from lightbagel_core.training.planning.stage_plan import shapes
 from lightbagel_core.training.stages import Adapters, Cache, Lora, Model, Optimiser, Stage
 
 ROLLING = Stage(cache=Cache("rolling"))

@@ -7,8 +7,8 @@ import pytest
 from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.training.config_file import read
-from lightbagel_core.training.plan_table import describe, gb
-from lightbagel_core.training.stage_plan import plan, shapes
+from lightbagel_core.training.planning.plan_table import describe, gb
+from lightbagel_core.training.planning.stage_plan import plan, shapes
 
 CONFIG = read_config(PUBLISHED)
 

@@ -18,11 +18,11 @@ from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
-from lightbagel_core.training import activations, needs
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
+from lightbagel_core.training.planning import activations, needs
+from lightbagel_core.training.planning.tokens import Tokens, sample
 from lightbagel_core.training.stages import Adapters, Cache, Lora, Optimiser, Stage
-from lightbagel_core.training.tokens import Tokens, sample
 
 EDITS = [(((8, 8),), (8, 8))] * 3  # of each sample the (rows, columns) of its sources and of its target
 SEVERAL = [(((6, 8),), (8, 8)), ((), (8, 6)), (((8, 8), (4, 8)), (8, 8))]

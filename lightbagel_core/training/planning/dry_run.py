@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .data.example import Examples
+from ..data.example import Examples
+from ..stages import Stage
 from .fit import fit
 from .plan_table import describe
 from .portions import portions
 from .stage_plan import config_of, plan, shapes
-from .stages import Stage
 
 
 def dry_run(
