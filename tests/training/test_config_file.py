@@ -159,6 +159,7 @@ def test_sets_are_a_list_or_have_names(tmp_path):
         ('train = "fusion"', "train is a list, not 'fusion'"),
         ('train = ["clip"]', r"train\[0\] is one of fusion"),
         ("model = 3", "model is a table, not 3"),
+        ("shift = 0", "shift must be at least 1e-06, not 0"),
         ("steps = ", "cannot be read"),
         ("stages = []", r"stages are written as \[\[stages\]\]"),
         ("stages = 3", r"stages are written as \[\[stages\]\]"),

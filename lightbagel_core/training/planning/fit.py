@@ -31,6 +31,8 @@ def less(stage: Stage, least: int) -> list[list[Change]]:
     ways.append([(f"batch.device_tokens={n}", replace(stage, batch=replace(batch, device_tokens=n))) for n in fewer])
     if optimiser.name == "adamw":
         ways.append([("optimiser.name=adamw-8bit", replace(stage, optimiser=replace(optimiser, name="adamw-8bit")))])
+    if stage.recipe == "drawing" and stage.cache.states == "live" and "understanding" not in stage.train:
+        ways.append([("cache.states=rolling", replace(stage, cache=replace(stage.cache, states="rolling")))])
     if stage.base != "float8" and stage.precision != "float32" and shard == 1:  # float8 cannot be shared out, nor wide
         ways.append([("base=float8", replace(stage, base="float8"))])
     more = [n for n in MORE_SHARDS if n > shard > 0]

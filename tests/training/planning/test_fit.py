@@ -11,7 +11,7 @@ from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.memory.plan import MARGIN
 from lightbagel_core.training.config_file import read
-from lightbagel_core.training.planning.fit import fit
+from lightbagel_core.training.planning.fit import fit, less
 from lightbagel_core.training.planning.stage_plan import plan, shapes
 from lightbagel_core.training.stages import Cache, Stage
 
@@ -55,6 +55,14 @@ def test_the_first_thing_that_helps_is_named(real):
     assert plan(worse, CONFIG, real, int(shard) // 2).bytes > 24e9 - MARGIN
     with pytest.raises(ValueError, match="take a larger card or train less"):
         fit(plan(lora, CONFIG, real), real, 3e9)
+
+
+def test_a_frozen_vlm_need_not_lie_beside_the_dit(real):
+    stage = read("paper")[0]
+    (away,) = [changed for way in less(stage, 2500) for name, changed in way if name == "cache.states=rolling"]
+    assert plan(stage, CONFIG, real, 32).bytes - plan(away, CONFIG, real, 32).bytes > 16e9
+    taught = replace(stage, train=(*stage.train, "understanding"))
+    assert "cache.states=rolling" not in [name for way in less(taught, 2500) for name, _ in way]
 
 
 def test_nothing_is_named_that_a_stage_would_refuse(real):
