@@ -89,12 +89,10 @@ class Opening:
         """Lists the files, builds what is needed on the meta device, adds adapters, marks what is trained.
 
         Raises:
-            ValueError: as `find` and `adapters.add`; a tokenizer is missing; or float8 weights would be sharded.
+            ValueError: as `find` and `adapters.add`; a tokenizer is missing; or the weights cannot be shared out.
         """
-        if stage.base == "float8" and world.mesh is not None:
-            raise ValueError(
-                'base = "float8" needs each process to hold its own copy: set parallel.shard = 1, or base = "bfloat16"'
-            )
+        if world.mesh is not None and stage.unshareable:
+            raise ValueError(stage.unshareable)
         from ..model.generation import Generation
 
         opened = find(stage.model, need)

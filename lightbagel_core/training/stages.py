@@ -324,3 +324,17 @@ class Stage:
                 f'{", ".join(frozen)} would stay in base = "{self.base}", which precision = "{self.precision}" cannot '
                 f'be computed with: set base = "{fitting[0]}", or precision = "bfloat16-mixed"'
             )
+
+    @property
+    def unshareable(self) -> str:
+        """Why several processes cannot share the weights, and what to do; "" where they can."""
+        if self.base == "float8":
+            return (
+                'base = "float8" needs each process to hold its own copy: set parallel.shard = 1, or base = "bfloat16"'
+            )
+        if self.precision == "bfloat16" and {"generation", "fusion"} & set(self.train):
+            return (
+                'precision = "bfloat16" keeps norms and the like in float32; only weights of one dtype can be shared: '
+                'set parallel.shard = 1, or precision = "bfloat16-mixed"'
+            )
+        return ""

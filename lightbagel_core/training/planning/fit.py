@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ...files.tensor_files import Tensors
 from ...memory.plan import MARGIN
-from ..stages import BaseDtype, Parallel, Stage
+from ..stages import Parallel, Stage
 from .plan_table import gb
 from .stage_plan import Plan, plan
 
@@ -33,14 +33,15 @@ def less(stage: Stage, least: int) -> list[list[Change]]:
         ways.append([("optimiser.name=adamw-8bit", replace(stage, optimiser=replace(optimiser, name="adamw-8bit")))])
     if stage.recipe == "drawing" and stage.cache.states == "live" and "understanding" not in stage.train:
         ways.append([("cache.states=rolling", replace(stage, cache=replace(stage.cache, states="rolling")))])
-    if stage.base != "float8" and stage.precision != "float32" and shard == 1:  # float8 cannot be shared out, nor wide
+    if stage.base != "float8" and stage.precision != "float32" and shard == 1:  # float8 cannot be shared, nor be wide
         ways.append([("base=float8", replace(stage, base="float8"))])
     more = [n for n in MORE_SHARDS if n > shard > 0]
-    base: BaseDtype = "bfloat16" if stage.base == "float8" else stage.base
-    also = "" if base == stage.base else f"base={base} "
-    ways.append(
-        [(f"{also}parallel.shard={n} on {n} devices", replace(stage, base=base, parallel=Parallel(n))) for n in more]
-    )
+    also, whole = "", stage
+    if stage.base == "float8":
+        also, whole = "base=bfloat16 ", replace(whole, base="bfloat16")
+    if whole.unshareable:
+        also, whole = f"{also}precision=bfloat16-mixed ", replace(whole, precision="bfloat16-mixed")
+    ways.append([(f"{also}parallel.shard={n} on {n} devices", replace(whole, parallel=Parallel(n))) for n in more])
     return [way for way in ways if way]
 
 

@@ -103,8 +103,8 @@ def plan(
         ValueError: the processes or the weights cannot be shared out as the stage says.
     """
     shard = shards(stage.parallel.shard, world)
-    if shard > 1 and stage.base == "float8":
-        raise ValueError('base = "float8" cannot be shared out: set parallel.shard = 1, or base = "bfloat16"')
+    if shard > 1 and stage.unshareable:
+        raise ValueError(stage.unshareable)
     drawing = stage.recipe == "drawing"
     weights = needs.weights(stage, components)
     held = needs.held(stage, weights, shard)

@@ -73,12 +73,20 @@ def test_nothing_is_named_that_a_stage_would_refuse(real):
     assert "float8" not in str(error.value)
 
 
-def test_float8_weights_are_never_shared_out(real):
+def test_what_cannot_be_shared_is_never_shared_out(real):
     """Opening refuses it: what is named must be possible."""
     (fusion,) = read("single-card-fusion")
-    with pytest.raises(ValueError, match=r"base=bfloat16 parallel.shard=\d+ on") as error:
+    changes = "base=bfloat16 precision=bfloat16-mixed parallel.shard="
+    with pytest.raises(ValueError, match=rf"{changes}\d+ on") as error:
         fit(plan(fusion, CONFIG, real), real, 13e9)
     assert "float8" not in str(error.value)
+    shares = [changed for way in less(fusion, 2500) for name, changed in way if name.startswith(changes)]
+    assert shares
+    assert not any(changed.unshareable for changed in shares)
     sharded = replace(fusion, parallel=replace(fusion.parallel, shard=2))
-    with pytest.raises(ValueError, match="cannot be shared out"):
+    with pytest.raises(ValueError, match=r"its own copy: set parallel\.shard = 1"):
         plan(sharded, CONFIG, real, 2)
+    with pytest.raises(ValueError, match='or precision = "bfloat16-mixed"'):
+        plan(replace(sharded, base="bfloat16"), CONFIG, real, 2)
+    (lora,) = read("single-card-lora", ["base=bfloat16", "parallel.shard=2"])
+    assert plan(lora, CONFIG, real, 2).shard == 2

@@ -56,7 +56,8 @@ def test_while_the_cache_is_filled_what_trains_is_away_unless_it_is_shared(real)
     alone = plan(stage, CONFIG, real)
     vlm = sum(w.bytes for w in weights(stage, real, ["understanding"]))
     assert vlm < alone.reading < vlm + 1e9
-    wide = replace(stage, base="bfloat16", parallel=Parallel(2))
+    (lora,) = read("single-card-lora")
+    wide = replace(lora, base="bfloat16", parallel=Parallel(2))
     shared, whole = plan(wide, CONFIG, real, 2), plan(replace(wide, parallel=Parallel(1)), CONFIG, real, 2)
     held = shared.held
     assert shared.reading - whole.reading == held.frozen + held.weights + held.optimiser + held.ema
