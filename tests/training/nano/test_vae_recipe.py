@@ -46,7 +46,7 @@ def test_a_few_steps_make_the_loss_fall():
     optimiser = torch.optim.AdamW(made.trained().values(), 5e-3)
     (batch,) = made.passes(0)
     values = []
-    for _ in range(6):
+    for _ in range(12):
         value, _ = made.loss(made.module, batch)
         optimiser.zero_grad()
         value.backward()

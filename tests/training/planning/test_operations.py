@@ -97,10 +97,10 @@ def test_what_costs_more():
 
 
 def test_the_frozen_vlm_is_a_small_part_of_the_papers_recipe():
-    """About 7 % on a cluster where it runs live, in pictures of the largest size."""
+    """Where it runs live, in pictures of the largest size: more where there are more edits."""
     for stage in read("paper"):
         found = operations(stage, CONFIG, portions(stage, CONFIG), 32)
-        assert 0.02 < found.reading / found.all < 0.1
+        assert 0.01 < found.reading / found.all < 0.1
 
 
 def test_the_nanos_own_recipes_say_nothing_of_what_is_not_counted():
