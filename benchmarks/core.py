@@ -18,7 +18,7 @@ from lightbagel_core.model.forward import Content, Context, EncodedSegment
 from lightbagel_core.model.fusion import FusionStack
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.packing import Pack
-from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment, TextSegment
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
@@ -80,14 +80,14 @@ def training_batch(config: LightBagelConfig, pixels: int, count: int, sources: i
     seen = size_by_rule(pixels, pixels, config.vit_image)[0] // config.vit_image.stride
     source = [ImageSegment("clean", rows, rows), ImageSegment("vit", seen, seen)]
     segments = [*source * sources, TextSegment(words), ImageSegment("noised", rows, rows)]
-    layout, samples = lay_out(segments), []
+    samples = []
     for _ in range(count):
         contents = []
         for segment in segments:
             states = torch.randn(fusion.und_layers, segment.und_tokens, fusion.und_dim)
             clean = isinstance(segment, ImageSegment) and segment.kind == "clean"
             contents.append(EncodedSegment(states, torch.randn(config.vae["z_dim"], side, side) if clean else None))
-        samples.append(Sample(layout, contents, torch.randn(config.vae["z_dim"], side, side), bool(sources)))
+        samples.append(Sample(tuple(segments), contents, torch.randn(config.vae["z_dim"], side, side), bool(sources)))
     return noised(samples, [(0, i) for i in range(count)], config.defaults.shift)
 
 

@@ -122,7 +122,7 @@ def _groups(samples: Sequence[Sample], most: int) -> Iterator[tuple[int, int]]:
     """(first, end) of neighbours that fit into one pass."""
     first = tokens = 0
     for number, sample in enumerate(samples):
-        own = len(sample.layout.und)
+        own = sample.tokens
         if number > first and tokens + own > most:
             yield first, number
             first, tokens = number, 0

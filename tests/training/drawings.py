@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import CleanImage, segment_of
-from lightbagel_core.model.sequence import ImageSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment
 from lightbagel_core.model.understanding import Understanding, VitImage
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.data.samples import Sample
@@ -38,8 +38,8 @@ def sample(und: Understanding, words: str, sources: int = 0, rows: int = 2, cols
         contents.append(CleanImage(latents(2, 2 + number % 2)))
         contents.append(VitImage(torch.randn(4, 64, generator=generator), 2, 2))
     contents.append(tuple(und.text_ids(words)))
-    layout = lay_out([*(segment_of(content, PATCH) for content in contents), ImageSegment("noised", rows, cols)])
-    return Sample(layout, [*contents, None], latents(rows, cols), sources > 0)
+    segments = (*(segment_of(content, PATCH) for content in contents), ImageSegment("noised", rows, cols))
+    return Sample(segments, [*contents, None], latents(rows, cols), sources > 0)
 
 
 def batch(und: Understanding) -> list[Sample]:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from lightbagel_core.model.attention import SDPA, for_training
 from lightbagel_core.model.forward import CleanImage, EncodedSegment, segment_of, und_states
 from lightbagel_core.model.packing import pack
-from lightbagel_core.model.sequence import ImageSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment
 from lightbagel_core.model.understanding import VitImage
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass
@@ -61,8 +61,8 @@ def text(model, words: str) -> tuple[int, ...]:
 
 def sample(parts: Parts, target: Tensor) -> Sample:
     rows, cols = (side // 2 for side in target.shape[-2:])
-    layout = lay_out([*(segment_of(part, 2) for part in parts), ImageSegment("noised", rows, cols)])
-    return Sample(layout, [*parts, None], target, any(not isinstance(part, tuple) for part in parts))
+    segments = (*(segment_of(part, 2) for part in parts), ImageSegment("noised", rows, cols))
+    return Sample(segments, [*parts, None], target, any(not isinstance(part, tuple) for part in parts))
 
 
 def drawn(samples: Sequence[Sample]) -> Pass:
@@ -201,7 +201,7 @@ def test_states_that_the_vlm_gave_before_give_the_same_to_all_but_the_vlm(model,
         held = [part.latents if isinstance(part, CleanImage) else None for part in s.contents]
         read = states.split([*segments, 2], dim=1)
         contents = [EncodedSegment(*pair) for pair in zip(read, held, strict=True)]
-        samples.append(Sample(s.layout, contents, s.target, s.edit))
+        samples.append(Sample(s.segments, contents, s.target, s.edit))
     found = ours(model, Pass(samples, batch.t, batch.noise), Drawing(model.gen, model.fusion, SDPA))
     assert_near(found, (expected[0], {k: v for k, v in expected[1].items() if not k.startswith("und.")}))
 

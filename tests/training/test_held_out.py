@@ -13,7 +13,7 @@ from scipy.stats import norm
 from torch import nn
 
 from lightbagel_core.model.forward import EncodedSegment
-from lightbagel_core.model.sequence import ImageSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.held_out import HeldOut, evaluating, quantiles
 from lightbagel_core.training.loss import Drawing
@@ -27,7 +27,7 @@ def samples(depth: int = 2) -> list[Sample]:
     for rows, cols in SIZES:
         markers = EncodedSegment(torch.randn(depth, 2, 64, generator=generator))
         target = torch.randn(48, 2 * rows, 2 * cols, generator=generator)
-        made.append(Sample(lay_out([ImageSegment("noised", rows, cols)]), [markers], target, False))
+        made.append(Sample((ImageSegment("noised", rows, cols),), [markers], target, False))
     return made
 
 
@@ -67,7 +67,7 @@ def test_times_are_evenly_spread_quantiles_of_the_training_time():
 def test_passes_hold_no_more_than_a_device_does():
     module = Known()
     held(most=14).loss(module)
-    lengths = [sum(len(s.layout.und) for s in batch.samples) for batch in module.asked]
+    lengths = [sum(s.tokens for s in batch.samples) for batch in module.asked]
     assert lengths == [8 + 6] * 4 + [14] * 4 + [8 + 4] * 4
     held(most=1).loss(module)
     assert [len(batch.samples) for batch in module.asked[12:]] == [1] * 20

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
-from lightbagel_core.model.sequence import ImageSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment
 from lightbagel_core.training import loss
 from lightbagel_core.training.data.encode import Encoder
 from lightbagel_core.training.data.example import Example, Turn
@@ -31,8 +31,8 @@ def samples() -> list[Sample]:
     """Of nothing but targets, of several sizes; the VLM has read their markers."""
     found = []
     for i, (height, width) in enumerate(SIZES):
-        layout = lay_out([ImageSegment("noised", height // 2, width // 2)])
-        found.append(Sample(layout, [EncodedSegment(torch.randn(2, 2, 64))], random(i, (height, width)), False))
+        segments = (ImageSegment("noised", height // 2, width // 2),)
+        found.append(Sample(segments, [EncodedSegment(torch.randn(2, 2, 64))], random(i, (height, width)), False))
     return found
 
 
@@ -82,7 +82,7 @@ def test_a_samples_time_and_noise_are_its_keys_alone(samples):
 def test_a_vlm_beside_them_is_read_without_gradients_unless_it_is_trained():
     model = make_tiny()
     model.fusion.requires_grad_(True)
-    sample = Sample(lay_out([ImageSegment("noised", 2, 2)]), [None], random(0, (4, 4)), False)
+    sample = Sample((ImageSegment("noised", 2, 2),), [None], random(0, (4, 4)), False)
     batch = loss.noised([sample], [(1,)], 4.0)
     for trained in (False, True):
         model.und.requires_grad_(trained)

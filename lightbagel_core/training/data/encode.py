@@ -23,7 +23,6 @@ from ...model.sequence import ImageSegment, Segment
 from ...model.understanding import Understanding
 from ...model.vae import encode
 from .latents import KeptLatents
-from .layouts import laid_out
 from .samples import Plan, Sample, VitPicture
 
 VAE_PIXELS = 8 * 128 * 128  # of a call of the VAE, unless one picture has more; on a CPU more at once are slower
@@ -97,9 +96,9 @@ class Encoder:
             else:
                 contents.append(clean[id(what)] if kind == "clean" else vit[id(what)])
         target = latents[id(plan.target)]
-        return Sample(laid_out(self._segments(contents, target)), [*contents, None], target, plan.edit)
+        return Sample(self._segments(contents, target), [*contents, None], target, plan.edit)
 
-    def _segments(self, contents: Sequence[Content | VitPicture], target: Tensor) -> list[Segment]:
+    def _segments(self, contents: Sequence[Content | VitPicture], target: Tensor) -> tuple[Segment, ...]:
         rows, cols = (side // self.patch for side in target.shape[-2:])
         segments = [
             ImageSegment("vit", content.rows, content.cols)
@@ -107,7 +106,7 @@ class Encoder:
             else segment_of(content, self.patch)
             for content in contents
         ]
-        return [*segments, ImageSegment("noised", rows, cols)]
+        return (*segments, ImageSegment("noised", rows, cols))
 
     def _latents(self, examples: Sequence[Sequence[Plan]], keep: Sequence[bool]) -> _Latents:
         """The latents of all pictures that a DiT will see, by their identity in memory."""
@@ -158,8 +157,7 @@ class Encoder:
         found = []
         for sample in samples:
             *contents, _ = sample.contents
-            segments = self._segments(contents, sample.target)
-            read = states[:, next(own)].split([segment.und_tokens for segment in segments], dim=1)
+            read = states[:, next(own)].split([segment.und_tokens for segment in sample.segments], dim=1)
             key: Hashable = None
             encoded = []
             for content, part in zip(contents, read, strict=False):
@@ -167,7 +165,7 @@ class Encoder:
                 latents = on_cpu(content.latents) if isinstance(content, CleanImage) else None
                 encoded.append(known.setdefault(key, EncodedSegment(part, latents)))
             encoded.append(EncodedSegment(read[-1]))
-            found.append(Sample(sample.layout, encoded, on_cpu(sample.target), sample.edit))
+            found.append(Sample(sample.segments, encoded, on_cpu(sample.target), sample.edit))
         return found
 
 

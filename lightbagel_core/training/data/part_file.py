@@ -25,7 +25,6 @@ from torch import Tensor
 from ...files.writer import Entry, write
 from ...model.forward import EncodedSegment
 from ...model.sequence import ImageSegment, Segment, TextSegment
-from .layouts import laid_out, segments_of
 from .samples import Sample
 
 STATES, LATENTS = torch.bfloat16, torch.float32
@@ -45,7 +44,7 @@ def write_part(file: Path, slots: Sequence[Sequence[Sample]], stamp: str) -> Non
     latents: dict[int, Tensor] = {}
     for sample in (sample for samples in slots for sample in samples):
         latents[id(sample.target)] = sample.target
-        for content, segment in zip(sample.contents, segments_of(sample.layout), strict=True):
+        for content, segment in zip(sample.contents, sample.segments, strict=True):
             segments[id(content)] = content, segment
             if content.latents is not None:
                 latents[id(content.latents)] = content.latents
@@ -106,7 +105,7 @@ def _samples(about: dict[str, Any], states: Tensor, latents: Tensor) -> list[lis
     ]
     return [
         [
-            Sample(laid_out([segments[i] for i in held]), [contents[i] for i in held], pictures[target], edit)
+            Sample(tuple(segments[i] for i in held), [contents[i] for i in held], pictures[target], edit)
             for held, target, edit in samples
         ]
         for samples in about["slots"]

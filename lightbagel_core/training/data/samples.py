@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ...model.sequence import TokenLayout
+from ...model.sequence import Segment, TokenLayout
 from ..stages import Dropout
 from .example import Example, Turn
+from .layouts import laid_out
 
 Part = tuple[str, Image.Image | str]  # "clean" or "vit" with a picture, "text" with words
 
@@ -45,15 +46,26 @@ class VitPicture:
 class Sample:
     """What the model sees of one target.
 
+    segments: in order, the noised target last. Their layout is not kept: its mask has a byte for each pair of tokens.
     contents: what its segments hold, the target's last: `Content` or `VitPicture` and None, or, where the VLM has read
         them, `EncodedSegment`s. Samples of one example share those that are the same.
     target: normalised latents [C, h, w].
     """
 
-    layout: TokenLayout
+    segments: tuple[Segment, ...]
     contents: Sequence[Any]
     target: Tensor
     edit: bool
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return sum(segment.length for segment in self.segments)
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Laid out anew whenever it is asked for, unless the sample is short."""
+        return laid_out(self.segments)
 
 
 def joined(example: Example) -> Example:

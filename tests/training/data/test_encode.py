@@ -13,7 +13,6 @@ from lightbagel_core.model.understanding import VitImage
 from lightbagel_core.training.data import encode
 from lightbagel_core.training.data.encode import Encoder
 from lightbagel_core.training.data.example import Example, Turn
-from lightbagel_core.training.data.layouts import segments_of
 from lightbagel_core.training.data.samples import Plan, VitPicture, plan
 from lightbagel_core.training.stages import Dropout
 
@@ -76,7 +75,7 @@ def test_samples_are_what_the_pipeline_encodes_one_by_one(model):
             expected = expected_states(model, [*contents, None], sample.target)
             torch.testing.assert_close(states.float(), expected.float(), atol=2e-4, rtol=0.01)
             assert torch.equal(encoded.target, sample.target)
-            assert segments_of(encoded.layout) == segments_of(sample.layout)
+            assert encoded.segments == sample.segments
             for segment, content in zip(encoded.contents, sample.contents, strict=True):
                 assert isinstance(segment, EncodedSegment)
                 assert (segment.latents is None) == (not isinstance(content, CleanImage))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
-from lightbagel_core.training.data.layouts import SHORT, laid_out, segments_of
+from lightbagel_core.training.data.layouts import SHORT, laid_out
 
 
 def test_a_short_layout_is_made_once():
@@ -20,13 +20,3 @@ def test_a_short_layout_is_made_once():
 def test_a_long_layout_is_not_kept():
     segments = [TextSegment(SHORT), ImageSegment("noised", 1, 1)]
     assert laid_out(segments) is not laid_out(segments)
-
-
-def test_segments_are_found_again_in_their_layout():
-    for segments in (
-        [ImageSegment("noised", 1, 1)],
-        [TextSegment(2), ImageSegment("noised", 3, 1)],
-        [TextSegment(3), ImageSegment("vit", 1, 1), ImageSegment("clean", 1, 1), ImageSegment("noised", 1, 5)],
-        [ImageSegment("clean", 2, 3), ImageSegment("vit", 4, 1), TextSegment(9), ImageSegment("noised", 2, 2)],
-    ):
-        assert segments_of(lay_out(segments)) == segments

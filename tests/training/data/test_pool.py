@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lightbagel_core.model.forward import EncodedSegment
-from lightbagel_core.model.sequence import ImageSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment
 from lightbagel_core.training.data import pool
 from lightbagel_core.training.data.pool import Pool
 from lightbagel_core.training.data.samples import Sample
@@ -19,7 +19,7 @@ from lightbagel_core.training.data.window import window
 from lightbagel_core.training.stages import Cache
 
 CACHE = Cache("rolling", samples=10, chunks=3, renew=5)
-LAYOUT = lay_out([ImageSegment("noised", 1, 1)])
+SEGMENTS = (ImageSegment("noised", 1, 1),)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,10 @@ class Made:
         return [
             [
                 Sample(
-                    LAYOUT, [EncodedSegment(torch.full((2, 2, 4), slot).bfloat16())], torch.full((1, 2, 2), slot), False
+                    SEGMENTS,
+                    [EncodedSegment(torch.full((2, 2, 4), slot).bfloat16())],
+                    torch.full((1, 2, 2), slot),
+                    False,
                 )
             ]
             for slot in slots

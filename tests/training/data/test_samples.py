@@ -6,10 +6,12 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from lightbagel_core.model.sequence import ImageSegment, TextSegment
 from lightbagel_core.training.data.example import Example, Turn
-from lightbagel_core.training.data.samples import Plan, joined, plan
+from lightbagel_core.training.data.samples import Plan, Sample, joined, plan
 from lightbagel_core.training.stages import Dropout
 
 ALL, HALF = Dropout(text=0, clean=0, vit=0), Dropout(text=0.5, clean=0.5, vit=0.5)
@@ -85,3 +87,10 @@ def test_a_chain_joined_is_one_instruction_and_the_last_picture():
     assert turn.target is D
     assert found.sources == (A,)
     assert joined(EDIT) is EDIT
+
+
+def test_a_long_samples_layout_is_not_kept_with_it():
+    """Its mask has a byte for each pair of tokens: those of a rolling cache would fill the computer's memory."""
+    sample = Sample((TextSegment(600), ImageSegment("noised", 2, 2)), [], torch.zeros(48, 4, 4), False)
+    assert sample.layout is not sample.layout
+    assert sample.tokens == len(sample.layout.und) == 606

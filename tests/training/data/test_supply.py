@@ -22,7 +22,7 @@ def supply(size: int = 1, rank: int = 0, samples: int = 7) -> Supply:
     batches = Batches(open_sets(stage), stage, read_config(NANO / "config.json"))
 
     def samples_of(picks):
-        return [[Sample(None, (pick.slot, turn), LATENTS, True) for turn in range(2)] for pick in picks]
+        return [[Sample((), (pick.slot, turn), LATENTS, True) for turn in range(2)] for pick in picks]
 
     return Supply(batches, samples_of, set_names(stage), size, rank)
 

@@ -17,7 +17,7 @@ from lightbagel_core.memory.plan import tensors_of
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.generation import Generation
-from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment, TextSegment
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
 from lightbagel_core.training.planning import activations, needs
@@ -68,7 +68,7 @@ def batch(config: LightBagelConfig, shapes, scale: int = 1) -> tuple[Pass, Token
             for segment in segments
         ]
         target = torch.randn(48, 2 * scale * rows, 2 * scale * cols)
-        made.append(Sample(lay_out(segments), contents, target, bool(sources)))
+        made.append(Sample(tuple(segments), contents, target, bool(sources)))
     return noised(made, [(1, i) for i in range(len(made))], 4.0), tokens
 
 

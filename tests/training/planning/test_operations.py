@@ -18,7 +18,7 @@ from lightbagel_core.files.formats import read_config
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.generation import Generation
-from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
+from lightbagel_core.model.sequence import ImageSegment, TextSegment
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass
@@ -65,7 +65,7 @@ def counted(stage: Stage) -> tuple[float, float]:
     states = [torch.empty(2, s.und_tokens, 64) for s in segments]
     latents = torch.empty(48, 16, 16)
     contents = [EncodedSegment(s, latents if i == 0 else None) for i, s in enumerate(states)]
-    batch = Pass([Sample(lay_out(segments), contents, latents, True)], torch.zeros(1), [latents])
+    batch = Pass([Sample(tuple(segments), contents, latents, True)], torch.zeros(1), [latents])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         Drawing(gen, fusion, SDPA)(batch).sum().backward()
     found = operations(stage, config, held(sample(parts, 64)), 1)
