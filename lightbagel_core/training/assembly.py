@@ -16,7 +16,7 @@ from ..model.attention import SDPA, Attention, for_training
 from ..model.vae import use_single_frames
 from .data.batches import Batches, Pick
 from .data.encode import Encoder
-from .data.example import Example
+from .data.example import Examples
 from .data.pool import Make, Pool
 from .data.samples import Sample
 from .data.sets import identity, open_sets, set_names, split
@@ -46,7 +46,7 @@ class Work:
     opening: Opening
     recipe: Recipe
     finish: Callable[[LightBagelConfig], LightBagelConfig] = lambda config: config
-    held_out: Sequence[Example] = ()
+    held_out: Sequence[Examples] = ()
     reading: Reading | None = None
     attention: Attention = SDPA
     flops: float = 0.0

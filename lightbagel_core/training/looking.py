@@ -21,11 +21,12 @@ from .validation import Validation
 
 def held_out_samples(work: Work) -> list[Sample]:
     """The held-out examples as samples, with nothing dropped; VLM and VAE are open meanwhile."""
-    if not work.held_out:
+    examples = [part[index] for part in work.held_out for index in range(part.count or 0)]
+    if not examples:
         return []
     assert work.reading is not None
     rng = generator(work.opening.stage.seed, Stream.HELD_OUT)  # draws nothing that counts: nothing is dropped
-    plans = [plan(joined(example), Dropout(0.0, 0.0, 0.0), rng) for example in work.held_out]
+    plans = [plan(joined(example), Dropout(0.0, 0.0, 0.0), rng) for example in examples]
     with work.reading() as encoder:
         read = encoder.read if work.opening.und is None else encoder.live
         return [sample for samples in read(plans) for sample in samples]

@@ -1,7 +1,12 @@
-"""Random numbers of a run: each use has a stream of its own, so that no two draw the same numbers from one seed."""
+"""Random numbers of a run: each use has a stream of its own, so that no two draw the same numbers from one seed.
+
+What a stage draws comes from its own seed (`of_stage`): else two stages of a run would begin with the same examples,
+dropout and noise. From the run's seed comes what all of them have in common.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from enum import IntEnum
 
 import numpy as np
@@ -23,6 +28,11 @@ class Stream(IntEnum):
     DRY_RUN = 21  # which segments a dry run supposes to be dropped
     PREVIEW = 98  # pictures from whose latents colours are fitted
     STATISTICS = 99  # pictures whose latents' mean and deviation are measured
+
+
+def of_stage(seed: int, name: str) -> int:
+    """The seed of one stage of a run, from the run's seed and the stage's name."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big")
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:

@@ -49,7 +49,8 @@ def test_held_out_examples_are_whole_and_not_trained_on(tmp_path):
     finally:
         stop()
     assert len(samples) == 4
-    for sample, example in zip(samples, work.held_out, strict=True):
+    for sample, index in zip(samples, range(4), strict=True):
+        example = work.held_out[0][index]
         assert len(sample.contents) == 2 + 2 * len(example.sources)  # a text, the target; of a source both kinds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightbagel_core.training import seeds
-from lightbagel_core.training.seeds import Stream, generator
+from lightbagel_core.training.seeds import Stream, generator, of_stage
 
 TRAINING = Path(seeds.__file__).parent
 
@@ -28,3 +28,9 @@ def test_nobody_else_makes_a_generator():
 
 def lines_that_seed(file: Path) -> list[str]:
     return [line for line in file.read_text("utf-8").splitlines() if "default_rng(" in line]
+
+
+def test_each_stage_of_a_run_has_a_seed_of_its_own():
+    numbers = {of_stage(seed, name) for seed in (1, 2) for name in ("first", "second", "")}
+    assert len(numbers) == 6
+    assert of_stage(1, "first") == 17838517129944977267  # on any machine

@@ -1,4 +1,4 @@
-"""What a step learns from, and which process takes what: a pure function of the seed and the step.
+"""What a step learns from, and which process takes what: a pure function of the stage's seed and the step.
 
 Every process works out the whole batch from the shapes of its examples, before any is read. So all agree on it without
 a word, the number of noised tokens is known everywhere, and a run on another number of processes has the same batches.
@@ -18,7 +18,7 @@ from itertools import count
 
 from ...config import LightBagelConfig
 from ...images import image_tokens
-from ..seeds import Stream, generator
+from ..seeds import Stream, generator, of_stage
 from ..stages import Stage
 from .example import Example, Examples, Shape
 from .mix import Mix
@@ -58,7 +58,8 @@ class Batches:
 
     def __init__(self, sets: Sequence[Examples], stage: Stage, config: LightBagelConfig) -> None:
         self.sets, self.stage, self.config = tuple(sets), stage, config
-        self.mix = Mix([asked.weight for asked in stage.data.sets], [examples.count for examples in sets], stage.seed)
+        self.seed = of_stage(stage.seed, stage.name)
+        self.mix = Mix([asked.weight for asked in stage.data.sets], [examples.count for examples in sets], self.seed)
         self.pick = lru_cache(maxsize=1 << 16)(self._pick)
         self.batch = lru_cache(maxsize=4)(self._batch)
         self._block = lru_cache(maxsize=2)(self._share_block)
@@ -76,9 +77,7 @@ class Batches:
 
     def _joins(self, slot: int) -> bool:
         turns = self.stage.data.turns
-        return turns == "joined" or (
-            turns == "mixed" and bool(generator(self.stage.seed, Stream.TURNS, slot).random() < 0.5)
-        )
+        return turns == "joined" or (turns == "mixed" and bool(generator(self.seed, Stream.TURNS, slot).random() < 0.5))
 
     def _batch(self, step: int) -> tuple[Pick, ...]:
         """All that a step learns from, over all processes."""
@@ -108,7 +107,7 @@ class Batches:
         slots = window(self.stage.cache, step)
         batch, total = self.stage.batch, 0.0
         found: list[Pick] = []
-        for slot in _shuffled(slots, self.stage.seed, step):
+        for slot in _shuffled(slots, self.seed, step):
             pick = self.pick(slot)
             if found and (len(found) == batch.samples if batch.samples else total + pick.tokens / 2 > batch.tokens):
                 break
@@ -141,11 +140,11 @@ class Batches:
 
     def plans(self, pick: Pick) -> list[Plan]:
         """The samples of a pick, with the segments that stay; they depend on its slot alone."""
-        return plan(self.example(pick), self.stage.dropout, generator(self.stage.seed, Stream.DROPOUT, pick.slot))
+        return plan(self.example(pick), self.stage.dropout, generator(self.seed, Stream.DROPOUT, pick.slot))
 
     def key(self, step: int, pick: Pick, turn: int) -> tuple[int, ...]:
         """What the time and the noise of a sample are drawn from."""
-        return self.stage.seed, int(Stream.NOISE), step, pick.number, turn
+        return self.seed, int(Stream.NOISE), step, pick.number, turn
 
 
 def token_counts(shape: Shape, config: LightBagelConfig) -> tuple[int, int]:

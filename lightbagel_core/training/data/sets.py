@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..seeds import Stream, generator
+from ..seeds import Stream, generator, of_stage
 from ..stages import DataSet, Stage
 from .example import Example, Examples, Shape
 from .folder_set import FolderSet
-from .mix import Mix
 from .world_set import WorldSet
 
 
@@ -29,7 +28,8 @@ def open_set(stage: Stage, number: int) -> Examples:
     """One of the sets of a stage; see `open_sets`."""
     asked = stage.data.sets[number]
     if asked.kind == "world":
-        return WorldSet(stage.seed, asked.edits, asked.chains, number, asked.first)
+        own, shared = of_stage(stage.seed, stage.name), held_out_counts(stage)[number]
+        return WorldSet(stage.seed, asked.edits, asked.chains, number, asked.first, own, shared)
     assert asked.path is not None  # config sees to it
     return FolderSet(asked.path)
 
@@ -60,7 +60,9 @@ class Part:
 
     @property
     def identity(self) -> str:
-        return f"{self.whole.identity} {self.numbers if isinstance(self.numbers, int) else self.numbers.tolist()}"
+        if isinstance(self.numbers, int):
+            return f"{self.whole.identity} {self.numbers}"
+        return f"{self.whole.identity} {hashlib.sha256(self.numbers.astype('<i8').tobytes()).hexdigest()}"
 
     def _number(self, index: int) -> int:
         return self.numbers + index if isinstance(self.numbers, int) else int(self.numbers[index])
@@ -72,30 +74,36 @@ class Part:
         return self.whole[self._number(index)]
 
 
-def split(sets: Sequence[Examples], stage: Stage) -> tuple[list[Examples], list[Example]]:
-    """(of each set what is trained on, the examples that are held out).
+def held_out_counts(stage: Stage) -> list[int]:
+    """How many examples of each set are held out: equally many, whatever the weights, which differ from stage to stage.
 
-    Of each set as many are held out as its weight asks for: the first of one without end, of a finite one some at
-    random. Which ones does not depend on the seed, so that runs on the same sets can be compared.
+    So what is held out in one stage was not trained on in another that has the same sets.
+    """
+    sets, all_of_them = len(stage.data.sets), stage.validation.held_out
+    return [all_of_them // sets + (number < all_of_them % sets) for number in range(sets)]
+
+
+def split(sets: Sequence[Examples], stage: Stage) -> tuple[list[Examples], list[Examples]]:
+    """Of each set (what is trained on, what is held out).
+
+    Held out are the first examples of a set without end, some at random of a finite one: at numbers that do not depend
+    on the seed, so that runs on the same folders can be compared.
 
     Raises:
         ValueError: nothing of a set would be left.
     """
-    weights = [asked.weight for asked in stage.data.sets]
-    mix = Mix(weights, [None] * len(sets), seed=0)
-    shares = np.bincount([mix[slot][0] for slot in range(stage.validation.held_out)], minlength=len(sets))
     trained: list[Examples] = []
-    held: list[Example] = []
-    for whole, share, name in zip(sets, shares.tolist(), set_names(stage), strict=True):
+    held: list[Examples] = []
+    for whole, share, name in zip(sets, held_out_counts(stage), set_names(stage), strict=True):
         if whole.count is None:
             trained.append(Part(whole, share))
-            held += [whole[i] for i in range(share)]
+            held.append(Part(whole, np.arange(share)))
             continue
         if share >= whole.count:
             raise ValueError(f"validation.held_out would take {share} of the {whole.count} examples of {name}")
         order = generator(0, Stream.HELD_OUT, whole.count).permutation(whole.count)
         trained.append(Part(whole, np.sort(order[share:])))
-        held += [whole[int(i)] for i in order[:share]]
+        held.append(Part(whole, order[:share]))
     return trained, held
 
 

@@ -24,25 +24,37 @@ class Story:
 class WorldSet:
     """
     Args:
-        edits: the share of edits. chains: the share of two turns among these.
+        seed: of the run. edits: the share of edits. chains: the share of two turns among these.
         number: tells sets of one run apart, so that each has examples of its own.
         first: so many examples are the whole set; 0: it has no end.
+        own: the stage's seed, from which a set without end is drawn, so that a later stage sees other examples.
+            Default: the run's. shared: so many of the first examples are the same in every stage.
     """
 
-    def __init__(self, seed: int, edits: float = 0.6, chains: float = 0.0, number: int = 0, first: int = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        edits: float = 0.6,
+        chains: float = 0.0,
+        number: int = 0,
+        first: int = 0,
+        own: int | None = None,
+        shared: int = 0,
+    ) -> None:
         for name, share in {"edits": edits, "chains": chains}.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is a share in 0..1, not {share}")
         self.seed, self.edits, self.chains, self.number = seed, edits, chains, number
         self.count = first or None
+        self.own, self.shared = seed if own is None or first else own, shared
         self.story = lru_cache(maxsize=4096)(self._draw)
 
     @property
     def identity(self) -> str:
-        return f"world {self.seed} {self.number} {self.edits} {self.chains}"
+        return f"world {self.seed} {self.own} {self.shared} {self.number} {self.edits} {self.chains} {self.count}"
 
     def _draw(self, index: int) -> Story:
-        rng = generator(self.seed, Stream.WORLD, self.number, index)
+        rng = generator(self.seed if index < self.shared else self.own, Stream.WORLD, self.number, index)
         if rng.random() >= self.edits:
             prompt, scene = random_prompt(rng)
             return Story(None, ((prompt, scene),))

@@ -164,3 +164,26 @@ def test_bins():
     sized = [Pick(i, i, 0, i, True, tokens, 1) for i, tokens in enumerate((5, 9, 4, 2, 30))]
     assert [[p.tokens for p in one] for one in packed(sized, 10)] == [[30], [9], [5, 4], [2]]
     assert [[p.tokens for p in one] for one in spread(sized, 2)] == [[30], [5, 9, 4, 2]]
+
+
+def test_a_second_stage_draws_other_numbers_than_the_first():
+    """With the same seed and sets: order, epochs, turns, dropout, the cache's slots, times and noise."""
+    cache = {"cache": Cache("rolling", samples=10, chunks=3, renew=2)}
+
+    def drawn(name: str):
+        some = batches(name=name)
+        picks = [some.pick(slot) for slot in range(200)]
+        yield [pick.which for pick in picks]
+        yield [pick.index for pick in picks if pick.which == 1]
+        yield [some._joins(slot) for slot in range(100)]
+        yield [pick.slot for pick in batches(name=name, **cache).batch(0)]
+        yield some.key(0, picks[0], 0)
+
+    for first, second, again in zip(drawn("first"), drawn("second"), drawn("first"), strict=True):
+        assert first == again
+        assert first != second
+    picks, kinds = batches(turns="joined").batch(0), set()
+    for name in ("first", "second"):
+        some = batches(name=name, turns="joined")
+        kinds.add(str([[kind for kind, _ in plan.parts] for pick in picks for plan in some.plans(pick)]))
+    assert len(kinds) == 2

@@ -29,17 +29,15 @@ def test_sets_are_opened_in_order_and_have_names_of_their_own(stage):
 
 def test_held_out_examples_are_not_trained_on(stage):
     trained, held = split(open_sets(stage), stage)
-    assert len(held) == 6
+    assert [part.count for part in held] == [2, 2, 2]
     texts = {trained[1][i].turns[0].text for i in range(trained[1].count)}
-    apart = {example.turns[0].text for example in held if example.turns[0].text.startswith("text")}
-    assert apart
+    apart = {held[1][i].turns[0].text for i in range(2)}
     assert not texts & apart
     assert texts | apart == {f"text {i}" for i in range(12)}
     world = open_sets(stage)[0]
-    share = trained[0].numbers
     assert trained[0].count is None
-    assert [trained[0][i].turns[0].text for i in range(3)] == [world[share + i].turns[0].text for i in range(3)]
-    assert [example.turns[0].text for example in held[:share]] == [world[i].turns[0].text for i in range(share)]
+    assert [trained[0][i].turns[0].text for i in range(3)] == [world[2 + i].turns[0].text for i in range(3)]
+    assert [held[0][i].turns[0].text for i in range(2)] == [world[i].turns[0].text for i in range(2)]
     again, _ = split(open_sets(replace(stage, seed=9)), replace(stage, seed=9))
     assert texts == {again[1][i].turns[0].text for i in range(again[1].count)}
 
@@ -51,7 +49,7 @@ def test_a_set_is_not_held_out_whole(stage):
 
 def test_without_held_out_examples_all_are_trained_on(stage):
     trained, held = split(open_sets(stage), replace(stage, validation=Validation()))
-    assert held == []
+    assert [part.count for part in held] == [0, 0, 0]
     assert trained[1].count == 12
 
 
@@ -64,3 +62,24 @@ def test_a_text_that_changes_or_is_held_out_makes_another_identity(stage, tmp_pa
     assert told(whole) in seen
     (tmp_path / "3.txt").write_text("another text", "utf-8")
     assert len({*seen, told(whole)}) == 4
+
+
+def test_what_one_stage_holds_out_no_other_stage_trains_on(stage):
+    """Whatever its weights; and of a set without end a later stage sees examples that no other has seen."""
+    sets = tuple(replace(asked, weight=weight) for asked, weight in zip(stage.data.sets, (1, 90, 5), strict=True))
+    later = replace(stage, name="later", data=Data(sets))
+    (first, held), (second, also_held) = (split(open_sets(some), some) for some in (stage, later))
+    for one, other in zip(held, also_held, strict=True):
+        assert [one[i].turns[0].text for i in range(2)] == [other[i].turns[0].text for i in range(2)]
+    assert [first[1][i].turns[0].text for i in range(10)] == [second[1][i].turns[0].text for i in range(10)]
+    seen = [{part[0][i].turns[0].text for i in range(50)} for part in (first, second)]
+    assert len(seen[0] & seen[1]) < 10  # texts of few words come twice by chance
+
+
+def test_an_identity_is_short_however_large_the_set(stage):
+    assert all(len(part.identity) < 300 for part in split(open_sets(stage), stage)[0])
+    large = replace(stage, data=Data((DataSet(first=100_000),)), validation=Validation(held_out=3))
+    (part,), (held,) = split(open_sets(large), large)
+    assert part.count == 99_997
+    assert len(part.identity) < 300
+    assert part.identity != held.identity

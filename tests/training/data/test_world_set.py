@@ -56,3 +56,15 @@ def test_a_set_that_is_cut_short_is_the_same_as_far_as_it_goes():
     assert whole.count is None
     assert cut.count == 3
     assert [cut.story(i) for i in range(3)] == [whole.story(i) for i in range(3)]
+
+
+def test_stages_share_the_first_examples_and_those_of_a_set_with_an_end():
+    one, other = (WorldSet(1, own=own, shared=2) for own in (5, 6))
+    assert (
+        [one.story(i) for i in range(2)] == [other.story(i) for i in range(2)] == [WorldSet(1).story(i) for i in (0, 1)]
+    )
+    assert [one.story(i) for i in range(2, 9)] != [other.story(i) for i in range(2, 9)]
+    assert one.identity != other.identity
+    one, other = (WorldSet(1, first=9, own=own) for own in (5, 6))
+    assert [one.story(i) for i in range(9)] == [other.story(i) for i in range(9)]
+    assert one.identity == other.identity
