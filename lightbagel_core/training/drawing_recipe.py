@@ -12,7 +12,8 @@ from ..model.attention import Attention
 from ..model.fusion import FusionStack
 from ..model.generation import Generation
 from ..model.understanding import Understanding
-from .data.supply import Supply
+from .data.supply import Part, Supply
+from .lazy import Lazy
 from .loss import Drawing, Pass, noised
 from .stages import Stage
 
@@ -60,13 +61,15 @@ class DrawingRecipe:
             if weight.requires_grad
         }
 
-    def passes(self, step: int) -> list[Batch]:
+    def passes(self, step: int) -> Lazy[Batch]:
         """What this process sends through."""
-        tokens, found = self.supply.noised(step), []
-        for parts in self.supply.passes(step):
-            batch = noised([part.sample for part in parts], [part.key for part in parts], self.stage.shift)
-            found.append(Batch(batch, torch.tensor([part.weight for part in parts]), tokens))
-        return found
+        tokens = self.supply.noised(step)
+
+        def batch(parts: Sequence[Part]) -> Batch:
+            drawn = noised([part.sample for part in parts], [part.key for part in parts], self.stage.shift)
+            return Batch(drawn, torch.tensor([part.weight for part in parts]), tokens)
+
+        return self.supply.passes(step).mapped(batch)
 
     def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """This pass's share of the mean over all noised tokens of the step; see `trainer.Recipe`."""

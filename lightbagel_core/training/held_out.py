@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..sampling.schedule import training_time
 from .data.samples import Sample
+from .lazy import Lazy
 from .loss import Pass, noised
 
 TIMES = 4  # at which each sample is measured
@@ -80,13 +81,15 @@ class HeldOut:
     ) -> None:
         if not samples:
             raise ValueError("a held-out loss needs samples: set validation.held_out to at least 1")
-        self.patch, self.computing = patch, computing
-        at = training_time(torch.special.ndtri(quantiles(len(samples), times)), shift).float()
-        self.passes: list[Pass] = []
-        for first, end in _groups(samples, device_tokens):
-            for k in range(times):
-                part = noised(samples[first:end], [(KEY, i, k) for i in range(first, end)], shift)
-                self.passes.append(replace(part, t=at[first:end, k]))
+        self.samples, self.patch, self.shift, self.times, self.computing = samples, patch, shift, times, computing
+        self.at = training_time(torch.special.ndtri(quantiles(len(samples), times)), shift).float()
+        self.parts = [(first, end, k) for first, end in _groups(samples, device_tokens) for k in range(times)]
+        self.passes = Lazy(len(self.parts), self._pass)
+
+    def _pass(self, number: int) -> Pass:
+        first, end, k = self.parts[number]
+        part = noised(self.samples[first:end], [(KEY, i, k) for i in range(first, end)], self.shift)
+        return replace(part, t=self.at[first:end, k])
 
     def loss(self, module: nn.Module) -> float:
         """The mean over all noised tokens; the same number on every process.
@@ -95,8 +98,8 @@ class HeldOut:
         norms which whole ones have in float32.
         """
         errors = added(self.errors(module, *place()))
-        tokens = sum(sum(part.tokens(self.patch)) for part in self.passes)
-        return float(errors.sum() / tokens)
+        tokens = sum(sample.target[0].numel() // self.patch**2 for sample in self.samples)
+        return float(errors.sum() / (self.times * tokens))
 
     @torch.no_grad()
     def errors(self, module: nn.Module, rank: int, world: int) -> Tensor:
@@ -104,7 +107,7 @@ class HeldOut:
 
         All processes call the module equally often: one that has no pass left repeats the first for nothing.
         """
-        counts = [len(part.samples) for part in self.passes]
+        counts = [end - first for first, end, _ in self.parts]
         starts = [sum(counts[:number]) for number in range(len(counts))]
         found = torch.zeros(sum(counts), dtype=torch.float64)
         with evaluating(module):
@@ -114,7 +117,9 @@ class HeldOut:
                 with self.computing():
                     errors = module(self.passes[number if mine else 0])
                 if mine:
-                    found[starts[number] : starts[number] + counts[number]] = errors.double().cpu()
+                    found[starts[number] : starts[number] + counts[number]] = (
+                        errors.cpu().double()
+                    )  # a Mac has no float64
         return found
 
 

@@ -10,6 +10,7 @@ from tiny import make_tiny
 from lightbagel_core.model.attention import SDPA
 from lightbagel_core.training.data.supply import Part
 from lightbagel_core.training.drawing_recipe import DrawingRecipe
+from lightbagel_core.training.lazy import Lazy
 from lightbagel_core.training.loss import noised
 from lightbagel_core.training.stages import Stage
 
@@ -23,7 +24,7 @@ class Supply:
         self.cut = [parts[a:b] for a, b in zip([0, *cuts], [*cuts, 5], strict=True)]
 
     def passes(self, step):
-        return self.cut
+        return Lazy(len(self.cut), self.cut.__getitem__)
 
     def noised(self, step):
         return 6 + 6 + 6 + 4

@@ -14,6 +14,7 @@ from torch import nn
 
 from lightbagel_core.model.forward import EncodedSegment
 from lightbagel_core.model.sequence import ImageSegment
+from lightbagel_core.training import held_out
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.held_out import HeldOut, evaluating, quantiles
 from lightbagel_core.training.loss import Drawing
@@ -177,3 +178,15 @@ def test_computing_is_asked_for_each_pass():
 def test_no_samples_are_no_loss():
     with pytest.raises(ValueError, match=r"needs samples: set validation\.held_out"):
         HeldOut([], 2, 4.0, 100)
+
+
+def test_noise_is_drawn_for_a_process_own_passes_when_they_are_reached(monkeypatch):
+    drawn = []
+    true = held_out.noised
+    monkeypatch.setattr(
+        held_out, "noised", lambda samples, keys, shift: drawn.append(keys) or true(samples, keys, shift)
+    )
+    measured = held(most=14)
+    assert drawn == []
+    measured.errors(Known(), rank=1, world=3)
+    assert len(drawn) == 4  # of 12 passes

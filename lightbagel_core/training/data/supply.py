@@ -1,11 +1,13 @@
-"""What one process sees of each step: its passes, as samples."""
+"""What one process sees of each step: its passes, as samples, read one after the other as they are reached."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
+from ..lazy import Lazy
 from .batches import Batches, Pick
 from .samples import Sample
 
@@ -29,6 +31,8 @@ class Supply:
         samples_of: gives the samples of picks. prepare: is called once a step, by every process, before they are asked
             for.
         names: of the sets, as a person knows them.
+        ahead: whether the next pass is read in a thread while one is computed. Then what a step needs may be asked for
+            before it is prepared.
     """
 
     def __init__(
@@ -39,24 +43,49 @@ class Supply:
         size: int = 1,
         rank: int = 0,
         prepare: Callable[[int], object] = lambda step: None,
+        ahead: bool = False,
     ) -> None:
         self.batches, self.samples_of, self.names, self.size, self.rank = batches, samples_of, tuple(names), size, rank
         self.prepare = prepare
+        self.dealt = lru_cache(maxsize=4)(self._deal)
         self.tokens = lru_cache(maxsize=4)(self._tokens)
+        self._thread = ThreadPoolExecutor(1, "samples") if ahead else None
+        self._next: tuple[int, int] | None = None  # step and number of the pass that is being read
+        self._reading: Future[list[Part]] = Future()
 
-    def passes(self, step: int) -> list[list[Part]]:
-        """This process's passes; equally many on every process."""
+    def passes(self, step: int) -> Lazy[list[Part]]:
+        """This process's passes; equally many on every process. To be gone through in order, before those of a later
+        step.
+        """
         self.prepare(step)
-        dealt = self.batches.deal(step, self.size, self.rank)
-        found = iter(self.samples_of([pick for picks in dealt for pick in picks]))
+        return Lazy(len(self.dealt(step)), partial(self._pass, step), self._rest)
+
+    def _pass(self, step: int, number: int) -> list[Part]:
+        if self._thread is None:
+            return self._read(step, number)
+        reading, known = self._reading, self._next == (step, number)
+        self._rest()
+        found = reading.result() if known else self._read(step, number)
+        last = number + 1 == len(self.dealt(step))
+        self._next = (step + 1, 0) if last else (step, number + 1)
+        self._reading = self._thread.submit(self._read, *self._next)
+        return found
+
+    def _rest(self) -> None:
+        """Waits for the thread, so that nothing is read while something else is done with the model."""
+        if self._next is not None:
+            wait([self._reading])
+
+    def _read(self, step: int, number: int) -> list[Part]:
+        picks = self.dealt(step)[number]
         return [
-            [
-                Part(sample, self.batches.key(step, pick, turn), pick.weight)
-                for pick in picks
-                for turn, sample in enumerate(next(found))
-            ]
-            for picks in dealt
+            Part(sample, self.batches.key(step, pick, turn), pick.weight)
+            for pick, samples in zip(picks, self.samples_of(picks), strict=True)
+            for turn, sample in enumerate(samples)
         ]
+
+    def _deal(self, step: int) -> list[list[Pick]]:
+        return self.batches.deal(step, self.size, self.rank)
 
     def noised(self, step: int) -> int:
         """The noised tokens of a step, over all processes."""
