@@ -3,29 +3,34 @@
 cat.jpg  cat.txt                                       text to image
 hat.png  hat.txt  sources/hat.png                      an edit
 two.png  two.txt  sources/two_0.png  sources/two_1.png an edit of two pictures
+
+What cannot be learned from is found when the set is opened, from the files' heads, and not after days of training: a
+picture that cannot be opened, and one for text to image that is longer than the paper's own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
 from pathlib import Path
-
-from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ...images import open_image
 from .example import Example, Shape, Turn, words
+from .sizes import Sizes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 SOURCES = "sources"
 LISTED = 20  # problems that a message names
+LONGEST = 4.0  # of a picture for text to image, as the authors have it
 
 
 class FolderSet:
     """
+    left_out: of each example that is not learned from, why.
+
     Raises:
-        ValueError: there is no such folder, or it is incomplete; the message lists what is wrong with it.
+        ValueError: there is no such folder, it is incomplete, or nothing of it can be learned from; the message lists
+            what is wrong with it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -38,10 +43,39 @@ class FolderSet:
         self.sources = self._sources(problems)
         if not self.targets and not problems:
             problems.append("it holds no pictures (.png, .jpg, .webp)")
+        self._refuse(problems)
+        self.left_out: list[str] = []
+        self.shapes = self._measured()
+        if not self.targets:
+            self._refuse(self.left_out)
+
+    def _refuse(self, problems: list[str]) -> None:
         if problems:
             more = [f"and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
             raise ValueError(f"{self.folder} cannot be learned from: " + "; ".join(problems[:LISTED] + more))
-        self.size = lru_cache(maxsize=None)(_size)
+
+    def _measured(self) -> list[Shape]:
+        """The shapes of the examples that can be learned from; the others are left out."""
+        sizes = Sizes(self.folder)
+        kept: list[int] = []
+        shapes: list[Shape] = []
+        for number, (target, text, sources) in enumerate(zip(self.targets, self.texts, self.sources, strict=True)):
+            try:
+                shape = Shape(tuple(map(sizes.of, sources)), (sizes.of(target),), (words(text),))
+            except (ValueError, OSError) as error:
+                self.left_out.append(str(error))
+                continue
+            width, height = shape.targets[0]
+            if not sources and max(width, height) > LONGEST * min(width, height):
+                self.left_out.append(f"{target} is {width}x{height}, longer than {LONGEST:.0f}:1, for text to image")
+                continue
+            kept.append(number)
+            shapes.append(shape)
+        sizes.keep()
+        self.targets = [self.targets[number] for number in kept]
+        self.texts = [self.texts[number] for number in kept]
+        self.sources = [self.sources[number] for number in kept]
+        return shapes
 
     def _sources(self, problems: list[str]) -> list[tuple[Path, ...]]:
         """The sources of each target, in the order of their numbers."""
@@ -71,9 +105,7 @@ class FolderSet:
         return f"folder {told.hexdigest()}"
 
     def shape(self, index: int) -> Shape:
-        """Raises ValueError, naming the file, where a picture's head cannot be read."""
-        sources = tuple(self.size(path) for path in self.sources[index])
-        return Shape(sources, (self.size(self.targets[index]),), (words(self.texts[index]),))
+        return self.shapes[index]
 
     def __getitem__(self, index: int) -> Example:
         sources = tuple(open_image(path) for path in self.sources[index])
@@ -103,15 +135,3 @@ def _text(file: Path, problems: list[str]) -> str:
     if not text:
         problems.append(f"{file.name} is empty")
     return text
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """(width, height) as `open_image` gives it, from the file's head alone."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image this can read; convert it to PNG or JPEG") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} is damaged ({error}); save it again or use another file") from None

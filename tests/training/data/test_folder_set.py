@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from lightbagel_core.training.data import folder_set
 from lightbagel_core.training.data.folder_set import FolderSet
+from lightbagel_core.training.data.sizes import FILE
 
 
 def picture(path, width=40, height=30, level=100, **options):
@@ -48,8 +52,13 @@ def test_a_shape_comes_from_the_head_alone_and_is_upright(folder, monkeypatch):
     (folder / "cat.png").unlink()
     assert FolderSet(folder)[0].turns[0].target.size == (20, 80)
     monkeypatch.setattr(folder_set, "open_image", None)
-    monkeypatch.setattr(Image.Image, "load", None)
-    assert FolderSet(folder).shape(0).targets == ((20, 80),)
+    for kind in (Image.Image, PngImageFile):
+        monkeypatch.setattr(kind, "load", None)
+    (folder / FILE).unlink()
+    examples = FolderSet(folder)
+    assert examples.left_out == []
+    assert examples.shape(0).targets == ((20, 80),)
+    assert examples.shape(1).targets == ((40, 30),)
 
 
 def test_all_that_is_wrong_is_said_at_once(folder):
@@ -75,12 +84,27 @@ def test_all_that_is_wrong_is_said_at_once(folder):
         FolderSet(folder / "nowhere")
 
 
-def test_a_damaged_picture_is_named_when_it_is_read(folder):
+def test_what_cannot_be_opened_is_left_out_and_counted(folder, monkeypatch):
     (folder / "cat.png").write_bytes(b"no picture")
+    picture(folder / "sources" / "hat.jpg", 90, 10)  # longer than 8:1, as no picture may be
+    picture(folder / "q.1.png", 100, 20)  # longer than 4:1, as none for text to image may be
+    picture(folder / "sources" / "two_2.webp", 100, 20)
     examples = FolderSet(folder)
-    for read in (examples.shape, examples.__getitem__):
-        with pytest.raises(ValueError, match=r"cat\.png is not an image"):
-            read(0)
+    assert examples.count == 1
+    assert examples[0].turns[0].text == "Füge beide zusammen"
+    assert examples.shape(0).sources[0] == (100, 20)
+    for said, expected in zip(
+        examples.left_out,
+        (r"cat\.png is not an image", r"hat\.jpg is 90x10, longer than 8:1", r"q\.1\.png is 100x20, longer than 4:1"),
+        strict=True,
+    ):
+        assert re.search(expected, said)
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 500
+    )  # of the target too many, and of a source more than twice as many
+    (folder / FILE).unlink()
+    with pytest.raises(ValueError, match=r"cannot be learned from: .*two.* has too many pixels"):
+        FolderSet(folder)
 
 
 def test_another_content_is_another_identity(folder):
