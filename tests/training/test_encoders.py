@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, groupby
 
 import torch
 from runs import stages
@@ -89,7 +89,7 @@ def test_on_a_card_one_of_the_two_is_there_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(subject, "Residency", parts)
     with encoders(stage, CPU, tmp_path) as encoder:
         apart = encoder.read(examples)
-    assert there == [{"vae"}, {"understanding"}, {"understanding"}]
+    assert [names for names, _ in groupby(there)] == [{"vae"}, {"understanding"}]
     for one, other in zip(chain(*both), chain(*apart), strict=True):
         assert torch.equal(one.target, other.target)
         assert all(torch.equal(a.states, b.states) for a, b in zip(one.contents, other.contents, strict=True))

@@ -20,14 +20,14 @@ from ...images import resized, to_pixels
 from ...model.forward import CleanImage, Content, EncodedSegment, segment_of, und_states
 from ...model.packing import pack
 from ...model.sequence import ImageSegment, Segment
-from ...model.understanding import Understanding
+from ...model.understanding import Understanding, VitImage
 from ...model.vae import encode
 from .latents import KeptLatents
 from .samples import Plan, Sample, VitPicture
 
 VAE_PIXELS = 8 * 128 * 128  # of a call of the VAE, unless one picture has more; on a CPU more at once are slower
 VIT_PIXELS = 16 * 532 * 532  # of a call of the ViT
-READ = 16  # samples that the VLM reads at once
+READ_SAMPLES, READ_TOKENS = 16, 2048  # that the VLM reads at once, unless one example has more; tokens are und ones
 T = TypeVar("T")
 _Latents = dict[int, Tensor]  # by the identity of their picture in memory
 
@@ -61,7 +61,7 @@ class Encoder:
             ValueError: a text holds words that the model does not know.
         """
         with _without_autocast(self.und.device), torch.no_grad():
-            live = self._samples(examples, keep, self.und.vit_images)
+            live = self._samples(examples, keep, self._seen)
             self.need("understanding")
             return [samples for group in _groups(live) for samples in self._read(group)]
 
@@ -71,6 +71,10 @@ class Encoder:
         """
         with _without_autocast(self.und.device), torch.no_grad():
             return self._samples(examples, keep, self._unseen)
+
+    def _seen(self, pictures: Sequence[Image.Image]) -> list[VitImage]:
+        self.need("understanding")
+        return self.und.vit_images(pictures)
 
     def _unseen(self, pictures: Sequence[Image.Image]) -> list[VitPicture]:
         stride = self.config.vit_image.stride
@@ -83,7 +87,6 @@ class Encoder:
         latents = self._latents(examples, keep)
         seen = _distinct(p for plans in examples for plan in plans for kind, p in plan.parts if kind == "vit")
         sized = [resized(picture, self.config.vit_image) for picture in seen.values()]
-        self.need("understanding")
         vit = dict(zip(seen, _in_calls(see, sized, VIT_PIXELS), strict=True))
         clean = {key: CleanImage(x) for key, x in latents.items()}
         return [[self._sample(plan, clean, vit, latents) for plan in plans] for plans in examples]
@@ -143,7 +146,7 @@ class Encoder:
         """Samples of some examples, read by the VLM in one go."""
         samples = [sample for some in examples for sample in some]
         tokens = pack([sample.layout for sample in samples], [sample.contents for sample in samples])
-        states = torch.stack(und_states(self.und, tokens)).bfloat16().cpu()
+        states = torch.stack([state.bfloat16().cpu() for state in und_states(self.und, tokens)])
         own = iter(tokens.und)
         return [self._encoded_segments(some, states, own) for some in examples]
 
@@ -188,13 +191,16 @@ def _in_calls(
 
 
 def _groups(examples: Sequence[Sequence[Sample]]) -> Iterator[list[Sequence[Sample]]]:
-    """Examples in groups of some `READ` samples."""
+    """Examples in groups of at most `READ_SAMPLES` samples and `READ_TOKENS` und tokens."""
     group: list[Sequence[Sample]] = []
+    count = tokens = 0
     for samples in examples:
-        if group and sum(map(len, group)) + len(samples) > READ:
+        own = sum(segment.und_tokens for sample in samples for segment in sample.segments)
+        if group and (count + len(samples) > READ_SAMPLES or tokens + own > READ_TOKENS):
             yield group
-            group = []
+            group, count, tokens = [], 0, 0
         group.append(samples)
+        count, tokens = count + len(samples), tokens + own
     if group:
         yield group
 

@@ -120,3 +120,30 @@ def test_each_picture_is_encoded_once_and_many_in_one_call(model, monkeypatch):
 def test_a_word_that_the_model_does_not_know_is_said(model):
     with pytest.raises(ValueError, match="does not know: elephant"):
         Encoder(model.und, model.vae, model.config).read([plans(Example((), (Turn("a elephant", picture(1)),)))])
+
+
+def test_the_vlm_reads_no_more_at_once_than_so_many_tokens(model, monkeypatch):
+    read = []
+    true = encode.und_states
+    monkeypatch.setattr(
+        encode, "und_states", lambda und, tokens: read.append(tokens.positions.shape[1]) or true(und, tokens)
+    )
+    monkeypatch.setattr(encode, "READ_TOKENS", 60)
+    planned = [plans(example) for example in EXAMPLES]
+    encoder = Encoder(model.und, model.vae, model.config)
+    found = encoder.read(planned)
+    assert len(read) == 3  # the chains have more each
+    monkeypatch.undo()
+    for some, others in zip(found, encoder.read(planned), strict=True):
+        for one, other in zip(some, others, strict=True):
+            for part, same in zip(one.contents, other.contents, strict=True):
+                torch.testing.assert_close(part.states.float(), same.states.float(), atol=2e-4, rtol=0.01)
+
+
+def test_the_vlm_need_not_be_there_for_what_it_will_read_itself(model):
+    needed = []
+    encoder = Encoder(model.und, model.vae, model.config, need=needed.append)
+    encoder.live([plans(example) for example in EXAMPLES])
+    assert needed == ["vae"]
+    encoder.read([plans(EXAMPLES[0])])
+    assert needed == ["vae", "vae", "understanding"]
