@@ -179,8 +179,9 @@ class Opening:
             precision = Precision(precision.compute, False)
             tensors = {name: Stored(Path(), name, shape, torch.float32, 0, shape) for name, shape in _shapes(own)}
         found = dtypes(component, tensors, precision)
-        master = trained_precision(self.stage).compute
-        return found | {name: master for name, p in own.items() if p.requires_grad}
+        trained = trained_precision(self.stage)
+        whole = dtypes(component, tensors, trained)
+        return found | {name: whole.get(name, trained.compute) for name, p in own.items() if p.requires_grad}
 
     def _mark(self) -> None:
         """Sets requires_grad on what `train` names."""
@@ -190,11 +191,11 @@ class Opening:
         if fusion is not None:
             fusion.context.requires_grad_("context" in self.stage.train)
         if vlm is not None and "understanding" in self.stage.train and self.stage.recipe == "drawing":
-            vlm.requires_grad_(False)  # but what the fusion reads: gradients of all else would never come
+            vlm.requires_grad_(False)  # but what the fusion reads, and the ViT, whose pictures pass through that
             language = vlm.model.language_model
             rule = self.config.fusion
             deepest = max((rule.und_layer(i) for i in range(rule.layers)), default=-1)
-            for part in (language.embed_tokens, *language.layers[: deepest + 1]):
+            for part in (vlm.model.visual, language.embed_tokens, *language.layers[: deepest + 1]):
                 part.requires_grad_(True)
 
     def _read(self, component: str, module: nn.Module, tensors: Tensors) -> None:

@@ -68,10 +68,10 @@ def test_trained_tensors_are_masters_and_frozen_ones_what_inference_has(saved):
         (("fusion",), ["fusion.layers."], 0),
         (("generation", "context"), ["generation.", "fusion.context"], 0),
         (("vae",), ["vae."], 0),
-        # of the VLM what the fusion reads: neither its eyes nor its mouth
+        # of the VLM what the fusion reads, and its eyes, but not its mouth
         (
             ("understanding",),
-            ["understanding.model.language_model.layers.", "understanding.model.language_model.emb"],
+            [f"understanding.model.{part}" for part in ("visual.", "language_model.layers.", "language_model.emb")],
             1,
         ),
     ],
@@ -90,9 +90,21 @@ def test_a_recipe_of_the_vlm_alone_trains_all_of_it(saved):
 
 
 def test_weights_of_sixteen_bits_are_trained_where_that_is_asked_for(saved):
-    opening = Opening.of(stage(saved, train=PAIR, precision="bfloat16", optimiser=Optimiser("adamw-8bit")), ALONE, PAIR)
-    opening.fill()
-    assert {p.dtype for p in opening.trained().values()} == {torch.bfloat16}
+    """All but what inference keeps in float32 too: the DiT's time, modulation and head, and norms."""
+    said = stage(saved, train=PAIR, precision="bfloat16", optimiser=Optimiser("adamw-8bit"))
+    opening, frozen = Opening.of(said, ALONE, PAIR), Opening.of(stage(saved, train=("context",)), ALONE, PAIR)
+    for each in (opening, frozen):
+        each.fill()
+    kinds, expected = ({name: p.dtype for name, p in held(each).items()} for each in (opening, frozen))
+    assert kinds.pop("fusion.context") == torch.bfloat16
+    assert expected.pop("fusion.context") == torch.float32
+    assert kinds == expected
+    assert set(kinds.values()) == {torch.bfloat16, torch.float32}
+    assert kinds["generation.scale_shift_table"] == torch.float32
+    model = make_tiny()
+    step = drawings.passes(drawings.batch(model.und)[1:2])
+    Drawing(opening.gen, opening.fusion, SDPA, model.und)(step[0]).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in opening.trained().values())
 
 
 def test_a_frozen_base_may_be_float8_and_still_gives_gradients(saved):
@@ -198,3 +210,9 @@ def test_float8_is_not_sharded(saved):
     said = stage(saved, base="float8", parallel=Parallel(shard=2))
     with rank_of(0, 2, said) as world, pytest.raises(ValueError, match=r"set parallel.shard = 1, or base = .bfloat16"):
         Opening.of(said, world)
+
+
+def test_trained_weights_of_several_dtypes_are_not_sharded(saved):
+    said = stage(saved, train=PAIR, precision="bfloat16", optimiser=Optimiser("adamw-8bit"), parallel=Parallel(shard=2))
+    with rank_of(0, 2, said) as world, pytest.raises(ValueError, match=r"set parallel.shard = 1, or precision ="):
+        Opening.of(said, world, PAIR)
