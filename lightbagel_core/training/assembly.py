@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from .data.samples import Sample
 from .data.sets import identity, open_sets, set_names, split
 from .data.supply import Supply
 from .drawing_recipe import DrawingRecipe
-from .encoders import encoders, kept_latents, stamp
+from .encoders import Readers, encoders, frozen, stamp
 from .loading import Opening
 from .parallel import World
 from .planning.operations import operations
@@ -39,7 +39,8 @@ class Work:
     """A stage's model and recipe.
 
     finish: what is done with the averages in place after the last step, to the config that is written.
-    held_out: examples that are never trained on. reading: opens VLM and VAE. attention: of DiT and fusion.
+    held_out: examples of each set that are never trained on. reading: opens what reads them. cache: the folder for what
+        was read. readers: VLM and VAE that are there while the stage trains. attention: of DiT and fusion.
     flops: of a step, over all processes, as counted from shapes; recomputation is left out. 0: not counted.
     """
 
@@ -48,15 +49,18 @@ class Work:
     finish: Callable[[LightBagelConfig], LightBagelConfig] = lambda config: config
     held_out: Sequence[Examples] = ()
     reading: Reading | None = None
+    cache: Path = Path()
+    readers: Readers | None = None
     attention: Attention = SDPA
     flops: float = 0.0
 
 
-def put_together(stage: Stage, world: World, cache: Path, away: Away, stack: ExitStack) -> Work:
+def put_together(stage: Stage, world: World, folder: Path, away: Away, stack: ExitStack) -> Work:
     """Opens a stage's model, still without weights, and makes its recipe.
 
     Args:
-        cache: the folder for what VLM and VAE give. away: makes room for them. stack: closes what stays open.
+        folder: of the stage, in the run's; there, or in the folder that `cache` names, lies what VLM and VAE give.
+        away: makes room for them. stack: closes what stays open.
 
     Raises:
         ValueError: the model or the data cannot be opened.
@@ -75,40 +79,53 @@ def put_together(stage: Stage, world: World, cache: Path, away: Away, stack: Exi
         assert opening.vae is not None
         vae = VaeRecipe(stage, opening.config, opening.vae)
         return Work(opening, vae, vae.finish)
-    return _drawing(stage, world, cache, away, stack)
+    return _drawing(stage, world, folder, away, stack)
 
 
-def _drawing(stage: Stage, world: World, cache: Path, away: Away, stack: ExitStack) -> Work:
+def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitStack) -> Work:
     teaches = "understanding" in stage.train  # then the VLM runs beside the DiT, with gradients
     opening = Opening.of(stage, world, COMPONENTS if teaches else ["generation", "fusion"])
     config = opening.config
+    kept = Path(stage.cache.folder) if stage.cache.folder else folder.parent
+    latents, cache = kept / "latents", kept / folder.name  # the former are those of all stages
     trained, held_out = split(open_sets(stage), stage)
     batches = Batches(trained, stage, config)
-    reading: Reading = partial(encoders, stage, world.device, cache)
+    supply = partial(Supply, batches, names=set_names(stage), size=world.size, rank=world.rank)
+    reading: Reading = partial(encoders, stage, world.device, latents)
+    readers: Readers | None = None
     if teaches:
         assert opening.und is not None
         assert opening.vae is not None
-        encoder = Encoder(opening.und, use_single_frames(opening.vae), config, kept_latents(stage, config, cache))
-        supply = _supply(batches, stage, world, partial(_read, batches, encoder.live))
+        readers = Readers(opening.und, use_single_frames(opening.vae))
+        samples = supply(partial(_read, batches, readers.encoder(stage, config, latents).live), ahead=True)
     elif stage.cache.states == "live":
-        supply = _supply(batches, stage, world, partial(_read, batches, stack.enter_context(reading()).read))
+        readers = frozen(stage, world.device)
+        stack.callback(readers.rest)
+        encoder = readers.encoder(stage, config, latents)
+        reading = partial(nullcontext, encoder)
+        samples = supply(partial(_read, batches, encoder.read), ahead=True)
     else:
         depends = f"{stamp(stage, config)} {identity(trained)}"
         pool = Pool(cache / "states", stage.cache, depends, partial(_making, batches, reading, away))
-        supply = _supply(batches, stage, world, lambda picks: [pool.samples(pick.slot) for pick in picks], pool.prepare)
+        samples = supply(lambda picks: [pool.samples(pick.slot) for pick in picks], prepare=pool.prepare)
     assert opening.gen is not None
     assert opening.fusion is not None
     dtype = torch.float32 if stage.precision == "float32" else torch.bfloat16
     attention = for_training(world.device, dtype)
-    recipe = DrawingRecipe(stage, opening.gen, opening.fusion, attention, supply, opening.und)
+    recipe = DrawingRecipe(stage, opening.gen, opening.fusion, attention, samples, opening.und)
     held = portions(stage, config, trained)
     counted = operations(stage, config, held, world.size)
     flops = counted.forward + counted.backward
-    return Work(opening, recipe, held_out=held_out, reading=reading, attention=attention, flops=flops)
-
-
-def _supply(batches: Batches, stage: Stage, world: World, samples_of: Any, prepare: Any = lambda step: None) -> Supply:
-    return Supply(batches, samples_of, set_names(stage), world.size, world.rank, prepare)
+    return Work(
+        opening,
+        recipe,
+        held_out=held_out,
+        reading=reading,
+        cache=cache,
+        readers=readers,
+        attention=attention,
+        flops=flops,
+    )
 
 
 def _read(batches: Batches, read: Any, picks: Sequence[Pick]) -> list[list[Sample]]:

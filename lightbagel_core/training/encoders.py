@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from .data.latents import KeptLatents
 from .loading import find
 from .precisions import BASES
 from .stages import Stage
+from .turns import Turns
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -31,59 +33,87 @@ if TYPE_CHECKING:
 NEEDED = ("understanding", "vae")
 
 
-@contextmanager
-def encoders(stage: Stage, device: torch.device, cache: Path) -> Iterator[Encoder]:
-    """Opens VLM and VAE in the dtype of what is frozen, each when it is needed, and gives up their weights in the end.
+@dataclass(eq=False)
+class Readers:
+    """A VLM and a VAE. residency: brings their weights when they are needed; None: they are there.
+
+    rest: gives up their weights until they are needed again.
+    """
+
+    und: Understanding
+    vae: AutoencoderKLWan
+    residency: Residency | None = None
+    rest: Callable[[], object] = lambda: None
+
+    def encoder(self, stage: Stage, config: LightBagelConfig, latents: Path) -> Encoder:
+        """What reads examples with them. latents: the folder where those of finite sets are kept."""
+        need: Callable[[str], object] = (lambda name: None) if self.residency is None else self.residency.need
+        return Encoder(self.und, self.vae, config, kept_latents(stage, config, latents), need)
+
+
+def frozen(
+    stage: Stage,
+    device: torch.device,
+    offload: Offload | None = None,
+    away: Callable[[], AbstractContextManager[None]] | None = None,
+) -> Readers:
+    """VLM and VAE in the dtype of what is frozen, still without weights.
 
     Args:
-        cache: the folder for what is kept.
+        offload: "parts": on a card only one of the two is there at a time.
+        away: makes room for them on a card, where what trains has none to spare; see `Turns`.
 
     Raises:
         ValueError: their files are missing or damaged, or there is no tokenizer.
     """
-    und, vae, residency = frozen(stage, device)
-    config = residency.opened.config
-    try:
-        yield Encoder(und, vae, config, kept_latents(stage, config, cache), residency.need)
-    finally:
-        residency.release(*NEEDED)
-
-
-def frozen(stage: Stage, device: torch.device) -> tuple[Understanding, AutoencoderKLWan, Residency]:
-    """VLM and VAE, still without weights, and what brings these when they are needed.
-
-    On a card only one of the two is there at a time where it is not asked for both.
-
-    Raises:
-        ValueError: as `encoders`.
-    """
     opened = find(stage.model, NEEDED)
     und = build_understanding(opened, device)
     vae = use_single_frames(empty_components(opened.config, opened.config_file, ["vae"])["vae"])
-    offload: Offload | None = None if device.type == "cpu" else "parts"
-    return und, vae, Residency(opened, {"understanding": und.vlm, "vae": vae}, BASES[stage.base], device, offload)
+    offload = None if device.type == "cpu" else offload
+    how = opened, {"understanding": und.vlm, "vae": vae}, BASES[stage.base], device, offload
+    if away is None:
+        residency = Residency(*how)
+        return Readers(und, vae, residency, partial(residency.release, *NEEDED))
+    turns = Turns(*how, away)
+    return Readers(und, vae, turns, turns.rest)
 
 
-def kept_latents(stage: Stage, config: LightBagelConfig, cache: Path) -> KeptLatents | None:
+@contextmanager
+def encoders(stage: Stage, device: torch.device, latents: Path) -> Iterator[Encoder]:
+    """Opens VLM and VAE, each while it is needed, and gives up their weights in the end.
+
+    Raises:
+        ValueError: as `frozen`.
+    """
+    readers = frozen(stage, device, "parts")
+    assert readers.residency is not None
+    try:
+        yield readers.encoder(stage, readers.residency.opened.config, latents)
+    finally:
+        readers.rest()
+
+
+def kept_latents(stage: Stage, config: LightBagelConfig, folder: Path) -> KeptLatents | None:
     """Where latents of finite sets are kept for good; None where they are not."""
     if not stage.cache.latents:
         return None
-    return KeptLatents(cache / "latents", stamp(stage, config, ["vae"]), config.vae_image)
+    return KeptLatents(folder, stamp(stage, config, ["vae"]), config.vae_image)
 
 
 def stamp(stage: Stage, config: LightBagelConfig, components: Sequence[str] = NEEDED) -> str:
     """A checksum of all that the readings of examples depend on: the model's files, its sizes, the data, the seed.
 
-    Of files their names, sizes and times count: to read gigabytes through would take longer than most runs.
+    Of files their names, sizes and times count: to read gigabytes through would take longer than most runs. Latents
+    depend on the VAE alone, so that all stages share them.
     """
     files = find(stage.model, components).files
     said: dict[str, Any] = {
         "files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
-        "config": {part: getattr(config, part) for part in components} | {"processor": config.processor},
-        "rules": [asdict(config.vae_image), asdict(config.vit_image)],
-        "base": stage.base,
+        "config": {part: getattr(config, part) for part in components},
     }
     if "understanding" in components:  # the VLM's states are of whole sequences
-        said |= {"seed": stage.seed, "dropout": asdict(stage.dropout), "data": asdict(stage.data)}
+        said |= {"processor": config.processor, "rules": [asdict(config.vae_image), asdict(config.vit_image)]}
+        said |= {"stage": stage.name, "seed": stage.seed, "base": stage.base}
+        said |= {"dropout": asdict(stage.dropout), "data": asdict(stage.data)}
         said |= {"held_out": stage.validation.held_out, "samples": stage.cache.samples}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -48,8 +48,7 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
             yield
 
     with ExitStack() as stack:
-        cache = Path(stage.cache.folder) if stage.cache.folder else folder / "cache"
-        work = put_together(stage, world, cache, away, stack)
+        work = put_together(stage, world, folder, away, stack)
         samples = held_out_samples(work)
         module = work.opening.ready(work.recipe.module, work.recipe.units)
         kind = torch.float32 if stage.precision == "float32" else torch.bfloat16

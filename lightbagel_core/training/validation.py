@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Validation:
         swapped: puts averaged weights in place of the trained ones, and those back.
         whole: makes the sharded tensors of `module` whole, and sharded again.
         computing: the autocast that training computes under, in which weights of several dtypes draw together.
+        rest: gives up, after drawing, what was there for that alone.
 
     Raises:
         ValueError: matplotlib or, for suites, scipy is not installed, or a prompt or an edit cannot be drawn.
@@ -69,9 +70,11 @@ class Validation:
         swapped: Swapped = nullcontext,
         whole: Whole = unchanged,
         computing: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        rest: Callable[[], object] = lambda: None,
     ) -> None:
         self.asked, self.model, self.module, self.folder, self.title = asked, model, module, folder, title
         self.held_out, self.swapped, self.whole, self.computing = held_out, swapped, whole, computing
+        self.rest = rest
         self.wishes: list[Wish] = []
         if asked.prompts or asked.edits:
             check_matplotlib()
@@ -114,7 +117,8 @@ class Validation:
                 figures[HELD_OUT] = self.held_out.loss(self.module)
             if (looks and self.wishes) or suites:
                 assert self.model is not None
-                with self.whole(self.module), drawing(self.model), self.computing():
+                with self.whole(self.module), drawing(self.model), self.computing(), ExitStack() as ends:
+                    ends.callback(self.rest)
                     if looks and self.wishes:
                         self._draw(self.model, step)
                     if suites:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 from runs import ROLLING, stages
 
+from lightbagel_core.memory.offload import Residency
 from lightbagel_core.training.assembly import Work, put_together
+from lightbagel_core.training.looking import held_out_samples
 from lightbagel_core.training.nano.vae_recipe import VaeRecipe
 from lightbagel_core.training.nano.vlm_recipe import VlmRecipe
 from lightbagel_core.training.parallel import start, stop
 
 
 @contextmanager
-def work(folder, *overrides: str, away=None):
-    (stage,) = stages(folder, *overrides)
+def work(folder, *overrides: str, away=nullcontext, more=""):
+    (stage,) = stages(folder, *overrides, more=more)
     world = start(stage)
     try:
         with ExitStack() as stack:
-            yield put_together(stage, world, folder / "cache", away, stack)
+            yield put_together(stage, world, folder / stage.name, away, stack)
     finally:
         stop()
 
@@ -67,3 +70,48 @@ def test_the_nanos_own_recipes(tmp_path, recipe, part, kind):
         assert isinstance(made.recipe, kind)
         assert set(made.opening.components) == {part}
         assert losses(made).isfinite().all()
+
+
+def test_latents_are_those_of_all_stages_and_states_a_stages_own(tmp_path):
+    """In the run's folder, or in the one that the config names."""
+    rolling = (*ROLLING, "data.sets.world.first=9")
+    data = '[data.sets.world]\nkind = "world"\n'
+    for where, said in ((tmp_path / "run", ()), (tmp_path / "kept", (f"cache.folder={tmp_path / 'kept'}",))):
+        with work(tmp_path / "run", *rolling, *said, more=data) as made:
+            made.recipe.passes(0)
+        assert any((where / "latents").rglob("*.safetensors"))
+        assert any((where / "train" / "states").glob("chunk-*.safetensors"))
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "latents").rglob("*.safetensors")}
+    with work(tmp_path / "run", *rolling, "name=later", more=data) as made:
+        made.recipe.passes(0)
+    now = {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "latents").rglob("*.safetensors")}
+    assert {file: now[file] for file in times} == times
+    assert any((tmp_path / "run" / "later" / "states").glob("chunk-*.safetensors"))
+
+
+def test_a_vlm_that_stays_is_not_opened_a_second_time(tmp_path, monkeypatch):
+    """Nor given up, while it reads what the steps learn from: its held-out examples are read by it too."""
+    loaded = []
+    load = Residency._load
+    monkeypatch.setattr(Residency, "_load", lambda self, name: loaded.append((self.offload, name)) or load(self, name))
+    with work(tmp_path, "validation.held_out=2", "validation.every=1") as made:
+        assert made.readers is not None
+        held_out_samples(made)
+        losses(made)
+        assert sorted(loaded) == [(None, "understanding"), (None, "vae")]
+        with made.reading() as encoder:
+            assert encoder.und is made.readers.und
+    assert all(p.is_meta for p in made.readers.und.parameters())
+
+
+def test_operations_are_those_of_all_processes(tmp_path, monkeypatch):
+    (stage,) = stages(tmp_path)
+    world = start(stage)
+    try:
+        flops = []
+        for size in (1, 3):
+            with ExitStack() as stack:
+                flops.append(put_together(stage, replace(world, size=size), tmp_path / "train", None, stack).flops)
+    finally:
+        stop()
+    assert flops[0] < flops[1] < 1.5 * flops[0]

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def test_their_weights_are_given_up_in_the_end(tmp_path, monkeypatch):
     (stage,) = stages(tmp_path)
-    with encoders(stage, CPU, tmp_path) as encoder:
+    with encoders(stage, CPU, tmp_path / "latents") as encoder:
         encoder.need("vae")
         encoder.need("understanding")
         weights = [*encoder.und.vlm.parameters(), *encoder.vae.parameters()]
@@ -38,13 +38,15 @@ def test_a_stamp_changes_with_what_the_readings_depend_on(tmp_path):
         replace(stage, dropout=Dropout(vit=0.4)),
         replace(stage, cache=Cache(samples=3)),
         replace(stage, base="bfloat16", precision="bfloat16-mixed"),
+        replace(stage, name="later"),
     ]
     stamps = {stamp(other, config) for other in others}
     assert len(stamps) == len(others)
     assert first not in stamps
     assert stamp(replace(stage, steps=9), config) == first
     vae = stamp(stage, config, ["vae"])
-    assert stamp(others[0], config, ["vae"]) == vae != first
+    assert {stamp(other, config, ["vae"]) for other in others} == {vae}, "latents are those of all stages"
+    assert vae != first
 
 
 def test_latents_are_kept_where_they_are_asked_for(tmp_path):
@@ -52,7 +54,7 @@ def test_latents_are_kept_where_they_are_asked_for(tmp_path):
     config = find(stage.model).config
     kept = kept_latents(stage, config, tmp_path)
     assert kept is not None
-    assert kept.folder == tmp_path / "latents"
+    assert kept.folder == tmp_path
     assert kept_latents(replace(stage, cache=Cache(latents=False)), config, tmp_path) is None
 
 
@@ -75,7 +77,7 @@ def test_on_a_card_one_of_the_two_is_there_at_a_time(tmp_path, monkeypatch):
 
     (stage,) = stages(tmp_path)
     examples = [plan(open_sets(stage)[0][i], Dropout(), generator(1, Stream.DROPOUT, i)) for i in range(3)]
-    with encoders(stage, CPU, tmp_path) as encoder:
+    with encoders(stage, CPU, tmp_path / "latents") as encoder:
         both = encoder.read(examples)
     there = []
     whole = subject.Residency
@@ -87,7 +89,7 @@ def test_on_a_card_one_of_the_two_is_there_at_a_time(tmp_path, monkeypatch):
         return made
 
     monkeypatch.setattr(subject, "Residency", parts)
-    with encoders(stage, CPU, tmp_path) as encoder:
+    with encoders(stage, CPU, tmp_path / "latents") as encoder:
         apart = encoder.read(examples)
     assert [names for names, _ in groupby(there)] == [{"vae"}, {"understanding"}]
     for one, other in zip(chain(*both), chain(*apart), strict=True):

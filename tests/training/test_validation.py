@@ -233,3 +233,26 @@ from lightbagel_core.training import curves, held_out, journal, progress, tracke
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PATHS})
     assert done.returncode == 0, done.stderr
+
+
+def test_what_was_there_for_drawing_alone_is_given_up(tiny, tmp_path, monkeypatch, suites):
+    order = []
+    monkeypatch.setattr(validation, "draw", lambda *_: order.append("drawn") or [])
+    monkeypatch.setattr(validation, "write_samples", lambda *_: order.append("written"))
+
+    @contextmanager
+    def whole(module):
+        yield
+        order.append("sharded")
+
+    asked = {"every": 10, "suites": 3, **PICTURES}
+    one = made(tiny, tmp_path, asked=asked, held_out=HeldOut(), whole=whole, rest=lambda: order.append("rest"))
+    one(10, last=True)
+    assert order == ["drawn", "written", "rest", "sharded"]
+    assert len(suites) == 1
+    monkeypatch.setattr(validation, "draw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        one(10)
+    assert order[4:] == ["rest"], "also after an error"
+    made(tiny, tmp_path, asked={"every": 10}, held_out=HeldOut(), rest=order.clear)(10)
+    assert order, "a loss draws nothing"
