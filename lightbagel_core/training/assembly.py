@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from .data.encode import Encoder
 from .data.example import Examples
 from .data.pool import Make, Pool
 from .data.samples import Sample
-from .data.sets import identity, open_sets, set_names, split
+from .data.sets import identity, left_out, open_sets, set_names, split
 from .data.supply import Supply
 from .drawing_recipe import DrawingRecipe
 from .encoders import Readers, encoders, frozen, stamp
@@ -88,7 +89,10 @@ def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitSt
     config = opening.config
     kept = Path(stage.cache.folder) if stage.cache.folder else folder.parent
     latents, cache = kept / "latents", kept / folder.name  # the former are those of all stages
-    trained, held_out = split(open_sets(stage), stage)
+    sets = open_sets(stage)
+    for line in left_out(sets, stage) if world.first else ():
+        print(f"lightbagel: {line}", file=sys.stderr)
+    trained, held_out = split(sets, stage)
     batches = Batches(trained, stage, config)
     supply = partial(Supply, batches, names=set_names(stage), size=world.size, rank=world.rank)
     reading: Reading = partial(encoders, stage, world.device, latents)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from runs import ROLLING, stages
 
 from lightbagel_core.memory.offload import Residency
@@ -115,3 +116,14 @@ def test_operations_are_those_of_all_processes(tmp_path, monkeypatch):
     finally:
         stop()
     assert flops[0] < flops[1] < 1.5 * flops[0]
+
+
+def test_what_of_a_folder_is_left_out_is_said(tmp_path, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(3):
+        Image.new("RGB", (128, 128 * (1 + 4 * i))).save(data / f"{i}.png")
+        (data / f"{i}.txt").write_text("a red circle", "utf-8")
+    more = f'[data.sets.mine]\nkind = "folder"\npath = "{data}"\n'
+    with work(tmp_path / "run", *ROLLING, more=more):
+        assert "lightbagel: 2 of the 3 examples of mine are left out: " in capsys.readouterr().err

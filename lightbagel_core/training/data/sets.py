@@ -14,6 +14,8 @@ from .example import Example, Examples, Shape
 from .folder_set import FolderSet
 from .world_set import WorldSet
 
+NAMED = 5  # of the examples that are left out, so many are said
+
 
 def open_sets(stage: Stage) -> list[Examples]:
     """The sets of a stage, in the order of its config.
@@ -105,6 +107,17 @@ def split(sets: Sequence[Examples], stage: Stage) -> tuple[list[Examples], list[
         trained.append(Part(whole, np.sort(order[share:])))
         held.append(Part(whole, order[:share]))
     return trained, held
+
+
+def left_out(sets: Sequence[Examples], stage: Stage) -> list[str]:
+    """A sentence for each set of which some examples cannot be learned from."""
+    found = []
+    for examples, name in zip(sets, set_names(stage), strict=True):
+        if isinstance(examples, FolderSet) and examples.left_out:
+            count, why = len(examples.left_out), "; ".join(examples.left_out[:NAMED])
+            more = f"; and {count - NAMED} more" if count > NAMED else ""
+            found.append(f"{count} of the {count + examples.count} examples of {name} are left out: {why}{more}")
+    return found
 
 
 def identity(sets: Sequence[Examples]) -> str:

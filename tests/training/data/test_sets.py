@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from lightbagel_core.training.data.sets import identity, open_sets, set_names, split
+from lightbagel_core.training.data.sets import identity, left_out, open_sets, set_names, split
 from lightbagel_core.training.stages import Data, DataSet, Stage, Validation
 
 
@@ -83,3 +83,12 @@ def test_an_identity_is_short_however_large_the_set(stage):
     assert part.count == 99_997
     assert len(part.identity) < 300
     assert part.identity != held.identity
+
+
+def test_how_many_examples_are_left_out_is_said(stage, tmp_path):
+    assert left_out(open_sets(stage), stage) == []
+    for i in range(7):
+        (tmp_path / f"{i}.png").write_bytes(b"no picture")
+    (said,) = left_out(open_sets(stage), stage)
+    assert said.startswith("7 of the 12 examples of mine are left out: ")
+    assert said.endswith("4.png is not an image this can read; convert it to PNG or JPEG; and 2 more")
