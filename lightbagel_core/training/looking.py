@@ -82,7 +82,7 @@ def validation(
         limit = opening.stage.batch.device_tokens
         held_out = HeldOut(samples, opening.gen.patch, opening.stage.shift, limit, computing=computing)
     model = None
-    rest: Callable[[], object] = lambda: None  # noqa: E731
+    rest: Callable[[], object] | None = None
     if asked.prompts or asked.edits or asked.suites:
         readers = work.readers
         if readers is None:  # they are not there while the stage trains

@@ -53,7 +53,7 @@ class Validation:
         swapped: puts averaged weights in place of the trained ones, and those back.
         whole: makes the sharded tensors of `module` whole, and sharded again.
         computing: the autocast that training computes under, in which weights of several dtypes draw together.
-        rest: gives up, after drawing, what was there for that alone.
+        rest: gives up, after drawing, what was there for that alone; None: nothing was.
 
     Raises:
         ValueError: matplotlib or, for suites, scipy is not installed, or a prompt or an edit cannot be drawn.
@@ -70,7 +70,7 @@ class Validation:
         swapped: Swapped = nullcontext,
         whole: Whole = unchanged,
         computing: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        rest: Callable[[], object] = lambda: None,
+        rest: Callable[[], object] | None = None,
     ) -> None:
         self.asked, self.model, self.module, self.folder, self.title = asked, model, module, folder, title
         self.held_out, self.swapped, self.whole, self.computing = held_out, swapped, whole, computing
@@ -118,7 +118,8 @@ class Validation:
             if (looks and self.wishes) or suites:
                 assert self.model is not None
                 with self.whole(self.module), drawing(self.model), self.computing(), ExitStack() as ends:
-                    ends.callback(self.rest)
+                    if self.rest is not None:
+                        ends.callback(self.rest)
                     if looks and self.wishes:
                         self._draw(self.model, step)
                     if suites:
