@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,7 @@ def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitSt
         readers = frozen(stage, world.device)
         stack.callback(readers.rest)
         encoder = readers.encoder(stage, config, latents)
-        reading = partial(nullcontext, encoder)
+        reading = partial(_open, encoder)
         samples = supply(partial(_read, batches, encoder.read), ahead=True)
     else:
         depends = f"{stamp(stage, config)} {identity(trained)}"
@@ -137,6 +137,11 @@ def _read(batches: Batches, read: Any, picks: Sequence[Pick]) -> list[list[Sampl
     finite = [batches.sets[pick.which].count is not None for pick in picks]
     found: list[list[Sample]] = read([batches.plans(pick) for pick in picks], finite)
     return found
+
+
+@contextmanager
+def _open(encoder: Encoder) -> Iterator[Encoder]:
+    yield encoder
 
 
 @contextmanager

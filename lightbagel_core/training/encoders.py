@@ -23,7 +23,7 @@ from .data.latents import KeptLatents
 from .loading import find
 from .precisions import BASES
 from .stages import Stage
-from .turns import Turns
+from .taking_turns import Turns
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan

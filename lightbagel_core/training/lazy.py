@@ -17,21 +17,21 @@ class Lazy(Sequence[T]):
     """
 
     def __init__(self, count: int, make: Callable[[int], T], end: Callable[[], object] = lambda: None) -> None:
-        self.count, self.make, self.end = count, make, end
+        self.length, self.make, self.end = count, make, end
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, number: Any) -> Any:
-        if not 0 <= number < self.count:
+        if not 0 <= number < self.length:
             raise IndexError(number)
         return self.make(number)
 
     def __iter__(self) -> Iterator[T]:
-        for number in range(self.count):
+        for number in range(self.length):
             yield self.make(number)
         self.end()
 
     def mapped(self, change: Callable[[T], U]) -> Lazy[U]:
         """A sequence of what a function makes of each item."""
-        return Lazy(self.count, lambda number: change(self.make(number)), self.end)
+        return Lazy(self.length, lambda number: change(self.make(number)), self.end)

@@ -238,6 +238,7 @@ from lightbagel_core.training import curves, held_out, journal, progress, tracke
 def test_what_was_there_for_drawing_alone_is_given_up(tiny, tmp_path, monkeypatch, suites):
     order = []
     monkeypatch.setattr(validation, "draw", lambda *_: order.append("drawn") or [])
+    monkeypatch.setattr(validation, "gathered", lambda drawn: drawn)
     monkeypatch.setattr(validation, "write_samples", lambda *_: order.append("written"))
 
     @contextmanager
