@@ -94,6 +94,7 @@ def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitSt
         print(f"lightbagel: {line}", file=sys.stderr)
     trained, held_out = split(sets, stage)
     batches = Batches(trained, stage, config)
+    ahead = world.device.type != "cpu"  # where reading does not take the cores that compute
     supply = partial(Supply, batches, names=set_names(stage), size=world.size, rank=world.rank)
     reading: Reading = partial(encoders, stage, world.device, latents)
     readers: Readers | None = None
@@ -101,13 +102,13 @@ def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitSt
         assert opening.und is not None
         assert opening.vae is not None
         readers = Readers(opening.und, use_single_frames(opening.vae))
-        samples = supply(partial(_read, batches, readers.encoder(stage, config, latents).live), ahead=True)
+        samples = supply(partial(_read, batches, readers.encoder(stage, config, latents).live), ahead=ahead)
     elif stage.cache.states == "live":
         readers = frozen(stage, world.device)
         stack.callback(readers.rest)
         encoder = readers.encoder(stage, config, latents)
         reading = partial(_open, encoder)
-        samples = supply(partial(_read, batches, encoder.read), ahead=True)
+        samples = supply(partial(_read, batches, encoder.read), ahead=ahead)
     else:
         depends = f"{stamp(stage, config)} {identity(trained)}"
         pool = Pool(cache / "states", stage.cache, depends, partial(_making, batches, reading, away))
