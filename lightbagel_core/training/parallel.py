@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,7 +27,9 @@ from ..files.precision import default_device
 from ..model.fusion import MultimodalSelfAttention
 from .stages import Stage
 
+T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # for one that makes a chunk, scores suites or writes the model while others wait
+REDUCED = ("cpu", "cuda")  # devices whose tensors the backends of `start` can add up
 FUSION_METHODS = ("gen_query_key_value", "und_key_value", "update")  # what is compiled of a fusion layer
 
 
@@ -167,13 +169,16 @@ def autocast(stage: Stage, world: World) -> AbstractContextManager[Any]:
 
 @contextmanager
 def syncing(module: nn.Module, last: bool) -> Iterator[None]:
-    """Around forward and backward of a pass: gradients are averaged over the processes at the last of a step only.
+    """Around forward and backward of a pass: copies of the weights average their gradients at the last of a step only.
+
+    Where weights are shared, each pass shares out its gradients: kept whole until the last they would be as large as
+    all trained weights in float32.
 
     Args:
         module: as `wrap` gave it.
     """
     if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(last)
+        module.set_requires_all_reduce(last)  # among the copies, where there are several
         module.set_is_last_backward(last)
         yield
     elif isinstance(module, DistributedDataParallel) and not last:
@@ -198,8 +203,9 @@ def clip(parameters: Iterable[nn.Parameter], norm: float) -> Tensor:
 
 
 def all_sum(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all processes; the tensor itself stays as it is."""
-    total = tensor.detach().clone()
+    """The sum of a tensor over all processes, on its device or on the CPU; the tensor itself stays as it is."""
+    device = tensor.device if tensor.device.type in REDUCED else "cpu"
+    total = tensor.detach().to(device, copy=True)
     dist.all_reduce(total)
     return total
 
@@ -209,6 +215,28 @@ def agree(flag: bool) -> bool:
     said = torch.tensor(int(flag))
     dist.all_reduce(said, dist.ReduceOp.MAX)
     return bool(said)
+
+
+def of_first(ask: Callable[[], T], group: Any = None) -> T:
+    """What the first process does or finds, for which all wait; they get the same answer, or the same error.
+
+    Args:
+        ask: gives what can be sent to other processes. group: default: all processes.
+
+    Raises:
+        ValueError: the first process could not; the message is its own.
+    """
+    answer: list[Any] = [None, None]
+    if dist.get_rank(group) == 0:
+        try:
+            answer[0] = ask()
+        except (ValueError, OSError) as error:
+            answer[1] = str(error)
+    dist.broadcast_object_list(answer, group=group, group_src=0)
+    if answer[1] is not None:
+        raise ValueError(answer[1])
+    found: T = answer[0]
+    return found
 
 
 @contextmanager

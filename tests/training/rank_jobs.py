@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -105,6 +106,21 @@ def train(model: str, out: str, shard: int, steps: int, only: list[int] | None =
         save_file(weights, Path(out) / "weights.safetensors")
         found = {"losses": losses, "norms": norms, "frozen": len(frozen)}
         Path(out, "found.json").write_text(json.dumps(found), "utf-8")
+
+
+def refused(model: str, out: str, shard: int) -> None:
+    """What each rank is told where the first one finds something, and where it cannot do something."""
+    parallel.start(Stage(device="cpu"))
+    found = parallel.of_first(lambda: 7)
+
+    def no() -> None:
+        raise ValueError("no room")
+
+    try:
+        parallel.of_first(no)
+    except ValueError as error:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        Path(out, os.environ["RANK"]).write_text(f"{error}; {found}", "utf-8")
 
 
 def count(model: str, out: str, shard: int, passes: int) -> None:

@@ -47,8 +47,26 @@ def test_one_process_is_a_group_of_its_own(world):
     assert parallel.all_sum(torch.tensor(3.0)) == 3
     assert parallel.agree(True) is True
     assert parallel.agree(False) is False
+    assert parallel.of_first(lambda: {"a": None}) == {"a": None}
     with parallel.whole(module), parallel.syncing(module, last=False):
         pass
+
+
+def test_what_the_first_process_cannot_do_is_a_sentence(world):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ValueError, match="No space left"):
+        parallel.of_first(full)
+
+
+def test_what_no_backend_adds_up_goes_by_the_cpu(world, monkeypatch):
+    """As a Mac's GPU, here played by the CPU."""
+    asked = []
+    monkeypatch.setattr(parallel, "REDUCED", ())
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, copy: asked.append(device) or self.clone())
+    assert parallel.all_sum(torch.tensor(3.0)) == 3
+    assert asked == ["cpu"]
 
 
 def test_so_many_processes_as_divide_them_share_a_copy():

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.slow
 WORLDS = {"two, DDP": (2, 1), "two, FSDP": (2, 2), "two times two, HSDP": (4, 2), "four, FSDP": (4, 0)}
 UNEQUAL = [0, 3]  # of the samples: a text alone, and one with three sources; a rank each
+TWICE = [0, 1, 2, 3, 3, 2, 1, 0]  # so many passes that four ranks have two each
 LORA = {"generation": {"rank": 2}, "fusion": {"rank": 2}}
 PASSES = (1, 3)
 
@@ -27,11 +28,12 @@ def jobs(saved, out, size: int, shard: int) -> list:
         return name, {"model": str(saved), "out": str(out / folder), "shard": shard, **said}
 
     found = [job("train", "twenty", steps=20), job("train", "mixed", steps=1, precision="bfloat16-mixed")]
+    found += [job("train", "several passes", steps=1, only=TWICE), job("refused", "refused")]
     if find_spec("peft"):
         found.append(job("train", "lora", steps=2, train=["context"], lora=LORA))
     if size <= len(UNEQUAL):
         found += [job("train", "unequal", steps=2, only=UNEQUAL), job("infer", "drawn")]
-    if (size, shard) == (2, 2):
+    if 1 < shard <= size:
         found += [job("count", f"moved in {passes}", passes=passes) for passes in PASSES]
     return found
 
@@ -72,6 +74,17 @@ def test_any_number_of_processes_has_the_same_gradients_and_losses(several, alon
     assert found["frozen"] == expected["frozen"] > 0
     weights = [load_file(folder / "twenty/weights.safetensors") for folder in (out, alone)]
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_several_passes_add_up(several, alone):
+    name = "several passes/gradients.safetensors"
+    close(several[2] / name, alone / name, 1e-5)
+
+
+def test_what_the_first_process_cannot_do_ends_all_of_them(several):
+    size, _, out = several
+    said = {(out / "refused" / str(rank)).read_text("utf-8") for rank in range(size)}
+    assert said == {"no room; 7"}
 
 
 def test_mixed_precision_rounds_as_one_process_does(several, alone):
@@ -115,17 +128,19 @@ def test_one_rank_may_draw_on_whole_weights(several, alone):
 @pytest.mark.parametrize("passes", PASSES)
 def test_fsdp_moves_what_it_must(several, passes):
     """With weights given up after use, a unit is gathered for each forward and each backward pass, what belongs to the
-    root once a pass; gradients are exchanged once a step.
+    root once a pass; gradients are shared out in each pass, so that none is kept whole, and averaged over copies once a
+    step.
     """
     size, shard, out = several
-    if (size, shard) != (2, 2):
-        pytest.skip("two processes that share their weights")
+    if not 1 < shard <= size:
+        pytest.skip("so many processes that share their weights")
     found = json.loads((out / f"moved in {passes}" / "found.json").read_text("utf-8"))
     calls, moved, frozen, units = (found[key] for key in ("calls", "bytes", "frozen units", "units"))
     # The engine gathers ahead what ran before; before the first block that was a frozen layer without a backward pass.
     in_vain = frozen[-1]
     assert calls["_allgather_base_"] == passes * (len(frozen) + 2 * len(units) + 1) + 1
-    assert calls["_reduce_scatter_base_"] == len(units) + 1
+    assert calls["_reduce_scatter_base_"] == passes * (len(units) + 1)
+    assert calls.get("allreduce_", 0) == (len(units) + 1) * (size > shard)
     must = passes * (sum(frozen) + 2 * sum(units) + found["root"]) + in_vain
     assert must <= moved["_allgather_base_"] <= 1.02 * must  # rows that do not divide evenly are filled up
-    assert found["trained"] <= moved["_reduce_scatter_base_"] <= 1.02 * found["trained"]
+    assert passes * found["trained"] <= moved["_reduce_scatter_base_"] <= 1.02 * passes * found["trained"]
