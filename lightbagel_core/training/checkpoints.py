@@ -1,8 +1,7 @@
 """Checkpoints of a run by torch's distributed checkpoint: safetensors and JSON, no pickle, on any number of processes.
 
     FOLDER/step-00000500/shard-00001-model-00001-of-00001.safetensors   a process's part of every tensor
-    FOLDER/step-00000500/training.json                                  step, seconds, the config, torch's version
-    FOLDER/best.json                                                    the step that validation liked best
+    FOLDER/step-00000500/training.json      step, seconds, the config, torch's version; the held-out loss where measured
 
 A checkpoint is written into a hidden folder, which gets its name when all processes have written: so it is whole or not
 there, whenever a run is killed.
@@ -14,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -25,12 +23,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from . import sharded_files
+from .parallel import of_first
 
-NOTE, BEST = "training.json", "best.json"
+NOTE = "training.json"
+VALUE = "held_out"  # the figure in a note by which a checkpoint is the best: the least is
 
 
 class Checkpoints:
-    """The checkpoints of one stage. Everything but `mark_best` and `note` is called by all processes together.
+    """The checkpoints of one stage. Everything but `best` and `note` is called by all processes together.
 
     Args:
         folder: where they lie; seen by all processes. What a killed run left half written in it is removed.
@@ -41,30 +41,43 @@ class Checkpoints:
         ValueError: the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: Path, keep: int, config: str = "") -> None:
-        self.folder, self.keep, self.config = folder, max(1, keep), config
+    def __init__(self, folder: Path, keep: int, config: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.keep, self.config = folder, max(1, keep), dict(config or {})
         # its own group: an asynchronous save speaks to the other processes while they train
         self.group: Any = dist.new_group(backend="gloo")
         self._pending: tuple[int, Future[Any]] | None = None
-        self._lock = threading.Lock()
         self._together(self._clean)
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], seconds: float = 0.0, asynchronous: bool = True) -> None:
-        """Writes a checkpoint; one of the same step that is there already stays.
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, Tensor],
+        seconds: float = 0.0,
+        asynchronous: bool = True,
+        value: float | None = None,
+    ) -> None:
+        """Writes a checkpoint; one of the same step that is there already stays, and gets the value.
 
         Args:
             tensors: the same names on all processes; DTensors are written by those that hold them.
             seconds: trained so far, for the note.
             asynchronous: whether to return as soon as the tensors are copied to host memory, after which they may
                 change. What goes wrong then is raised by the next `wait`, `save` or `latest`.
+            value: the held-out loss: the checkpoint that has the least of all stays.
 
         Raises:
             ValueError: this or the last one could not be written; nothing half written is left.
         """
         self.wait()
-        if self._together(lambda: self.path(step).is_dir()):
+        measured = {} if value is None or not math.isfinite(value) else {VALUE: value}
+        if self._together(lambda: self._is_there(step, measured)):
             return
-        note = {"step": step, "seconds": round(seconds, 1), "torch": torch.__version__, "config": self.config}
+        note = {
+            "step": step,
+            "seconds": round(seconds, 1),
+            "torch": torch.__version__,
+            "config": self.config,
+        } | measured
         partial = self.folder / f".{self.path(step).name}.partial"
         try:
             future = sharded_files.write(partial, tensors, self.group, lambda: self._finish(step, note), asynchronous)
@@ -117,19 +130,17 @@ class Checkpoints:
             raise ValueError(f"there is no checkpoint of step {step} in {self.folder}; there are {there}")
         sharded_files.read(path, tensors, self.group)
 
-    def mark_best(self, step: int, value: float) -> None:
-        """Has a step's checkpoint stay, now or when its save ends, if no step before had a lower value."""
-        with self._lock:
-            before = self.best()
-            if dist.get_rank() == 0 and value < (math.inf if before is None else before[1]):
-                _write(self.folder / BEST, {"step": step, "value": value})
-
     def best(self) -> tuple[int, float] | None:
-        """(step, value) of the best checkpoint; None if none was marked."""
-        if not (self.folder / BEST).is_file():
-            return None
-        found = _read(self.folder / BEST)
-        return found["step"], found["value"]
+        """(step, value) of the best checkpoint, of several the first; None if none has a value."""
+        values = {step: self.note(step).get(VALUE) for step in self.steps()}
+        measured = [(value, step) for step, value in values.items() if value is not None]
+        return min(measured)[::-1] if measured else None
+
+    def _is_there(self, step: int, measured: Mapping[str, float]) -> bool:
+        there = self.path(step).is_dir()
+        if there and measured:
+            _write(self.path(step) / NOTE, self.note(step) | measured)
+        return there
 
     def _finish(self, step: int, note: dict[str, Any]) -> None:
         """Runs on one process when all have written."""
@@ -138,10 +149,10 @@ class Checkpoints:
         _sync(partial)
         partial.rename(self.path(step))
         _sync(self.folder)
-        with self._lock:
-            best = self.best()
-            old = [s for s in self.steps()[: -self.keep] if best is None or s != best[0]]
-        for s in old:
+        best = self.best()
+        for s in self.steps()[: -self.keep]:
+            if best is not None and s == best[0]:
+                continue
             # first its name goes: a folder that is half removed must not look whole
             shutil.rmtree(self.path(s).rename(self.folder / f".{self.path(s).name}.removed"), ignore_errors=True)
 
@@ -162,16 +173,14 @@ class Checkpoints:
 
     def _together(self, ask: Callable[[], Any]) -> Any:
         """What the first process finds; all processes get the same answer or the same error."""
-        answer: list[Any] = [None, None]
-        if dist.get_rank(self.group) == 0:
+
+        def said() -> Any:
             try:
-                answer[0] = ask()
+                return ask()
             except OSError as error:
-                answer[1] = f"checkpoints cannot be written to {self.folder}: {error}"
-        dist.broadcast_object_list(answer, group=self.group, group_src=0)
-        if answer[1]:
-            raise ValueError(answer[1])
-        return answer[0]
+                raise ValueError(f"checkpoints cannot be written to {self.folder}: {error}") from None
+
+        return of_first(said, self.group)
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:

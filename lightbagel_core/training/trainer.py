@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +17,7 @@ from .checkpoints import Checkpoints
 from .curves import check_matplotlib, write_curves
 from .ema import Ema
 from .journal import FILE, Journal, Kind, Record
-from .parallel import World, agree, all_sum, autocast, clip, syncing
+from .parallel import World, agree, all_sum, autocast, clip, of_first, syncing
 from .progress import Progress
 from .seeds import Stream, generator
 from .signals import Stopping
@@ -97,7 +99,7 @@ class Trainer:
         self.trained: Mapping[str, nn.Parameter] = recipe.trained()
         self.optimiser = optimisers.make(stage.optimiser, self.trained.values())
         self.ema = Ema(self.trained, stage.ema)
-        self.checkpoints = Checkpoints(folder / "checkpoints", stage.checkpoints.keep)
+        self.checkpoints = Checkpoints(folder / "checkpoints", stage.checkpoints.keep, asdict(stage))
         self.watch = Watch(stage.leap)
         self.step, self.seconds = 0, 0.0
         self.tracker: Tracker | None = None
@@ -118,10 +120,10 @@ class Trainer:
         optimisers.restore(self.optimiser, self.trained, moments)
         self.step, self.seconds = step, self.checkpoints.note(step)["seconds"]
 
-    def save(self, asynchronous: bool = True) -> None:
-        """Keeps the present step: weights, averages, the optimiser's moments."""
+    def save(self, asynchronous: bool = True, value: float | None = None) -> None:
+        """Keeps the present step: weights, averages, the optimiser's moments. value: its held-out loss."""
         held = self._weights() | optimisers.moments(self.optimiser, self.trained)
-        self.checkpoints.save(self.step, held, self.seconds, asynchronous)
+        self.checkpoints.save(self.step, held, self.seconds, asynchronous, value)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -138,8 +140,11 @@ class Trainer:
         bar = Progress(self.stage.steps, self.step, self.rate, shown=self.world.first)
         try:
             with Stopping() as stopping, bar:
-                if self.step == 0:
-                    self._look(journal, bar)
+                if journal is not None:
+                    journal.write("start", self.step, processes=self.world.size)
+                    if journal.note:
+                        bar.say(journal.note)
+                self._look(journal, bar)
                 while self.step < end and not agree(stopping.asked):
                     figures = self._one_step()
                     figures |= bar.update(figures["loss"], self.recipe.tokens(self.step - 1), self.flops)
@@ -151,15 +156,24 @@ class Trainer:
                         with bar.paused():
                             self.save()
                 self.save(asynchronous=False)
+        except BaseException:
+            with suppress(ValueError, RuntimeError):  # what went wrong first is what is said
+                self.checkpoints.wait()
+            raise
         finally:
-            self.checkpoints.wait()
+            self._end(journal)
+        return self.step >= self.stage.steps
+
+    def _end(self, journal: Journal | None) -> None:
+        try:
             if journal is not None:
                 journal.write("stop", self.step)
                 self._draw(journal)
+        finally:
+            if journal is not None:
                 journal.close()
             if self.tracker is not None:
                 self.tracker.finish()
-        return self.step >= self.stage.steps
 
     def _say(self, journal: Journal, bar: Progress, kind: Kind, figures: Mapping[str, Any]) -> None:
         journal.write(kind, self.step, **figures)
@@ -195,15 +209,17 @@ class Trainer:
         return {**found, "gradient_norm": norm, "lr": rate}
 
     def _look(self, journal: Journal | None, bar: Progress) -> None:
-        """Validates where it is time."""
+        """Validates where it is time and the record does not say it already."""
         last = self.step == self.stage.steps
         if self.validate is None or not self.validate.due(self.step, last):
             return
+        if of_first(lambda: journal is not None and journal.has("validation", self.step)):
+            return
         with bar.paused(), aside(nn.Identity(), self.optimiser, (), self.world.device):
             figures = self.validate(self.step, last)
-            if LEAST in figures and self.step:
-                self.save()
-                self.checkpoints.mark_best(self.step, figures[LEAST])
-            if journal is not None:
+        with bar.paused():
+            if journal is not None:  # before the checkpoint: a run that goes on from one has its line
                 self._say(journal, bar, "validation", figures)
                 self._draw(journal)
+            if LEAST in figures and self.step:
+                self.save(value=figures[LEAST])

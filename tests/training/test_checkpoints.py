@@ -43,21 +43,20 @@ def names(folder):
 
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_what_was_saved_comes_back(alone, tmp_path, tensors, asynchronous):
-    checkpoints = Checkpoints(tmp_path / "run", 2, "steps = 9")
+    checkpoints = Checkpoints(tmp_path / "run", 2, {"steps": 9})
     assert checkpoints.latest() is None
     checkpoints.save(7, tensors, 12.34, asynchronous)
     assert checkpoints.latest() == 7
     found = zeros(tensors)
     checkpoints.load(7, found)
     assert all(torch.equal(found[name], t) for name, t in tensors.items())
-    assert checkpoints.note(7) == {"step": 7, "seconds": 12.3, "torch": torch.__version__, "config": "steps = 9"}
+    assert checkpoints.note(7) == {"step": 7, "seconds": 12.3, "torch": torch.__version__, "config": {"steps": 9}}
     assert names(tmp_path / "run") == ["step-00000007"]
 
 
 def test_no_file_is_a_pickle(alone, tmp_path, tensors):
     checkpoints = Checkpoints(tmp_path, 2)
-    checkpoints.save(1, tensors)
-    checkpoints.mark_best(1, 0.5)
+    checkpoints.save(1, tensors, value=0.5)
     checkpoints.wait()
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert {p.suffix for p in files} == {".safetensors", ".json"}
@@ -85,11 +84,34 @@ def test_later_changes_do_not_reach_an_asynchronous_save(alone, tmp_path, tensor
 def test_the_last_ones_and_the_best_stay(alone, tmp_path, tensors):
     checkpoints = Checkpoints(tmp_path, 2)
     for step, value in enumerate([float("nan"), 3.0, 4.0, 6.0, float("nan"), 3.5]):
-        checkpoints.save(step, tensors)
-        checkpoints.mark_best(step, value)
+        checkpoints.save(step, tensors, value=value)
     checkpoints.wait()
-    assert names(tmp_path) == ["best.json", "step-00000001", "step-00000004", "step-00000005"]
+    assert names(tmp_path) == ["step-00000001", "step-00000004", "step-00000005"]
     assert checkpoints.best() == Checkpoints(tmp_path, 2).best() == (1, 3.0)
+
+
+def test_a_save_that_fails_does_not_cost_the_best(alone, tmp_path, tensors, monkeypatch):
+    """A checkpoint is the best when it is there, not when it is asked for."""
+    checkpoints = Checkpoints(tmp_path, 1)
+    checkpoints.save(1, tensors, value=3.0)
+    checkpoints.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(ValueError, match="step 2 could not be written"):
+            checkpoints.save(2, tensors, value=1.0, asynchronous=False)
+    for step in (3, 4):
+        checkpoints.save(step, tensors)
+    checkpoints.wait()
+    assert checkpoints.best() == (1, 3.0)
+    assert checkpoints.steps() == [1, 4]
+
+
+def test_a_checkpoint_that_is_there_gets_its_value_later(alone, tmp_path, tensors):
+    checkpoints = Checkpoints(tmp_path, 1)
+    checkpoints.save(1, tensors, 12.0)
+    checkpoints.save(1, tensors, value=3.0)
+    assert checkpoints.best() == (1, 3.0)
+    assert checkpoints.note(1)["seconds"] == 12.0
 
 
 def test_what_a_killed_save_left_is_removed_and_never_seen(alone, tmp_path, tensors):

@@ -123,21 +123,99 @@ def test_sigterm_ends_in_a_checkpoint(tmp_path, world):
     assert running.checkpoints.latest() == 6
 
 
-def test_validation_comes_when_it_is_due_and_keeps_the_best(tmp_path, world):
-    asked = []
+class Validate:
+    """Notes when it is asked; the held-out loss is least after three steps."""
 
-    class Validate:
-        def due(self, step, last=False):
-            return step % 3 == 0
+    def __init__(self, every: int = 3) -> None:
+        self.every, self.asked = every, []
 
-        def __call__(self, step, last=False):
-            asked.append(step)
-            return {"held_out": abs(step - 3) + 1.0}
+    def due(self, step, last=False):
+        return step % self.every == 0
 
-    running = trainer(tmp_path, world)
+    def __call__(self, step, last=False):
+        self.asked.append(step)
+        return {"held_out": abs(step - 3) + 1.0}
+
+
+def validating(folder: Path, world, toy: Toy | None = None) -> Trainer:
+    running = trainer(folder, world, toy)
     running.validate = Validate()
+    return running
+
+
+def test_validation_comes_when_it_is_due_and_keeps_the_best(tmp_path, world):
+    running = validating(tmp_path, world)
     running.run()
-    assert asked == [0, 3, 6, 9, 12]
+    assert running.validate.asked == [0, 3, 6, 9, 12]
     assert running.checkpoints.best() == (3, 1.0)
     assert running.checkpoints.steps() == [3, 9, 12]  # the best, and the last two
     assert [line["held_out"] for line in read(tmp_path / FILE).of("validation")] == [4.0, 1.0, 4.0, 7.0, 10.0]
+
+
+def test_what_is_in_the_record_is_not_validated_again_and_what_is_not_is(tmp_path, world):
+    trainer(tmp_path, world).run(until=6)  # as if killed between the checkpoint and the validation
+    again = validating(tmp_path, world)
+    again.run(until=6)
+    assert again.validate.asked == [6]
+    assert again.checkpoints.best() == (6, 4.0)
+    further = validating(tmp_path, world)
+    further.run()
+    assert further.validate.asked == [9, 12]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_no_line_without_one(tmp_path, world, monkeypatch):
+    running = validating(tmp_path, world)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running.checkpoints, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        running.run()
+    assert [line["step"] for line in read(tmp_path / FILE).of("validation")] == [0, 3]
+    again = validating(tmp_path, world)
+    again.run(until=3)
+    assert again.validate.asked == [3]  # not the one before the first step
+    assert again.checkpoints.best() == (3, 1.0)
+
+
+def test_the_record_and_its_picture_say_where_a_run_was_resumed(tmp_path, world, capsys):
+    trainer(tmp_path, world).run(until=6)
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"kind": "st')
+    trainer(tmp_path, world).run()
+    starts = list(read(tmp_path / FILE).of("start"))
+    assert [(line["step"], line["processes"]) for line in starts] == [(0, 1), (6, 1)]
+    assert "is torn" in capsys.readouterr().err
+
+
+def test_what_a_run_was_asked_stands_beside_its_weights(tmp_path, world):
+    running = trainer(tmp_path, world)
+    running.run(until=1)
+    assert running.checkpoints.note(1)["config"]["optimiser"]["lr"] == STAGE.optimiser.lr
+
+
+def test_what_goes_wrong_first_is_what_is_said(tmp_path, world, monkeypatch):
+    toy = Toy()
+    toy.bad = 2
+    running = trainer(tmp_path, world, toy)
+    finished = []
+
+    class Tracker:
+        def log(self, *_):
+            return ""
+
+        def finish(self):
+            finished.append(True)
+
+    def full():
+        raise ValueError("the checkpoint of step 2 could not be written")
+
+    running.tracker = Tracker()
+    monkeypatch.setattr(running.checkpoints, "wait", full)
+    with pytest.raises(ValueError, match="step 2 stops the training"):
+        running.run()
+    assert finished
+    assert read(tmp_path / FILE).lines[-1]["kind"] == "stop"
+    monkeypatch.undo()
+    trainer(tmp_path, world).run(until=1)  # the record is free again
