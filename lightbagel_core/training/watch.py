@@ -45,6 +45,6 @@ class Watch:
             return
         raise ValueError(
             f"step {step} stops the training, before its weights were changed: {wrong}. Its batch was made of "
-            f"{', '.join(samples()) or 'nothing'}. Look at these samples, or go on from the last checkpoint with a "
-            "lower optimiser.lr"
+            f"{', '.join(samples()) or 'nothing'}. Look at these samples, or go on from the last checkpoint (--resume) "
+            "with a lower optimiser.lr or optimiser.clip: as it is asked now the same comes again"
         )

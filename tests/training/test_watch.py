@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+from lightbagel_core.training.claim import claim
+from lightbagel_core.training.stages import Optimiser, Stage
 from lightbagel_core.training.watch import BEGIN, Watch
 
 
@@ -32,6 +34,17 @@ def test_it_stops_with_step_loss_and_batch(loss, norm, said):
         steady(10.0).look(20, loss, norm, samples)
     assert said in str(error.value)
     assert "world 12, pictures/cat.png" in str(error.value)
+
+
+def test_what_it_advises_a_resumed_run_may_be_asked(tmp_path):
+    with pytest.raises(ValueError, match="--resume") as error:
+        Watch(0).look(0, math.nan, 1.0, samples)
+    changed = {"lr": 1e-6, "clip": 0.1}
+    assert all(f"optimiser.{name}" in str(error.value) for name in changed)
+    with claim(tmp_path, [Stage()], resume=False):
+        pass
+    with claim(tmp_path, [Stage(optimiser=Optimiser(**changed))], resume=True):
+        pass
 
 
 def test_a_leap_is_one_only_after_enough_steps_and_above_the_bound():
