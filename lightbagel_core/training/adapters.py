@@ -13,10 +13,18 @@ from torch import nn
 
 from ..files.precision import Float8Linear
 from ..files.tensor_files import listed
-from .stages import Lora
+from .stages import Adapters, Lora
 
 NAME = "default"  # PEFT's own, of the one adapter that a component has
 NUMBERED = ("blocks.", "layers.")
+
+
+def check_peft() -> None:
+    """Raises ValueError where PEFT is not installed."""
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        raise ValueError("adapters (lora) need PEFT: pip install 'lightbagel[train]'") from None
 
 
 def add(component: nn.Module, lora: Lora, what: str) -> None:
@@ -31,15 +39,14 @@ def add(component: nn.Module, lora: Lora, what: str) -> None:
     Raises:
         ValueError: PEFT is not installed, or no linear layer's name has one of the endings that are asked for.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-        from peft.tuners.lora import Linear
-    except ImportError:
-        raise ValueError("adapters (lora) need PEFT: pip install 'lightbagel[train]'") from None
+    check_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import Linear
+
     chosen = targets(component, lora, what)
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.rank if lora.alpha is None else lora.alpha,
+        lora_alpha=alpha(lora),
         lora_dropout=lora.dropout,
         target_modules=chosen,
         bias="none",
@@ -49,6 +56,19 @@ def add(component: nn.Module, lora: Lora, what: str) -> None:
     with warnings.catch_warnings():  # it does not know a float8 layer by its class, but takes it by its sizes
         warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
         inject_adapter_in_model(config, component, NAME, low_cpu_mem_usage=on_meta)
+
+
+def alpha(lora: Lora) -> float:
+    """What the adapter's product is multiplied by, times the rank."""
+    return lora.rank if lora.alpha is None else lora.alpha
+
+
+def about(lora: Adapters) -> dict[str, dict[str, Any]]:
+    """What a file of adapters says of them, by component: rank, alpha, and the ends of names that were asked for."""
+    both = {"generation": lora.generation, "fusion": lora.fusion}
+    return {
+        name: {"rank": of.rank, "alpha": alpha(of), "targets": list(of.targets)} for name, of in both.items() if of.rank
+    }
 
 
 def targets(component: nn.Module, lora: Lora, what: str) -> list[str]:

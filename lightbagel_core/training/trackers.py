@@ -10,6 +10,20 @@ from typing import Any, Literal
 TrackerName = Literal["none", "trackio", "wandb"]
 
 
+def library(name: TrackerName) -> Any:
+    """A tracker's module.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f"{name} cannot be imported ({error}): pip install {name}, or train with validation.tracker=none"
+        ) from None
+
+
 class Tracker:
     """Sends a run's figures to a tracker; to none, nothing happens.
 
@@ -28,12 +42,7 @@ class Tracker:
         self._library: Any = None
         if name == "none":
             return
-        try:
-            self._library = importlib.import_module(name)
-        except ImportError as error:
-            raise ValueError(
-                f"{name} cannot be imported ({error}): pip install {name}, or train with validation.tracker=none"
-            ) from None
+        self._library = library(name)
         options = {"dir": str(folder)} if name == "wandb" else {}
         try:
             self._library.init(project=project, name=run, config=dict(config), **options)
