@@ -175,7 +175,7 @@ def _appearing(folder: Path, wanted: Any) -> Iterator[Path]:
                 for file in hidden.iterdir():
                     with open(file, "rb+") as written:
                         os.fsync(written.fileno())
-                _replace(folder, hidden) if wanted is None else hidden.rename(folder)
+                put_in_place(folder, hidden) if wanted is None else hidden.rename(folder)
                 stamp.unlink()
             finally:
                 if wanted is None:
@@ -191,8 +191,12 @@ def _appearing(folder: Path, wanted: Any) -> Iterator[Path]:
         raise ValueError(f"could not write {folder}: {error}{hint}") from None
 
 
-def _replace(folder: Path, new: Path) -> None:
-    """Puts a folder in another's place; when that fails the other stays."""
+def put_in_place(folder: Path, new: Path) -> None:
+    """Has a new folder bear a name, in the place of what bears it; when that fails the other stays.
+
+    Raises:
+        OSError: it failed.
+    """
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)

@@ -1,8 +1,14 @@
-"""What comes out of a stage: a checkpoint folder, of sharded weights too, a tensor at a time."""
+"""What comes out of a stage: a checkpoint folder, of sharded weights too, a tensor at a time; adapters in a file.
+
+What was trained comes from the module, under the names that files have. All else is taken as it is stored: weights that
+stay frozen are in a module in another dtype, or in float8.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +21,44 @@ from torch.distributed.tensor import DTensor
 from ..config import LightBagelConfig
 from ..evaluation.writing import write_whole
 from ..files import convert
+from ..files.precision import SCALE
 from ..files.tensor_files import Stored, Tensors, read
-from ..files.writer import SHARD, Entry, shards, write_checkpoint
+from ..files.writer import Entry, write_checkpoint
+from .adapters import is_adapter, plain
 
 LORA = "lora.safetensors"  # adapters by component and name
+ABOUT = "lora"  # in its metadata: rank, alpha and targets by component, as JSON
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component as it is written.
+
+    own: tensors of its module, by their names in files. stored: the others. casts: whether these are written in the
+    dtype of the own ones, as what an earlier stage made is; else as they are stored.
+    """
+
+    own: Mapping[str, Tensor]
+    stored: Tensors
+    casts: bool = False
+
+    @classmethod
+    def of(cls, module: nn.Module, trained: Collection[Tensor], stored: Tensors, casts: bool = False) -> Part:
+        """A component of which some tensors are trained; without stored ones it began fresh, and all are its own."""
+        learned = {id(tensor) for tensor in trained}
+        tensors = {plain(n): x for n, x in module.state_dict(keep_vars=True).items() if not is_adapter(n)}
+        own = {name: tensor for name, tensor in tensors.items() if not stored or id(tensor) in learned}
+        return cls(own, {n: x for n, x in stored.items() if n.removesuffix(SCALE) not in own}, casts)
+
+    def entries(self, component: str, dtype: torch.dtype) -> list[Entry]:
+        """What is written of it."""
+        made = [
+            Entry(((name, dtype, tuple(tensor.shape)),), partial(whole, tensor, dtype))
+            for name, tensor in self.own.items()
+        ]
+        if self.casts:
+            return made + [_entry(stored, name, dtype) for name, stored in self.stored.items()]
+        return made + convert.entries(component, self.stored, None)
 
 
 def whole(tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
@@ -28,14 +68,6 @@ def whole(tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
     yield full.to("cpu", dtype).flatten()
 
 
-def entries_of(module: nn.Module, dtype: torch.dtype) -> list[Entry]:
-    """What is written of a module."""
-    return [
-        Entry(((name, dtype, tuple(tensor.shape)),), partial(whole, tensor, dtype))
-        for name, tensor in module.state_dict().items()
-    ]
-
-
 def _entry(stored: Stored, name: str, dtype: torch.dtype) -> Entry:
     return Entry(((name, dtype, stored.shape),), lambda: iter([read(stored).to(dtype).flatten()]))
 
@@ -43,9 +75,7 @@ def _entry(stored: Stored, name: str, dtype: torch.dtype) -> Entry:
 def write_model(
     folder: Path,
     config: LightBagelConfig,
-    trained: Mapping[Any, nn.Module],
-    earlier: Mapping[str, Tensors],
-    others: Mapping[str, Tensors],
+    parts: Mapping[str, Part],
     tokenizer: Any,
     dtype: torch.dtype,
     first: bool,
@@ -53,31 +83,31 @@ def write_model(
     """Writes a checkpoint folder; every process must call it, the first one writes.
 
     Args:
-        trained: modules by component. earlier: components that earlier stages made. Both are written in `dtype`.
-        others: components that are copied as they are stored.
+        parts: by component; none: a folder that says where adapters come from.
 
     Raises:
         ValueError: as `write_checkpoint`.
     """
-    entries = {component: entries_of(module, dtype) for component, module in trained.items()}
     if first:
-        entries |= {part: [_entry(stored, name, dtype) for name, stored in of.items()] for part, of in earlier.items()}
-        entries |= {part: convert.entries(part, of, None) for part, of in others.items()}
-        write_checkpoint(folder, entries, config, tokenizer)
+        write_checkpoint(folder, {name: part.entries(name, dtype) for name, part in parts.items()}, config, tokenizer)
         return
-    files = {name: group for part, held in entries.items() for name, group in shards(part, held, SHARD).items()}
-    for _, group in sorted(files.items()):  # in the order in which the first process asks
-        for entry in group:
-            for _ in entry.pieces():
+    for _, part in sorted(parts.items()):  # in the order in which the first process asks
+        for tensor in part.own.values():
+            for _ in whole(tensor, dtype):
                 pass
 
 
-def write_adapters(folder: Path, adapters: Mapping[str, Tensor], dtype: torch.dtype, first: bool) -> None:
+def write_adapters(
+    folder: Path, adapters: Mapping[str, Tensor], about: Mapping[str, Any], dtype: torch.dtype, first: bool
+) -> None:
     """Writes adapters as one file; every process must call it, the first one writes.
+
+    Args:
+        about: of each component rank, alpha and targets.
 
     Raises:
         ValueError: it could not be written.
     """
     held = {name: next(whole(tensor, dtype)).view(tensor.shape) for name, tensor in adapters.items()}
     if first:
-        write_whole(folder / LORA, save(held, {"format": "pt"}), folder)
+        write_whole(folder / LORA, save(held, {"format": "pt", ABOUT: json.dumps(about)}), folder)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..config import COMPONENTS, LightBagelConfig
 from ..files.tensor_files import Tensors
 from ..files.tokenizer import open_tokenizer
+from ..files.writer import put_in_place
+from .adapters import about, is_adapter
 from .aside import aside
 from .assembly import put_together
-from .export import write_adapters, write_model
+from .export import Part, write_adapters, write_model
 from .loading import Opening, find
 from .looking import held_out_samples, validation
-from .parallel import World
+from .parallel import World, of_first
 from .progress import device_rate
 from .provenance import carried, record
 from .stages import Stage
@@ -60,29 +64,51 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
             trainer.tracker = Tracker(stage.validation.tracker, PROJECT, f"{run} {stage.name}", asdict(stage), folder)
         if not trainer.run():
             return False
+        trained = work.opening.trained()  # before the end freezes it
         with trainer.ema.swapped(module):
             took = trainer.step, trainer.seconds
-            _write(work.opening, work.finish(work.opening.config), took, made, last)
+            _write(work.opening, work.finish(work.opening.config), trained, took, made, last)
     return True
 
 
-def _write(opening: Opening, config: LightBagelConfig, took: tuple[int, float], made: Path, last: bool) -> None:
-    """Writes the folder of what was trained, or, at a run's end, of the whole model. took: steps, and seconds."""
+def _write(
+    opening: Opening,
+    config: LightBagelConfig,
+    trained: Mapping[str, Tensor],
+    took: tuple[int, float],
+    made: Path,
+    last: bool,
+) -> None:
+    """Writes the folder of what was trained, or, at a run's end, of the whole model; it is there when all of it is.
+
+    Args:
+        took: steps, and seconds.
+    """
     stage, world = opening.stage, opening.world
     dtype: torch.dtype = getattr(torch, stage.output_dtype) if last else torch.float32
-    names = {"fusion" if name == "context" else name for name in stage.train} | set(stage.model.fresh)
-    trained = {name: opening.components[name] for name in COMPONENTS if name in names & opening.components.keys()}
-    others: dict[str, Tensors] = {}
-    if last and stage.output == "whole":
-        others = find(replace(stage.model, fresh=()), [name for name in COMPONENTS if name not in trained]).components
     run = made.parent  # below which earlier stages have left theirs
-    earlier = {part: of for part, of in others.items() if all(run in stored.file.parents for stored in of.values())}
-    if trained:
-        tokenizer = open_tokenizer(opening.opened.tokenizer) if "understanding" in trained | others else None
-        known = carried(config.metadata, opening.opened.config_file, stage.model)
-        done = record(stage.seed, stage.model.model, world.device, {stage.name: took})
-        metadata = known | done | {"stages": known.get("stages", {}) | done["stages"]}
-        base = {part: of for part, of in others.items() if part not in earlier}
-        write_model(made, replace(config, metadata=metadata), trained, earlier, base, tokenizer, dtype, world.first)
-    if adapters := {name: p for name, p in opening.trained().items() if "lora_" in name}:
-        write_adapters(made, adapters, dtype, world.first)
+
+    def casts(tensors: Tensors) -> bool:
+        return last and all(run in stored.file.parents for stored in tensors.values())
+
+    files = opening.opened.components
+    parts = {
+        name: Part.of(module, trained.values(), files.get(name, {}), casts(files.get(name, {})))
+        for name, module in opening.components.items()
+    }
+    parts = {name: part for name, part in parts.items() if part.own}
+    if last and stage.output == "whole":
+        others = [name for name in COMPONENTS if name not in parts]
+        found = find(replace(stage.model, fresh=()), others).components
+        parts |= {name: Part({}, found[name], casts(found[name])) for name in others if name in found}
+    tokenizer = open_tokenizer(opening.opened.tokenizer) if "understanding" in parts else None
+    known = carried(config.metadata, opening.opened.config_file, stage.model)
+    done = record(stage.seed, stage.model.model, world.device, {stage.name: took})
+    metadata = known | done | {"stages": known.get("stages", {}) | done["stages"]}
+    hidden = made.with_name(f".{made.name}.unfinished")
+    if world.first:
+        shutil.rmtree(hidden, ignore_errors=True)
+    write_model(hidden, replace(config, metadata=metadata), parts, tokenizer, dtype, world.first)
+    if adapters := {name: p for name, p in trained.items() if is_adapter(name)}:
+        write_adapters(hidden, adapters, about(stage.lora), dtype, world.first)
+    of_first(lambda: put_in_place(made, hidden))  # and no process goes on to the next stage before

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..config import COMPONENTS
+from ..files.formats import read_config
+from .beforehand import check
 from .claim import claim
 from .one_stage import run_stage
-from .parallel import World, agree, start, stop
+from .parallel import World, of_first, start, stop
 from .stages import Stage
 
 MODEL = "model"  # the folder of what a stage, or the whole run, made
@@ -23,17 +27,18 @@ def run(stages: Sequence[Stage], out: Path, resume: bool = False) -> bool:
         out: the run's folder. resume: whether it may hold this run already, which then goes on.
 
     Raises:
-        ValueError: the folder holds another run, the model or the data cannot be opened, or the loss is no number.
+        ValueError: the folder holds another run, the model or the data cannot be opened, a library is missing, or the
+            loss is no number.
     """
+    check(stages)
     world = start(stages[0])
-    try:
-        if world.first:
-            claim(out, stages, resume)
+    with ExitStack() as ends:
+        ends.callback(stop)
+        of_first(lambda: ends.enter_context(claim(out, stages, resume)))
         for number, stage in enumerate(stages):
-            agree(False)  # nobody looks for what the first process is still writing
             last = number == len(stages) - 1
-            made = out / MODEL if last else out / stage.name / MODEL
-            if made.is_dir():
+            made = (out if last else out / stage.name) / MODEL
+            if of_first(partial(finished, stage, made, out, stages[number + 1 :])):
                 continue
             world = start(stage)
             if not run_stage(following(stage, stages[:number], out), world, out / stage.name, made, last):
@@ -41,8 +46,26 @@ def run(stages: Sequence[Stage], out: Path, resume: bool = False) -> bool:
                 return False
         _say(world, f"the model lies in {out / MODEL}")
         return True
-    finally:
-        stop()
+
+
+def finished(stage: Stage, made: Path, out: Path, later: Sequence[Stage]) -> bool:
+    """Whether a stage has made its folder, and is not asked for more steps than it did.
+
+    Raises:
+        ValueError: it is asked for more and cannot go on: a later stage has begun with what it made, or its
+            checkpoints are gone.
+    """
+    if not made.is_dir():
+        return False
+    done = read_config(made / "config.json").metadata.get("stages", {}).get(stage.name, {}).get("steps", stage.steps)
+    if done >= stage.steps:
+        return True
+    asked = f"the stage {stage.name} ended after {done} steps and is asked for {stage.steps}"
+    if begun := [other.name for other in later if (out / other.name).is_dir()]:
+        raise ValueError(f"{asked}, but {begun[0]} began with what it made then: only a run's last stage can be longer")
+    if not any((out / stage.name / "checkpoints").glob("step-*")):
+        raise ValueError(f"{asked}, but its checkpoints are gone: ask for {done}, or begin in a new folder")
+    return False
 
 
 def following(stage: Stage, earlier: Sequence[Stage], out: Path) -> Stage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -181,3 +182,33 @@ def after(opening):
         return tokens + opening.fusion[i].update(q)
 
     return after_block
+
+
+def run_slowly(config: str, out: str) -> None:
+    """A whole run in which the first rank takes its time to claim the folder and to write models.
+
+    Each rank writes where its last stage's fusion stack came from.
+    """
+    from lightbagel_core.training import one_stage, running
+    from lightbagel_core.training.stages import read
+
+    first = os.environ["RANK"] == "0"
+    for module, name in ((running, "claim"), (one_stage, "write_model"), (one_stage, "put_in_place")):
+        if first:
+            setattr(module, name, _late(getattr(module, name)))
+    whole = running.run_stage
+
+    def noted(stage, *rest):
+        Path(out, f"began-{os.environ['RANK']}").write_text(f"{stage.model.fresh} {stage.model.fusion}", "utf-8")
+        return whole(stage, *rest)
+
+    running.run_stage = noted
+    assert running.run(read(config), Path(out))
+
+
+def _late(act):
+    def later(*args):
+        time.sleep(1)
+        return act(*args)
+
+    return later

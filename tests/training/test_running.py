@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
+
 import pytest
+import ranks
 import torch
-from runs import ROLLING, stages
+from runs import CONFIG, ROLLING, stages
+from safetensors.torch import load_file
 
 from lightbagel_core.config import NANO
+from lightbagel_core.files.formats import read_config
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training.running import MODEL, following, run
+from lightbagel_core.training.journal import FILE, read
+from lightbagel_core.training.running import MODEL, finished, following, run
 from lightbagel_core.training.stages import Model, Stage
 
 TWO = """
@@ -87,6 +95,46 @@ def test_a_finished_run_is_left_as_it_is(unbroken, capsys):
     assert run(asked, unbroken, resume=True)
     assert (unbroken / MODEL / "fusion.safetensors").stat().st_mtime_ns == before
     assert "the model lies in" in capsys.readouterr().err
+
+
+def test_a_finished_run_that_is_asked_for_more_steps_is_trained_on_from_its_last_one(tmp_path):
+    asked = ("output=trained", "output_dtype=float32")
+    assert run(stages(tmp_path, "steps=2", *asked), tmp_path / "out")
+    assert run(stages(tmp_path, "steps=4", *asked), tmp_path / "out", resume=True)
+    assert run(stages(tmp_path, "steps=4", *asked), tmp_path / "unbroken")
+    longer, unbroken = (load_file(tmp_path / o / MODEL / "fusion.safetensors") for o in ("out", "unbroken"))
+    assert all(torch.equal(longer[name], w) for name, w in unbroken.items())
+    assert read_config(tmp_path / "out" / MODEL / "config.json").metadata["stages"]["train"]["steps"] == 4
+    record = read(tmp_path / "out" / "train" / FILE)
+    assert [line["step"] for line in record.of("step")] == [1, 2, 3, 4]
+    shutil.rmtree(tmp_path / "out" / "train" / "checkpoints")
+    with pytest.raises(ValueError, match="ended after 4 steps and is asked for 6, but its checkpoints are gone"):
+        run(stages(tmp_path, "steps=6", *asked), tmp_path / "out", resume=True)
+
+
+def test_a_stage_on_which_another_was_built_cannot_be_made_longer(tmp_path):
+    made = tmp_path / "first" / MODEL
+    made.mkdir(parents=True)
+    config = read_config(NANO / "config.json").to_dict()
+    config["metadata"]["stages"] = {"first": {"steps": 2}}
+    (made / "config.json").write_text(json.dumps(config), "utf-8")
+    first, second = Stage(name="first", steps=3), Stage(name="second")
+    assert finished(replace(first, steps=2), made, tmp_path, [second])
+    (tmp_path / "second").mkdir()
+    with pytest.raises(ValueError, match="asked for 3, but second began with what it made then"):
+        finished(first, made, tmp_path, [second])
+
+
+@pytest.mark.slow
+def test_no_process_goes_on_before_the_first_has_claimed_the_folder_and_written_a_stage(tmp_path):
+    """The first of two is slow at both; the other must wait, and go on with what the first has written."""
+    file = tmp_path / "config.toml"
+    file.write_text(CONFIG + TWO, "utf-8")
+    ranks.run(2, [("run_slowly", {"config": str(file), "out": str(tmp_path / "out")})])
+    assert (tmp_path / "out" / MODEL / "fusion.safetensors").is_file()
+    began = [(tmp_path / "out" / f"began-{rank}").read_text("utf-8") for rank in range(2)]
+    assert began[0] == began[1]
+    assert began[0].endswith(str(tmp_path / "out" / "first" / MODEL))
 
 
 def test_what_a_stage_takes_from_earlier_ones(tmp_path):
