@@ -1,4 +1,4 @@
-"""lightbagel generate | edit | describe | info | convert | download | bench."""
+"""lightbagel generate | edit | describe | info | convert | download | bench | train."""
 
 from __future__ import annotations
 
@@ -138,7 +138,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; 0 when done, 2 for anything the caller can mend or lacks, 130 when interrupted."""
+    """Runs one command; 0 when done, 2 for anything the caller can mend or lacks, 130 when interrupted.
+
+    A training that was asked to stop before its end gives 3.
+    """
     survive_any_console()
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)

@@ -14,6 +14,9 @@ from .stages import Stage
 if TYPE_CHECKING:
     from .data.example import Examples
 
+STOPPED = 3  # the exit status of a run that was asked to stop before its end
+PLANNED = ("devices", "card", "rate")  # options of the dry run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     presets = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
@@ -23,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="the run's folder: checkpoints, record, pictures, model"
     )
     parser.add_argument("--steps", type=int, help="of every stage, instead of its own number")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that DIR holds")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on with the run that DIR holds; one that is stopped before its end has the exit status {STOPPED}",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what it would need and train; load nothing")
     parser.add_argument("--devices", type=int, help="for the dry run: processes, one a card; default: as now")
     parser.add_argument(
@@ -70,7 +77,7 @@ def _needs_torch() -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Trains, or says what a training would need; 0 when done.
+    """Trains, or says what a training would need; 0 when done, 3 when it was asked to stop before its end.
 
     Raises:
         ValueError: for anything the caller can mend.
@@ -83,10 +90,33 @@ def command(args: argparse.Namespace) -> int:
         card = None if args.card is None else args.card * 1e9
         print(dry_run(stages, world, card, args.rate, {stage.name: _sets(stage) for stage in stages}))
         return 0
+    if idle := [f"--{name}" for name in PLANNED if getattr(args, name) is not None]:
+        raise ValueError(f"{', '.join(idle)}: only --dry-run asks for it; a training takes what there is")
     if args.out is None:
         raise ValueError("train needs a folder: --out DIR")
     _needs_torch()
     from .running import run
 
-    run(stages, args.out, args.resume)
-    return 0
+    try:
+        return 0 if run(stages, args.out, args.resume) else STOPPED
+    except (MemoryError, RuntimeError) as error:
+        if said := _in_words(error):
+            raise ValueError(said) from error
+        raise
+
+
+def _in_words(error: MemoryError | RuntimeError) -> str:
+    """What a person can do about a failure of the machine; "" where it is the program's own."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    first = str(error).split("\n\n")[0]  # what follows is for programmers
+    if isinstance(error, TorchDynamoException):
+        return f"compiling does not work here ({first}): train with compile=false"
+    if isinstance(error, MemoryError) or "memory" in first:
+        return (
+            "not enough memory: train with a smaller batch.device_tokens=, checkpointing=true, base=float8 or "
+            "optimiser.name=adamw-8bit; --dry-run says what takes how much"
+        )
+    if "gloo" in first.lower() or "nccl" in first.lower():
+        return f"another process of this training has ended or does not answer ({first}); what it said last says why"
+    return ""
