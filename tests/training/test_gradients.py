@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import product
 
+import drawings
 import oracle
 import pytest
 import torch
 from tiny import make_tiny
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from lightbagel_core.model.attention import SDPA, for_training
 from lightbagel_core.model.forward import CleanImage, EncodedSegment, segment_of, und_states
@@ -20,6 +20,8 @@ from lightbagel_core.model.sequence import ImageSegment
 from lightbagel_core.model.understanding import VitImage
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass
+from lightbagel_core.training.parallel import prepare_units
+from lightbagel_core.training.stages import Stage
 
 NEAR = 1e-4  # of a tensor's largest entry; float32's rounding gives up to 1e-5, a time of 0.701 for 0.7 over 1e-3
 Parts = list  # what a sample holds before its target, as `LightBagel.encode` takes it; texts as tuples
@@ -218,14 +220,11 @@ SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in product([True, F
 
 
 @pytest.mark.parametrize(("checkpointed", "compiled"), [(True, None), *SLOW], ids=str)
-def test_checkpointing_and_compiling_change_nothing(expected, checkpointed, compiled):
+def test_checkpointing_and_compiling_change_nothing(expected, monkeypatch, checkpointed, compiled):
+    """As the engine does them."""
     model = trained()
-    if compiled:
-        for block in model.gen.blocks:
-            block.forward = torch.compile(block.forward, dynamic=True, backend=compiled)
-        model.fusion.compile_layers("gen_query_key_value", "und_key_value", "update", dynamic=True, backend=compiled)
-    if checkpointed:
-        for owner, name in [*((b, "forward") for b in model.gen.blocks), *((x, "joint") for x in model.fusion.layers)]:
-            setattr(owner, name, partial(checkpoint, getattr(owner, name), use_reentrant=False))
-    assert_near(ours(model, everything(model)), expected)
+    root = Drawing(model.gen, model.fusion, SDPA, model.und)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiled))
+    prepare_units(drawings.units(root), Stage(checkpointing=checkpointed, compile=compiled is not None))
+    assert_near(ours(model, everything(model), root), expected)
     torch._dynamo.reset()
