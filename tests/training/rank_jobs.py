@@ -212,3 +212,10 @@ def _late(act):
         return act(*args)
 
     return later
+
+
+def lightbagel(words: list[str]) -> None:
+    """The command itself."""
+    from lightbagel_core.cli.commands import main
+
+    assert main(words) == 0
