@@ -64,9 +64,8 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
             trainer.tracker = Tracker(stage.validation.tracker, PROJECT, f"{run} {stage.name}", asdict(stage), folder)
         if not trainer.run():
             return False
-        trained = work.opening.trained()  # before the end freezes it
         with trainer.ema.swapped(module):
-            took = trainer.step, trainer.seconds
+            took, trained = (trainer.step, trainer.seconds), work.opening.trained()  # before `finish` freezes it
             _write(work.opening, work.finish(work.opening.config), trained, took, made, last)
     return True
 

@@ -184,7 +184,7 @@ def after(opening):
     return after_block
 
 
-def run_slowly(config: str, out: str) -> None:
+def run_slowly(config: str, out: str, overrides: list[str]) -> None:
     """A whole run in which the first rank takes its time to claim the folder and to write models.
 
     Each rank writes where its last stage's fusion stack came from.
@@ -203,7 +203,7 @@ def run_slowly(config: str, out: str) -> None:
         return whole(stage, *rest)
 
     running.run_stage = noted
-    assert running.run(read(config), Path(out))
+    assert running.run(read(config, overrides), Path(out))
 
 
 def _late(act):

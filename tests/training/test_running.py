@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import ranks
 import torch
-from runs import CONFIG, ROLLING, stages
+from runs import ROLLING, stages
 from safetensors.torch import load_file
 
 from lightbagel_core.config import NANO
@@ -29,6 +29,9 @@ steps = 3
 train = ["generation", "fusion", "context"]
 output_dtype = "float32"
 """
+
+
+SGD = ("optimiser.name=sgd", "optimiser.lr=0.1", "validation.every=1", "validation.held_out=2")
 
 
 def state(folder) -> dict[str, torch.Tensor]:
@@ -125,16 +128,28 @@ def test_a_stage_on_which_another_was_built_cannot_be_made_longer(tmp_path):
         finished(first, made, tmp_path, [second])
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process makes of two stages by SGD, in which rounding stays small."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert run(stages(folder, *SGD, more=TWO), folder / "out")
+    return state(folder / "out" / MODEL)
+
+
 @pytest.mark.slow
-def test_no_process_goes_on_before_the_first_has_claimed_the_folder_and_written_a_stage(tmp_path):
+@pytest.mark.parametrize("shard", [1, 2])
+def test_no_process_goes_on_before_the_first_has_claimed_the_folder_and_written_a_stage(tmp_path, alone, shard):
     """The first of two is slow at both; the other must wait, and go on with what the first has written."""
-    file = tmp_path / "config.toml"
-    file.write_text(CONFIG + TWO, "utf-8")
-    ranks.run(2, [("run_slowly", {"config": str(file), "out": str(tmp_path / "out")})])
-    assert (tmp_path / "out" / MODEL / "fusion.safetensors").is_file()
+    stages(tmp_path, more=TWO)
+    said = {"config": str(tmp_path / "config.toml"), "out": str(tmp_path / "out")}
+    ranks.run(2, [("run_slowly", said | {"overrides": [*SGD, f"parallel.shard={shard}"]})])
     began = [(tmp_path / "out" / f"began-{rank}").read_text("utf-8") for rank in range(2)]
     assert began[0] == began[1]
     assert began[0].endswith(str(tmp_path / "out" / "first" / MODEL))
+    made, before = state(tmp_path / "out" / MODEL), state(NANO)
+    assert not torch.equal(made["fusion.context"], before["fusion.context"])
+    for name, tensor in alone.items():
+        torch.testing.assert_close(made[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_what_a_stage_takes_from_earlier_ones(tmp_path):
