@@ -136,7 +136,7 @@ class Checkpoints:
         measured = [(value, step) for step, value in values.items() if value is not None]
         return min(measured)[::-1] if measured else None
 
-    def _is_there(self, step: int, measured: Mapping[str, float]) -> bool:
+    def _is_there(self, step: int, measured: dict[str, float]) -> bool:
         there = self.path(step).is_dir()
         if there and measured:
             _write(self.path(step) / NOTE, self.note(step) | measured)
