@@ -197,7 +197,7 @@ def clip(parameters: Iterable[nn.Parameter], norm: float) -> Tensor:
     gradients = [p.grad for p in with_gradient if p.grad is not None]
     found = nn.utils.get_total_norm(gradients)
     total = found.full_tensor() if isinstance(found, DTensor) else found
-    if norm:
+    if norm and not total < norm:  # also where it is no number
         nn.utils.clip_grads_with_norm_(with_gradient, norm, total)
     return total.float()
 

@@ -129,6 +129,14 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them():
     torch.testing.assert_close(weights[1].grad, torch.tensor([0.4]))
 
 
+def test_small_gradients_are_not_touched():
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    before = weight.grad._version
+    assert parallel.clip([weight], 6.0) == 5
+    assert weight.grad._version == before
+
+
 @pytest.mark.parametrize(
     ("precision", "dtype"),
     [("float32", torch.float32), ("bfloat16-mixed", torch.bfloat16), ("bfloat16", torch.float32)],
