@@ -79,7 +79,7 @@ def start(stage: Stage) -> World:
     rank, size = (int(env["RANK"]), int(env["WORLD_SIZE"])) if several else (0, 1)
     local_rank = int(env.get("LOCAL_RANK", "0")) if several else 0
     shard = shards(stage.parallel.shard, size)
-    device = torch.device(stage.device) if stage.device else default_device()
+    device = _device(stage)
     if device.type == "cuda":
         device = torch.device("cuda", local_rank if several else device.index or 0)
         torch.cuda.set_device(device)
@@ -97,6 +97,10 @@ def start(stage: Stage) -> World:
     return World(rank, size, local_rank, device, shard, mesh)
 
 
+def _device(stage: Stage) -> torch.device:
+    return torch.device(stage.device) if stage.device else default_device()
+
+
 def stop() -> None:
     """Leaves the group."""
     if dist.is_initialized():
@@ -108,12 +112,16 @@ def prepare_units(units: Iterable[nn.Module], stage: Stage) -> None:
 
     A fusion layer is entered by its `joint`, every other unit by its `forward`. Of a fusion layer the projections are
     compiled, and attention is not: its keys are as many as a prompt is long.
+
+    On a CPU the compiler is kept from replacing attention that is written in matrix products (see
+    `attention.for_training`) by the fused kernel, which is slow there.
     """
+    options: Any = {"pattern_matcher": False} if _device(stage).type == "cpu" else None
     for unit in units:
         fused = isinstance(unit, MultimodalSelfAttention)
         if stage.compile:
             for name in FUSION_METHODS if fused else ("forward",):
-                setattr(unit, name, torch.compile(getattr(unit, name), dynamic=True))
+                setattr(unit, name, torch.compile(getattr(unit, name), dynamic=True, options=options))
         if stage.checkpointing:
             entry = "joint" if fused else "forward"
             setattr(unit, entry, _recomputed(getattr(unit, entry)))

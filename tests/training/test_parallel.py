@@ -9,7 +9,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._dynamo.utils import counters
 
+from lightbagel_core.model.attention import for_training
 from lightbagel_core.training import parallel
 from lightbagel_core.training.stages import Optimiser, Parallel, Stage
 
@@ -93,6 +95,21 @@ def test_recomputed_units_have_the_same_gradients_and_keep_less(tiny, monkeypatc
     for name in plain:
         torch.testing.assert_close(found[name], plain[name], rtol=1e-4, atol=1e-6 * float(plain[name].abs().max() + 1))
     assert kept(module, step) < 0.5 * kept(drawings.drawing(), step)
+
+
+@pytest.mark.slow
+def test_on_a_cpu_compiling_keeps_the_attention_that_was_chosen(world, tiny):
+    torch._dynamo.reset()
+    counters.clear()
+    module = drawings.drawing()
+    module.gen.use_attention(for_training(torch.device("cpu"), torch.bfloat16))
+    parallel.prepare_units(module.gen.blocks, replace(STAGE, compile=True))
+    with parallel.autocast(replace(STAGE, precision="bfloat16-mixed"), world):
+        error = module(drawings.passes(drawings.batch(tiny.und)[:1])[0])
+    error.sum().backward()
+    assert counters["stats"]["unique_graphs"] > 0
+    assert counters["inductor"]["fuse_attention"] == 0
+    torch._dynamo.reset()
 
 
 def kept(module, step) -> int:
