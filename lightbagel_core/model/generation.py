@@ -46,11 +46,11 @@ class KeyValueProcessor(WanAttnProcessor):
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
         states = encoder_hidden_states
-        if states is None or (states.ndim == 3 and len(states) == len(hidden_states)):
+        if states is None or (states.ndim == 3 and len(states) == len(hidden_states) > 1):
             return super().__call__(attn, hidden_states, states, *args, **kwargs)
         if states.ndim == 3:
             states = cross_key_value(attn, states)
-        q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        q = attn.norm_q(attn.to_q(hidden_states)).type_as(states).unflatten(2, (attn.heads, -1))
         row = q.flatten(0, 1)[None]  # all rows' queries in one: keys and values need not be repeated for each
         out = dispatch_attention_fn(row, *states.unbind(), backend=self._attention_backend)
         out = out.unflatten(1, q.shape[:2])[0].flatten(2).type_as(q)
@@ -60,8 +60,12 @@ class KeyValueProcessor(WanAttnProcessor):
 
 
 def cross_key_value(attn: Any, states: Tensor) -> Tensor:
-    """A block's cross-attention keys and values [2, B, L, H, D] of context states [B, L, dim]."""
-    pair = torch.stack([attn.norm_k(attn.to_k(states)), attn.to_v(states)])
+    """A block's cross-attention keys and values [2, B, L, H, D] of context states [B, L, dim].
+
+    Autocast may leave what was normalised in float32; attention kernels want all of one dtype.
+    """
+    v = attn.to_v(states)
+    pair = torch.stack([attn.norm_k(attn.to_k(states)).type_as(v), v])
     return pair.unflatten(-1, (attn.heads, -1))
 
 
@@ -81,6 +85,9 @@ class PackedProcessor(WanAttnProcessor):
     """diffusers' processor for self-attention, which with a `PackedRotary` lets each picture attend to itself alone.
 
     Linear layers then see one row of all tokens, without padding; neighbours of one size attend in one call.
+
+    In training it is used for rows of one size too: diffusers' own writes every other number in place, which autograd
+    and the compiler make a copy of, and hands queries and keys to the kernel in whatever dtype the norms give.
     """
 
     def __call__(
@@ -91,19 +98,25 @@ class PackedProcessor(WanAttnProcessor):
         attention_mask: Tensor | None = None,
         rotary_emb: Any = None,
     ) -> Tensor:
-        if not isinstance(rotary_emb, PackedRotary):
+        packed = isinstance(rotary_emb, PackedRotary)
+        if not packed and not _in_training(hidden_states):
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-        packed = (
-            attn.norm_q(attn.to_q(hidden_states)),
-            attn.norm_k(attn.to_k(hidden_states)),
-            attn.to_v(hidden_states),
-        )
-        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in packed)
-        q, k = (turned(x, rotary_emb.cos, rotary_emb.sin) for x in (q, k))
-        out = each_alone(q, k, v, rotary_emb, self._attention_backend).flatten(2).type_as(q)
+        v = attn.to_v(hidden_states).unflatten(2, (attn.heads, -1))
+        normed = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
+        cos, sin = (rotary_emb.cos, rotary_emb.sin) if packed else rotary_emb
+        q, k = (turned(x.unflatten(2, (attn.heads, -1)), cos, sin).type_as(v) for x in normed)
+        if packed:
+            out = each_alone(q, k, v, rotary_emb, self._attention_backend)
+        else:
+            out = dispatch_attention_fn(q, k, v, backend=self._attention_backend)
+        out = out.flatten(2).type_as(q)
         for layer in attn.to_out:
             out = layer(out)
         return out
+
+
+def _in_training(x: Tensor) -> bool:
+    return torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator] # it would be compiled anew for every other row of sizes

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from tiny import make_tiny
 from torch import Tensor
 
 from lightbagel_core.files.precision import weight_dtype
+from lightbagel_core.model import generation
 
 ROWS, COLS, PATCH = 2, 3, 2
 
@@ -88,3 +91,49 @@ def test_latents_that_are_no_whole_patches_are_refused(gen, size):
 )
 def test_what_of_the_dit_stays_float32(name, exact):
     assert weight_dtype(name, torch.bfloat16) == (torch.float32 if exact else torch.bfloat16)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_kernels_get_one_dtype_where_autocast_leaves_norms_in_float32(monkeypatch, packed):
+    """As torch from 2.14 on does; flash attention refuses what differs."""
+    block, seen = make_tiny().gen.blocks[0], []
+    for attn in (block.attn1, block.attn2):
+        for norm in (attn.norm_q, attn.norm_k):
+            norm.register_forward_hook(lambda module, args, out: out.float())
+    dispatch = generation.dispatch_attention_fn
+
+    def watched(*given, **options):
+        seen.append({x.dtype for x in given})
+        return dispatch(*given, **options)
+
+    monkeypatch.setattr(generation, "dispatch_attention_fn", watched)
+    cos, sin = (torch.randn(1, 6, 1, 32) for _ in range(2))
+    rotary = generation.PackedRotary(cos, sin, (6,)) if packed else (cos, sin)
+    x, context = torch.randn(1, 6, 64), torch.randn(1, 5, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # as where training validates
+        block.attn1(x, rotary_emb=rotary)
+        block.attn2(x, context)
+    assert seen == [{torch.bfloat16}] * 2
+
+
+def test_in_training_rows_of_one_size_attend_as_by_the_stock_processor(gen):
+    attn, x = gen.blocks[0].attn1, torch.randn(2, ROWS * COLS, 64, generator=torch.Generator().manual_seed(0))
+    rotary = gen.rotary((ROWS, COLS), torch.device("cpu"))
+    x.requires_grad_()
+    ours, stock = (processor(attn, x, rotary_emb=rotary) for processor in (attn.processor, WanAttnProcessor()))
+    assert "CopySlices" not in graph(ours.grad_fn)
+    assert "CopySlices" in graph(stock.grad_fn)
+    torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(attn.processor(attn, x, rotary_emb=rotary), stock)
+
+
+def graph(node) -> set[str]:
+    """Names of all that a backward pass goes through."""
+    names, left, seen = set(), [node], set()
+    while left:
+        if (node := left.pop()) is not None and node not in seen:
+            seen.add(node)
+            names.add(type(node).__name__)
+            left += [following for following, _ in node.next_functions]
+    return names
