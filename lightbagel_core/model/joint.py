@@ -17,7 +17,9 @@ from functools import partial
 from itertools import groupby
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .attention import Attention, Reach
 from .forward import States
@@ -30,16 +32,19 @@ WASTE = 0.8  # the shortest list of keys that is padded to another's length, as 
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """Pictures of equally many tokens N that attend together.
+class Groups:
+    """Pictures that attend, M tokens together, in groups of equally many tokens each.
 
-    tokens: int64 [I, N], their numbers among all gen tokens.
-    keys: int64 [I, W], what they attend to among the und tokens and then all gen tokens, the last `lengths[i]` of each.
+    each: per group the tokens of a picture and what its pictures reach, I of them W keys.
+    tokens: int64 [M], the numbers of theirs among all gen tokens, group by group.
+    order: int64 [M], where among these stands the one with the lowest number, the next, and so on.
+    keys: int64, what they attend to among the und tokens and then all gen tokens: I x W of a group, after each other.
     """
 
+    each: list[tuple[int, Reach]]
     tokens: Tensor
+    order: Tensor
     keys: Tensor
-    reach: Reach
 
 
 def attended(tokens: Pack) -> list[Tensor]:
@@ -65,13 +70,13 @@ def attended(tokens: Pack) -> list[Tensor]:
     return found + [torch.cat(pair) for pair in zip(prefixes, noised, strict=True)]
 
 
-def groups(keys: Sequence[Tensor], sizes: Sequence[int], which: range, device: torch.device) -> list[Group]:
+def groups(keys: Sequence[Tensor], sizes: Sequence[int], which: range, device: torch.device) -> Groups:
     """Some of the pictures, in groups of equally many tokens and nearly as many keys.
 
     Args:
         keys: from `attended`, of all pictures. sizes: the tokens of each. which: those that attend.
     """
-    starts = torch.tensor([0, *sizes]).cumsum(0).tolist()
+    starts = torch.tensor([0, *sizes]).cumsum(0)
     found: list[list[int]] = []
     for i in sorted(which, key=lambda i: (sizes[i], -len(keys[i]), i)):
         first = found[-1][0] if found else i
@@ -79,37 +84,41 @@ def groups(keys: Sequence[Tensor], sizes: Sequence[int], which: range, device: t
             found[-1].append(i)
         else:
             found.append([i])
-    made = []
+    each, own, attended = [], [], []
     for group in found:
-        lengths = tuple(len(keys[i]) for i in group)
-        width = max(lengths)
-        padded = torch.stack([torch.cat([keys[i].new_zeros(width - len(keys[i])), keys[i]]) for i in group])
-        own = torch.stack([torch.arange(starts[i], starts[i + 1]) for i in group])
-        made.append(Group(own.to(device), padded.to(device), Reach(width, lengths, device)))
-    return made
+        n, lengths = sizes[group[0]], tuple(len(keys[i]) for i in group)
+        each.append((n, Reach(max(lengths), lengths, device)))
+        own.append((starts[group, None] + torch.arange(n)).flatten())
+        attended.append(pad_sequence([keys[i] for i in group], batch_first=True, padding_side="left").flatten())
+    tokens = torch.cat(own)
+    return Groups(each, tokens.to(device), tokens.argsort().to(device), torch.cat(attended).to(device))
 
 
 def attend(
-    among: Sequence[Group], attention: Attention, q: Tensor, k: Tensor, v: Tensor, und_k: Tensor, und_v: Tensor
+    among: Groups, attention: Attention, q: Tensor, k: Tensor, v: Tensor, und_k: Tensor, und_v: Tensor
 ) -> Tensor:
     """What the M tokens of some groups attended to, [1, M, H, D], in the order of their numbers.
 
     Args:
         q, k, v: of all gen tokens, [B, N, H, D]. und_k, und_v: of all und tokens, [1, U, H, D].
     """
-    q = q.flatten(0, 1)
-    keys, values = torch.cat([und_k[0], k.flatten(0, 1)]), torch.cat([und_v[0], v.flatten(0, 1)])
+    queries = _taken(q.flatten(0, 1), among.tokens)
+    keys = _taken(torch.cat([und_k[0], k.flatten(0, 1)]), among.keys)
+    values = _taken(torch.cat([und_v[0], v.flatten(0, 1)]), among.keys)
+    tokens = [n * len(reach.lengths) for n, reach in among.each]
+    widths = [reach.width * len(reach.lengths) for _, reach in among.each]
     done = []
-    for g in among:
-        attended = attention(_taken(q, g.tokens), _taken(keys, g.keys), _taken(values, g.keys), g.reach)
-        done.append(attended.flatten(0, 1))
-    order = torch.cat([g.tokens.flatten() for g in among]).argsort()
-    return _taken(torch.cat(done), order)[None]
+    for (_, reach), *parts in zip(
+        among.each, queries.split(tokens), keys.split(widths), values.split(widths), strict=True
+    ):
+        rows = (x.unflatten(0, (len(reach.lengths), -1)) for x in parts)
+        done.append(attention(*rows, reach).flatten(0, 1))
+    return _taken(torch.cat(done), among.order)[None]
 
 
 def _taken(x: Tensor, at: Tensor) -> Tensor:
-    """x[at] of numbers along the first dimension; the backward pass takes half the time."""
-    return x.index_select(0, at.flatten()).unflatten(0, at.shape)
+    """x[at] of numbers [M] along the first dimension; backward, an embedding's is the quickest way to add them up."""
+    return F.embedding(at, x.flatten(1)).unflatten(1, x.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)

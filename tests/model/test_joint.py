@@ -14,6 +14,7 @@ from tiny import make_tiny
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
+from lightbagel_core.model import joint as module
 from lightbagel_core.model.attention import SDPA, Attention
 from lightbagel_core.model.forward import Content, hashable, segment_of, und_states
 from lightbagel_core.model.generation import PackedRotary
@@ -130,12 +131,19 @@ def test_every_layer_is_called_once_whatever_a_batch_holds(samples, names):
 def test_pictures_of_nearly_equal_reach_attend_together_and_others_apart():
     keys = [torch.arange(n) for n in (10, 9, 5, 10, 10)]
     found = groups(keys, [2, 2, 2, 2, 3], range(5), torch.device("cpu"))
-    assert [(group.tokens.tolist(), group.reach.lengths) for group in found] == [
-        ([[0, 1], [6, 7], [2, 3]], (10, 10, 9)),
-        ([[4, 5]], (5,)),
-        ([[8, 9, 10]], (10,)),
-    ]
-    assert found[0].keys.tolist() == [list(range(10)), list(range(10)), [0, *range(9)]]
+    assert [(n, reach.lengths) for n, reach in found.each] == [(2, (10, 10, 9)), (2, (5,)), (3, (10,))]
+    assert found.tokens.tolist() == [0, 1, 6, 7, 2, 3, 4, 5, 8, 9, 10]
+    assert found.tokens[found.order].tolist() == list(range(11))
+    ten = list(range(10))
+    assert found.keys.tolist() == [*ten, *ten, 0, *range(9), *range(5), *ten]
+
+
+def test_all_groups_keys_are_taken_at_once(tiny, samples, monkeypatch):
+    """Else the backward pass would add up as many gradients of all keys as there are groups."""
+    calls, taken = [], module._taken
+    monkeypatch.setattr(module, "_taken", lambda *given: calls.append(given) or taken(*given))
+    joint(tiny, [samples[name] for name in MIX], SIZES)
+    assert len(calls) == 4 * 3  # queries, keys, values and the way back, in each layer
 
 
 def test_without_fusion_sources_are_not_sent_through(tiny, samples):
