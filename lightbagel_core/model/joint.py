@@ -29,6 +29,7 @@ from .packing import Pack
 from .sequence import Rotary, mrope
 
 WASTE = 0.8  # the shortest list of keys that is padded to another's length, as a share of it
+SHORT = 256  # keys of the longest list beside which every list is padded: another call would cost more
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +37,14 @@ class Groups:
     """Pictures that attend, M tokens together, in groups of equally many tokens each.
 
     each: per group the tokens of a picture and what its pictures reach, I of them W keys.
-    tokens: int64 [M], the numbers of theirs among all gen tokens, group by group.
-    order: int64 [M], where among these stands the one with the lowest number, the next, and so on.
+    tokens: their numbers among all gen tokens, group by group: int64 [M], or a slice where each follows the last.
+    order: int64 [M], where among these stands the one with the lowest number, the next, and so on; None: in its place.
     keys: int64, what they attend to among the und tokens and then all gen tokens: I x W of a group, after each other.
     """
 
     each: list[tuple[int, Reach]]
-    tokens: Tensor
-    order: Tensor
+    tokens: Tensor | slice
+    order: Tensor | None
     keys: Tensor
 
 
@@ -71,7 +72,7 @@ def attended(tokens: Pack) -> list[Tensor]:
 
 
 def groups(keys: Sequence[Tensor], sizes: Sequence[int], which: range, device: torch.device) -> Groups:
-    """Some of the pictures, in groups of equally many tokens and nearly as many keys.
+    """Some of the pictures, in groups of equally many tokens and nearly as many keys, or few.
 
     Args:
         keys: from `attended`, of all pictures. sizes: the tokens of each. which: those that attend.
@@ -80,18 +81,25 @@ def groups(keys: Sequence[Tensor], sizes: Sequence[int], which: range, device: t
     found: list[list[int]] = []
     for i in sorted(which, key=lambda i: (sizes[i], -len(keys[i]), i)):
         first = found[-1][0] if found else i
-        if found and sizes[i] == sizes[first] and len(keys[i]) >= WASTE * len(keys[first]):
+        longest = len(keys[first])
+        near = longest <= SHORT or len(keys[i]) >= WASTE * longest
+        if found and sizes[i] == sizes[first] and near:
             found[-1].append(i)
         else:
             found.append([i])
     each, own, attended = [], [], []
     for group in found:
+        if len(keys[group[0]]) <= SHORT:
+            group.sort()  # their tokens need no reordering then
         n, lengths = sizes[group[0]], tuple(len(keys[i]) for i in group)
         each.append((n, Reach(max(lengths), lengths, device)))
         own.append((starts[group, None] + torch.arange(n)).flatten())
         attended.append(pad_sequence([keys[i] for i in group], batch_first=True, padding_side="left").flatten())
-    tokens = torch.cat(own)
-    return Groups(each, tokens.to(device), tokens.argsort().to(device), torch.cat(attended).to(device))
+    tokens, read = torch.cat(own), torch.cat(attended).to(device)
+    first = int(tokens[0])
+    if torch.equal(tokens, torch.arange(first, first + len(tokens))):
+        return Groups(each, slice(first, first + len(tokens)), None, read)
+    return Groups(each, tokens.to(device), tokens.argsort().to(device), read)
 
 
 def attend(
@@ -102,7 +110,8 @@ def attend(
     Args:
         q, k, v: of all gen tokens, [B, N, H, D]. und_k, und_v: of all und tokens, [1, U, H, D].
     """
-    queries = _taken(q.flatten(0, 1), among.tokens)
+    q = q.flatten(0, 1)
+    queries = q[among.tokens] if among.order is None else _taken(q, among.tokens)
     keys = _taken(torch.cat([und_k[0], k.flatten(0, 1)]), among.keys)
     values = _taken(torch.cat([und_v[0], v.flatten(0, 1)]), among.keys)
     tokens = [n * len(reach.lengths) for n, reach in among.each]
@@ -113,7 +122,8 @@ def attend(
     ):
         rows = (x.unflatten(0, (len(reach.lengths), -1)) for x in parts)
         done.append(attention(*rows, reach).flatten(0, 1))
-    return _taken(torch.cat(done), among.order)[None]
+    found = torch.cat(done)
+    return (found if among.order is None else _taken(found, among.order))[None]
 
 
 def _taken(x: Tensor, at: Tensor) -> Tensor:

@@ -96,6 +96,12 @@ def test_samples_of_one_size_a_row_each(tiny, samples):
     assert_the_oracles(tiny, [samples[name] for name in names], [(6, 6)] * 4)
 
 
+def test_pictures_that_reach_much_attend_in_groups(tiny, samples, monkeypatch):
+    monkeypatch.setattr(module, "SHORT", 0)
+    names = ("text to image", "three sources", "edit", "edit, clean only", "nothing")
+    assert_the_oracles(tiny, [samples[name] for name in names], [(6, 6)] * 5)
+
+
 @pytest.mark.parametrize("few", [0, None])
 def test_with_a_mask_or_a_call_for_each_length(tiny, samples, few):
     assert_the_oracles(tiny, [samples[name] for name in MIX], [(4, 6)] * 6, Attention(SDPA.dense, few=few))
@@ -128,7 +134,8 @@ def test_every_layer_is_called_once_whatever_a_batch_holds(samples, names):
     assert calls == Counter([f"block {i}" for i in range(4)] + [f"fusion {i}" for i in range(3)])
 
 
-def test_pictures_of_nearly_equal_reach_attend_together_and_others_apart():
+def test_pictures_of_nearly_equal_reach_attend_together_and_others_apart(monkeypatch):
+    monkeypatch.setattr(module, "SHORT", 8)
     keys = [torch.arange(n) for n in (10, 9, 5, 10, 10)]
     found = groups(keys, [2, 2, 2, 2, 3], range(5), torch.device("cpu"))
     assert [(n, reach.lengths) for n, reach in found.each] == [(2, (10, 10, 9)), (2, (5,)), (3, (10,))]
@@ -136,6 +143,14 @@ def test_pictures_of_nearly_equal_reach_attend_together_and_others_apart():
     assert found.tokens[found.order].tolist() == list(range(11))
     ten = list(range(10))
     assert found.keys.tolist() == [*ten, *ten, 0, *range(9), *range(5), *ten]
+
+
+def test_pictures_that_reach_little_attend_together_in_their_order():
+    keys = [torch.arange(n) for n in (3, 9, 5, 2)]
+    found = groups(keys, [2, 2, 2, 2], range(1, 4), torch.device("cpu"))
+    assert [(n, reach.lengths, reach.width) for n, reach in found.each] == [(2, (9, 5, 2), 9)]
+    assert (found.tokens, found.order) == (slice(2, 8), None)
+    assert found.keys.view(3, 9)[1].tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4]
 
 
 def test_all_groups_keys_are_taken_at_once(tiny, samples, monkeypatch):
