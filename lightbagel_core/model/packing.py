@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -97,47 +98,86 @@ def pack(
     positions: list[Tensor] = []
     und: list[Tensor] = []
     count = 0
-    found = [_Tokens(layout) for layout in layouts]
-    lengths = tuple(len(tokens.prefix) for tokens in found)
+    found = [_parts(layout) for layout in layouts]
+    lengths = tuple(parts.prefix for parts in found)
     width = max(lengths)
     keys = contents if keys is None else keys
-    for b, (layout, tokens, content) in enumerate(zip(layouts, found, contents, strict=True)):
+    for b, (parts, content) in enumerate(zip(found, contents, strict=True)):
         key: Hashable = None
         own = []
-        end = int(layout.positions.max())  # the position of the target's end marker depends on the target's size
-        first = width - lengths[b] + len(tokens.und)  # the column of the first clean token
-        named = zip(content, [*keys[b][:-1], (keys[b][-1], end)], strict=True)
-        for (what, own_key), of_und, of_gen in zip(
-            named, tokens.split(tokens.und), tokens.split(tokens.gen), strict=True
-        ):
+        before = width - lengths[b]
+        first = before + parts.und  # the column of the first clean token
+        # The position of the target's end marker depends on the target's size.
+        named = zip(content, [*keys[b][:-1], (keys[b][-1], parts.end)], strict=True)
+        for (what, own_key), at, image in zip(named, parts.und_positions, parts.clean, strict=True):
             key = (key, own_key)
             if key not in distinct:
-                distinct[key] = torch.arange(count, count + len(of_und))
-                count += len(of_und)
+                distinct[key] = torch.arange(count, count + at.shape[1])
+                count += at.shape[1]
                 held.append(what)
-                positions.append(layout.positions[:, of_und])
+                positions.append(at)
             own.append(distinct[key])
-            if len(of_gen) and len(own) < len(content):
-                if key not in images:  # all tokens of an image see the same
-                    attended = width - lengths[b] + layout.visible[of_gen[0], tokens.prefix].nonzero()[:, 0]
-                    images[key] = CleanTokens(what, key, layout.positions[:, of_gen], attended)
+            if image is not None:
+                if key not in images:
+                    images[key] = CleanTokens(what, key, image.positions, before + image.attended)
                 images[key].places.append((b, first))
-                first += len(of_gen)
+                first += image.positions.shape[1]
         und.append(torch.cat(own))
-    noised = [layout.positions[:, tokens.gen[tokens.clean :]] for layout, tokens in zip(layouts, found, strict=True)]
+    noised = [parts.noised for parts in found]
     return Pack(held, torch.cat(positions, dim=1), layouts, und, list(images.values()), lengths, noised)
 
 
-class _Tokens:
-    """Where a layout's tokens stand: und ones, and gen ones, of which the first `clean` are not the target's."""
+@dataclass(frozen=True, eq=False)
+class _Clean:
+    """A layout's clean image of n tokens.
 
-    def __init__(self, layout: TokenLayout) -> None:
-        self.segment = layout.segment
-        self.segments = int(layout.segment[-1]) + 1
-        self.und, self.gen = layout.und.nonzero()[:, 0], (~layout.und).nonzero()[:, 0]
-        self.clean = int((layout.segment[self.gen] < self.segments - 1).sum())
-        self.prefix = torch.cat([self.und, self.gen[: self.clean]])
+    positions: int64 [3, n]. attended: int64 [S], what all of them attend to, as columns of the prefix.
+    """
 
-    def split(self, which: Tensor) -> Sequence[Tensor]:
-        """Tokens in the order of the sequence, segment by segment."""
-        return which.split(self.segment[which].bincount(minlength=self.segments).tolist())
+    positions: Tensor
+    attended: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What packing asks of a layout.
+
+    prefix: its constant tokens; und: the und ones among them, which come first.
+    und_positions: per segment, int64 [3, n]. clean: per segment, None where it is no clean image.
+    noised: int64 [3, N], positions of the target's tokens. end: the last position.
+    """
+
+    prefix: int
+    und: int
+    und_positions: tuple[Tensor, ...]
+    clean: tuple[_Clean | None, ...]
+    noised: Tensor
+    end: int
+
+
+_KEPT: WeakKeyDictionary[TokenLayout, _Parts] = WeakKeyDictionary()  # many samples may have one layout
+
+
+def _parts(layout: TokenLayout) -> _Parts:
+    if layout not in _KEPT:
+        und, gen = (_split(which.nonzero()[:, 0], layout.segment) for which in (layout.und, ~layout.und))
+        *clean, noised = gen
+        prefix = torch.cat([*und, *clean])
+        images = [
+            _Clean(layout.positions[:, own], layout.visible[own[0], prefix].nonzero()[:, 0]) if len(own) else None
+            for own in clean  # all tokens of an image see the same
+        ]
+        _KEPT[layout] = _Parts(
+            prefix=len(prefix),
+            und=int(layout.und.sum()),
+            und_positions=tuple(layout.positions[:, own] for own in und),
+            clean=(*images, None),
+            noised=layout.positions[:, noised],
+            end=int(layout.positions.max()),
+        )
+    return _KEPT[layout]
+
+
+def _split(which: Tensor, segment: Tensor) -> Sequence[Tensor]:
+    """Tokens in the order of the sequence, segment by segment."""
+    return which.split(segment[which].bincount(minlength=int(segment[-1]) + 1).tolist())

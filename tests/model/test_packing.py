@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from contextlib import contextmanager
 
@@ -9,6 +11,9 @@ import oracle
 import pytest
 import torch
 from scenes import noise_picture
+
+from lightbagel_core.model import packing
+from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 
 SIZE, GRID = (96, 64), (2, 3)
 
@@ -89,3 +94,22 @@ def test_equal_samples_pass_once_and_each_has_its_row(tiny, parts):
     alone = tiny.velocity(x[:1], 0.7, tiny.encode([sample], *SIZE))
     for row in tiny.velocity(x, 0.7, context).split(1):
         assert oracle.relative(row, alone) < 1e-5
+
+
+def test_layouts_that_samples_share_are_read_once(monkeypatch):
+    layout = lay_out([ImageSegment("clean", 1, 2), TextSegment(2), ImageSegment("noised", 1, 1)])
+    split, calls = packing._split, []
+    monkeypatch.setattr(packing, "_split", lambda *given: calls.append(given) or split(*given))
+    contents = [["picture", "one", None], ["picture", "two", None], ["other", "one", None]]
+    for _ in range(2):
+        tokens = packing.pack([layout] * 3, contents)
+        assert tokens.positions.tolist()[0] == [0, 3, 4, 5, 6, 8, 4, 5, 6, 8, 0, 3, 4, 5, 6, 8]
+        assert [image.positions.tolist() for image in tokens.images] == [[[1, 1], [1, 1], [1, 2]]] * 2
+        assert [image.attended.tolist() for image in tokens.images] == [[0, 1, 6, 7]] * 2
+        assert [image.places for image in tokens.images] == [[(0, 6), (1, 6)], [(2, 6)]]
+        assert [x.tolist() for x in tokens.noised_positions] == [[[7], [7], [7]]] * 3
+    assert len(calls) == 2  # und tokens and gen tokens
+    gone = weakref.ref(layout)
+    del layout, tokens
+    gc.collect()
+    assert gone() is None
