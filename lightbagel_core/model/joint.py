@@ -111,7 +111,7 @@ def attend(
         q, k, v: of all gen tokens, [B, N, H, D]. und_k, und_v: of all und tokens, [1, U, H, D].
     """
     q = q.flatten(0, 1)
-    queries = q[among.tokens] if among.order is None else _taken(q, among.tokens)
+    queries = q[among.tokens] if isinstance(among.tokens, slice) else _taken(q, among.tokens)
     keys = _taken(torch.cat([und_k[0], k.flatten(0, 1)]), among.keys)
     values = _taken(torch.cat([und_v[0], v.flatten(0, 1)]), among.keys)
     tokens = [n * len(reach.lengths) for n, reach in among.each]
@@ -120,8 +120,8 @@ def attend(
     for (_, reach), *parts in zip(
         among.each, queries.split(tokens), keys.split(widths), values.split(widths), strict=True
     ):
-        rows = (x.unflatten(0, (len(reach.lengths), -1)) for x in parts)
-        done.append(attention(*rows, reach).flatten(0, 1))
+        own, read, held = (x.unflatten(0, (len(reach.lengths), -1)) for x in parts)
+        done.append(attention(own, read, held, reach).flatten(0, 1))
     found = torch.cat(done)
     return (found if among.order is None else _taken(found, among.order))[None]
 
