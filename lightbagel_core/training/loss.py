@@ -87,7 +87,7 @@ class Drawing(nn.Module):
         trained = any(weight.requires_grad for weight in und.parameters())
         pictures = [content for content in tokens.contents if isinstance(content, VitPicture)]
         side = 2 * und.processor.patch_size * und.processor.merge_size
-        with torch.set_grad_enabled(trained):
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             # Processes that share the ViT call it equally often: one without pictures has it see an empty one.
             shown = [picture.image for picture in pictures] or [Image.new("RGB", (side, side))] * trained
             seen = und.vit_images(shown)

@@ -49,6 +49,11 @@ def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
     return max(time.perf_counter() - started, 1e-9)
 
 
+def device_gb(device: torch.device) -> float:
+    """The most memory that this process has held on a CUDA device so far, in GB; 0.0 on others, which do not count it."""
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
+
+
 class Progress:
     """A bar on the first process, and the figures of speed for the record.
 
@@ -71,16 +76,17 @@ class Progress:
         self._recent: deque[tuple[float, int, float]] = deque(maxlen=WINDOW)  # seconds, tokens and FLOPs of each step
         self._since = time.perf_counter()
 
-    def update(self, loss: float, tokens: int, flops: float = 0.0) -> dict[str, float]:
+    def update(self, loss: float, tokens: int, flops: float = 0.0, memory: float = 0.0) -> dict[str, float]:
         """Counts a step that is done; its figures for the record.
 
         Args:
             tokens, flops: of the step, all devices together; FLOPs as they are counted on paper, what activation
                 checkpointing computes again left out.
+            memory: the device's at its peak, in GB; 0: not known.
 
         Returns:
-            tokens_per_second and, where rate and FLOPs are known, device_share, of this step alone; the bar shows the
-            means of the latest ones.
+            tokens_per_second and, where they are known, device_share, of this step alone, and device_gb; the bar shows
+            the means of the latest ones.
         """
         now = time.perf_counter()
         self._recent.append((max(now - self._since, 1e-9), tokens, flops))
@@ -93,9 +99,11 @@ class Progress:
         }
         if "device_share" in mean:
             shown["device"] = f"{mean['device_share']:.0%}"
+        if memory:
+            shown["memory"] = f"{memory:.1f} GB"
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
-        return self._speed([self._recent[-1]])
+        return self._speed([self._recent[-1]]) | ({"device_gb": memory} if memory else {})
 
     def _speed(self, steps: deque[tuple[float, int, float]] | list[tuple[float, int, float]]) -> dict[str, float]:
         seconds, tokens, flops = (sum(column) for column in zip(*steps, strict=True))

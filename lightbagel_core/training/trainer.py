@@ -18,7 +18,7 @@ from .curves import check_matplotlib, write_curves
 from .ema import Ema
 from .journal import FILE, Journal, Kind, Record
 from .parallel import World, agree, all_sum, autocast, clip, of_first, syncing
-from .progress import Progress
+from .progress import Progress, device_gb
 from .seeds import Stream, generator
 from .signals import Stopping
 from .stages import Stage
@@ -147,7 +147,8 @@ class Trainer:
                 self._look(journal, bar)
                 while self.step < end and not agree(stopping.asked):
                     figures = self._one_step()
-                    figures |= bar.update(figures["loss"], self.recipe.tokens(self.step - 1), self.flops)
+                    tokens, memory = self.recipe.tokens(self.step - 1), device_gb(self.world.device)
+                    figures |= bar.update(figures["loss"], tokens, self.flops, memory)
                     if journal is not None:
                         self._say(journal, bar, "step", figures)
                         self.seconds = journal.seconds

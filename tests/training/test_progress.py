@@ -27,11 +27,11 @@ def test_figures_are_those_of_the_step_and_the_bar_shows_means(clock):
         clock[0] += 2
         assert bar.update(0.5, 1000, 1e9) == {"tokens_per_second": 500, "device_share": 0.25}
         clock[0] += 1
-        figures = bar.update(0.3, 2000, 1e9)
-        assert figures == {"tokens_per_second": 2000, "device_share": 0.5}
+        figures = bar.update(0.3, 2000, 1e9, memory=17.24)
+        assert figures == {"tokens_per_second": 2000, "device_share": 0.5, "device_gb": 17.24}
         bar._bar.refresh()
         shown = file.getvalue().rpartition("\r")[2]
-    for text in ("12/100", "loss=0.4000", "tokens/s=1,000", "device=33%"):
+    for text in ("12/100", "loss=0.4000", "tokens/s=1,000", "device=33%", "memory=17.2 GB"):
         assert text in shown
 
 

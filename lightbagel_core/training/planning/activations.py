@@ -14,11 +14,11 @@ import torch
 
 from ...config import LightBagelConfig
 from ...memory.plan import VAE_MAPS
+from ..data.encode import READ_TOKENS
 from ..stages import Stage
 from .needs import Weight
 from .tokens import Tokens
 
-READ = 2048  # und tokens that the frozen VLM reads at once, or one example
 SHARED = 3  # distinct inputs of a block's linear layers, its context's apart
 
 
@@ -171,7 +171,7 @@ def reading(config: LightBagelConfig, tokens: Tokens, base: str) -> int:
         tokens: of the largest example; smaller ones are read several at once.
     """
     text = config.understanding["text_config"]
-    h, inner, und = text["hidden_size"], text["intermediate_size"], max(tokens.und, READ)
+    h, inner, und = text["hidden_size"], text["intermediate_size"], max(tokens.und, READ_TOKENS)
     size = 4 if base == "float32" else 2
     work = und * (3 * inner + 8 * h) * size + (2 * h * inner if base == "float8" else 0)
     return int(work + size * und * h * text["num_hidden_layers"])
