@@ -9,6 +9,7 @@ processor's, which other programs disturb less.
 drawings: a text a sample. edits: one source picture each, by clean latents and by ViT tokens, and a text.
 
 The models' weights are random, in float32. nano: the nano's numbers. middle: between those and the published size's.
+wide: the published widths at 1024 x 1024 pixels, but few blocks; for a card.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightbagel_core.config import ImageRule, LightBagelConfig
+from lightbagel_core.config import PUBLISHED, ImageRule, LightBagelConfig
 from lightbagel_core.files.components import build_components
+from lightbagel_core.files.formats import read_config
 from lightbagel_core.training.nano.shape import nano_config
 
 from . import core, flops
@@ -61,7 +63,15 @@ def middle() -> Size:
     return Size(replace(config, name="middle", fusion=fusion, vit_image=ImageRule(224, 112, 28)), 256, 8)
 
 
-SIZES: dict[str, Callable[[], Size]] = {"nano": nano, "middle": middle}
+def wide() -> Size:
+    """The published widths, 5 blocks."""
+    config = read_config(PUBLISHED)
+    config.understanding["text_config"]["num_hidden_layers"] = 4
+    config.generation["num_layers"] = 5
+    return Size(replace(config, name="wide", fusion=replace(config.fusion, layers=4, und_layers=4)), 1024, 8)
+
+
+SIZES: dict[str, Callable[[], Size]] = {"nano": nano, "middle": middle, "wide": wide}
 
 
 def step(root: nn.Module, loss: Callable[[], Tensor], within: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -125,7 +135,7 @@ def measured(
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=["nano", "middle"])
     parser.add_argument("--bfloat16", action="store_true", help="under autocast, as bfloat16-mixed trains")
     parser.add_argument("--math", action="store_true", help="attention as plain matrix products")
     args = parsed(parser)
