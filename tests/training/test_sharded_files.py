@@ -45,6 +45,21 @@ def test_files_are_plain_safetensors(group, tmp_path, tensors, asynchronous):
     assert all(torch.equal(found[name], t) for name, t in tensors.items())
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_one_process_speaks_to_nobody(group, tmp_path, tensors, asynchronous, monkeypatch):
+    """Threads that gloo starts for it would slow down those that train, for good."""
+
+    def spoken(*_, **__):
+        raise AssertionError("a collective in one process alone")
+
+    for name in ("gather_object", "scatter_object_list", "broadcast_object_list", "all_gather_object", "broadcast"):
+        monkeypatch.setattr(dist, name, spoken)
+    write(tmp_path, tensors, group, asynchronous)
+    found = {name: torch.zeros_like(t) for name, t in tensors.items()}
+    sharded_files.read(tmp_path, found, group)
+    assert all(torch.equal(found[name], t) for name, t in tensors.items())
+
+
 def test_tensors_that_do_not_fit_are_named(group, tmp_path, tensors):
     write(tmp_path, tensors, group)
     wrong = {"w": torch.zeros(4, 3), "b": torch.zeros(5), "new": torch.zeros(2)}
