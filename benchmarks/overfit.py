@@ -64,7 +64,7 @@ first = 32
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()

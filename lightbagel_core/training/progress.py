@@ -50,7 +50,7 @@ def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def device_gb(device: torch.device) -> float:
-    """The most memory that this process has held on a CUDA device so far, in GB; 0.0 on others, which do not count it."""
+    """The most memory that this process has held on a CUDA device, in GB; 0.0 on others, which do not count it."""
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
 
 
