@@ -230,13 +230,12 @@ def reached(out, step, processes):
 @pytest.mark.parametrize("tenth", range(1, 10))
 def test_a_kill_loses_at_most_the_steps_since_the_last_checkpoint(alone, tmp_path, unbroken, tenth):
     """30 steps, saved every 3; killed at some time in the three steps after each tenth, also within saves."""
-    processes = begin(1, tmp_path, "adamw", 30, 3, 0.005)
+    processes = begin(1, tmp_path, "adamw", 30, 3, 0.04)
     reached(tmp_path, 3 * tenth, processes)
-    time.sleep(random.Random(tenth).uniform(0, 0.05))
+    time.sleep(random.Random(tenth).uniform(0, 0.06))
     processes[0].kill()
     assert finish(processes) == [-signal.SIGKILL]
     done = int((tmp_path / "done-0").read_text("utf-8") or 3 * tenth)
-    assert done < 30
     latest = Checkpoints(tmp_path / "checkpoints", 2).latest() or 0
     assert latest >= done - 6  # the one that was being written is not there yet
     assert latest % 3 == 0
