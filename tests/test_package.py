@@ -54,6 +54,7 @@ def test_nothing_large_or_private_is_shipped(package):
     assert {"LICENSE", "README.md", "pyproject.toml", "requirements.txt", "__init__.py"} <= tops
 
 
+@pytest.mark.slow
 def test_every_module_of_the_core_that_is_shipped_can_be_imported(package):
     names = {name for name in shipped() if name.startswith("lightbagel_core/") and OURS.fullmatch(name)}
     names.remove("lightbagel_core/evaluation/lmms/model.py")  # which needs lmms-eval, and is imported by it alone

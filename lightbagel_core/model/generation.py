@@ -116,7 +116,8 @@ class PackedProcessor(WanAttnProcessor):
 
 
 def _in_training(x: Tensor) -> bool:
-    return torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+    autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)  # which the meta device knows not
+    return torch.is_grad_enabled() or autocast
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator] # it would be compiled anew for every other row of sizes

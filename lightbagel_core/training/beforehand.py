@@ -34,8 +34,8 @@ def _check_adapters(stage: Stage, later: Sequence[Stage]) -> None:
             f"the stage {stage.name} trains adapters (lora), and {later[0].name} would begin without them: they "
             "cannot be merged yet, so have it be the last stage"
         )
-    if not stage.train and stage.output == "whole":
+    if stage.output == "whole":
         raise ValueError(
-            f"the stage {stage.name} trains adapters (lora) alone, which cannot be merged into a whole model yet: with "
+            f"the stage {stage.name} trains adapters (lora), which cannot be merged into a whole model yet: with "
             'output = "trained" they come out as a file of their own'
         )

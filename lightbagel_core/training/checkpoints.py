@@ -68,6 +68,8 @@ class Checkpoints:
         Raises:
             ValueError: this or the last one could not be written; nothing half written is left.
         """
+        if asynchronous and value is None and self._pending is not None and self._pending[0] == step:
+            return  # which a validation has begun to save, with its value
         self.wait()
         measured = {} if value is None or not math.isfinite(value) else {VALUE: value}
         if self._together(lambda: self._is_there(step, measured)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -18,6 +19,9 @@ try:
     from torch.distributed.checkpoint.state_dict_saver import async_save, save
 except ImportError:
     raise ImportError(f"training needs torch 2.9 or newer; this is {torch.__version__}") from None
+
+# What `_alone` asks for; in the thread that saves no other way of ignoring a warning would reach it.
+warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
 
 NAMED = 8  # differences that an error lists
 

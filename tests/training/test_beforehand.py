@@ -33,6 +33,8 @@ def test_adapters_that_the_next_stage_would_lose_are_refused():
         check([Stage(name="a", lora=LORA, train=("context",)), Stage(name="b")])
 
 
-def test_adapters_alone_make_no_whole_model():
-    with pytest.raises(ValueError, match=r"adapters .* alone, .* output = .trained."):
-        check([Stage(train=(), lora=LORA)])
+@pytest.mark.parametrize("train", [(), ("context",)])
+def test_adapters_make_no_whole_model(train):
+    """A model whose context was learned beside them would draw without them."""
+    with pytest.raises(ValueError, match=r"adapters .* cannot be merged .* output = .trained."):
+        check([Stage(train=train, lora=LORA)])

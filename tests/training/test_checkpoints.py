@@ -81,6 +81,19 @@ def test_later_changes_do_not_reach_an_asynchronous_save(alone, tmp_path, tensor
     assert all(torch.equal(found[name], t) for name, t in before.items())
 
 
+def test_a_step_that_is_being_saved_is_not_waited_for(alone, tmp_path, tensors, monkeypatch):
+    """As where a validation and a checkpoint fall on one step; the value is that of the first."""
+    go, write = threading.Event(), safetensors.torch.save
+    monkeypatch.setattr(safetensors.torch, "save", lambda *a, **k: (go.wait(20), write(*a, **k))[1])
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.save(1, tensors, value=3.0)
+    checkpoints.save(1, tensors)
+    assert checkpoints.steps() == []
+    go.set()
+    assert checkpoints.latest() == 1
+    assert checkpoints.best() == (1, 3.0)
+
+
 def test_the_last_ones_and_the_best_stay(alone, tmp_path, tensors):
     checkpoints = Checkpoints(tmp_path, 2)
     for step, value in enumerate([float("nan"), 3.0, 4.0, 6.0, float("nan"), 3.5]):

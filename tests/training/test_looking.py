@@ -35,7 +35,8 @@ def lines(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "train" / "record.jsonl").read_text("utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("cache", [pytest.param((), marks=pytest.mark.slow), ROLLING])
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", [(), ROLLING])
 def test_before_the_first_step_on_the_way_and_at_the_end(tmp_path, cache):
     asked = stages(tmp_path, "steps=3", *cache, more=LOOKED_AT)
     assert run(asked, tmp_path / "out")

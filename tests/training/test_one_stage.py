@@ -70,6 +70,7 @@ def test_adapters_alone_come_out_as_a_file_that_says_what_they_are(tmp_path):
     assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 
+@pytest.mark.slow
 def test_a_kill_before_all_is_written_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
     pytest.importorskip("peft")
     (stage,) = stages(tmp_path, *ADAPTERS)

@@ -49,6 +49,7 @@ def unbroken(tmp_path_factory):
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_stages_follow_each_other_and_the_whole_model_comes_out(unbroken):
     before, after = state(NANO), state(unbroken / MODEL)
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
@@ -81,6 +82,7 @@ def test_a_run_that_is_resumed_ends_where_an_unbroken_one_does(unbroken, tmp_pat
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_the_rolling_cache_and_a_part_alone(tmp_path):
     cache = tmp_path / "cache"
     asked = stages(tmp_path, "steps=5", "output=trained", f"cache.folder={cache.as_posix()}", *ROLLING)
@@ -92,6 +94,7 @@ def test_the_rolling_cache_and_a_part_alone(tmp_path):
     assert model.generate("a red circle", steps=1)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(unbroken, capsys):
     asked = stages(unbroken.parent, more=TWO)
     before = (unbroken / MODEL / "fusion.safetensors").stat().st_mtime_ns
@@ -100,6 +103,7 @@ def test_a_finished_run_is_left_as_it_is(unbroken, capsys):
     assert "the model lies in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_is_asked_for_more_steps_is_trained_on_from_its_last_one(tmp_path):
     asked = ("output=trained", "output_dtype=float32")
     assert run(stages(tmp_path, "steps=2", *asked), tmp_path / "out")

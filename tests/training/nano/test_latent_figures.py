@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from lightbagel_core.files.components import build_component
@@ -12,6 +13,7 @@ from lightbagel_core.training.nano.shape import nano_config
 from lightbagel_core.training.nano.vae_pictures import pictures, to_pixels
 
 
+@pytest.mark.slow
 def test_its_preview_colours_are_what_is_fitted(nano):
     fitted, shipped = latent_figures.preview(nano.vae, nano.config.metadata["seed"]), nano.config.preview
     torch.testing.assert_close(torch.tensor(shipped.factors), torch.tensor(fitted.factors), rtol=0, atol=1e-3)
