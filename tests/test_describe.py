@@ -46,6 +46,7 @@ def test_an_answer_ends_at_its_length(nano):
     assert nano.describe(PICTURE, max_new_tokens=3) == " ".join(words.split()[:3])
 
 
+@pytest.mark.slow
 def test_describing_needs_no_diffusers():
     code = "import sys, lightbagel_core.describe; sys.exit('diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -43,9 +43,8 @@ EDIT, SOURCES, DRAWING = plan.Work(), plan.Work(512, 768, 2, 2), plan.Work(1024,
     ("mode", "work"),
     [
         ("bfloat16", DRAWING),
-        ("float8", SOURCES),
         *(pytest.param("bfloat16", work, marks=SLOW) for work in (EDIT, SOURCES)),
-        *(pytest.param("float8", work, marks=SLOW) for work in (EDIT, DRAWING)),
+        *(pytest.param("float8", work, marks=SLOW) for work in (EDIT, SOURCES, DRAWING)),
     ],
 )
 def test_the_plan_is_what_the_code_needs(real, mode, work):

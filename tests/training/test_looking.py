@@ -116,6 +116,7 @@ def test_what_a_vlm_that_is_trained_will_read_needs_the_vae_alone(tmp_path, monk
         assert made.model.residency is None
 
 
+@pytest.mark.slow
 def test_on_a_small_card_what_trains_makes_room_for_drawing(tmp_path, monkeypatch):
     """VLM, VAE and what trains are on it one at a time, also while pictures are drawn, and the first two leave."""
     there = []

@@ -20,6 +20,7 @@ from lightbagel_core.training.one_stage import run_stage
 from lightbagel_core.training.parallel import start, stop
 
 
+@pytest.mark.slow
 def test_the_averages_are_what_comes_out(tmp_path):
     (stage,) = stages(tmp_path, "steps=2", "output=trained", "output_dtype=float32")
     world = start(stage)
@@ -88,6 +89,7 @@ def test_a_kill_before_all_is_written_leaves_nothing_that_looks_finished(tmp_pat
     assert (tmp_path / "model" / LORA).is_file()
 
 
+@pytest.mark.slow
 def test_a_trained_context_beside_adapters_keeps_the_layers_as_they_are_stored(tmp_path):
     pytest.importorskip("peft")
     (stage,) = stages(tmp_path, *ADAPTERS, 'train=["context"]', "base=float8", "precision=bfloat16-mixed", F32)

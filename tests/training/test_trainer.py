@@ -152,6 +152,7 @@ def test_validation_comes_when_it_is_due_and_keeps_the_best(tmp_path, world):
     assert [line["held_out"] for line in read(tmp_path / FILE).of("validation")] == [4.0, 1.0, 4.0, 7.0, 10.0]
 
 
+@pytest.mark.slow
 def test_what_is_in_the_record_is_not_validated_again_and_what_is_not_is(tmp_path, world):
     trainer(tmp_path, world).run(until=6)  # as if killed between the checkpoint and the validation
     again = validating(tmp_path, world)
