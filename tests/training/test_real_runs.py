@@ -120,4 +120,5 @@ def test_one_process_two_and_one_again_are_as_one(config, tmp_path):
             gradients = [(before[i][name] - after[i][name]) / RATE for i in range(2)]
             rounding = 2**-22 * weight.abs().max() / RATE
             difference = (gradients[0] - gradients[1]).abs().max()
-            assert difference <= 1e-5 * gradients[1].abs().max() + rounding, (step, name)
+            near = 1e-5 if step <= 2 else 1e-4  # after the first step on another number weights differ by rounding too
+            assert difference <= near * gradients[1].abs().max() + rounding, (step, name)
