@@ -190,7 +190,7 @@ def run_slowly(config: str, out: str, overrides: list[str]) -> None:
     Each rank writes where its last stage's fusion stack came from.
     """
     from lightbagel_core.training import one_stage, running
-    from lightbagel_core.training.stages import read
+    from lightbagel_core.training.config_file import read
 
     first = os.environ["RANK"] == "0"
     for module, name in ((running, "claim"), (one_stage, "write_model"), (one_stage, "put_in_place")):
