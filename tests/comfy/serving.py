@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,15 +107,22 @@ def front_end() -> list[str]:
     return ["--front-end-root", root] if root else []
 
 
+def free_port() -> int:
+    """A free port below those that a program is given that asks for any: no other takes it before the server does."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 30000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 @contextmanager
 def serve(comfyui: Path, base: Path, *arguments: str, with_pack: bool = True) -> Iterator[Server]:
     """A server on a free port, with more arguments for main.py, from starting to answer until the end of the block."""
     (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
     if with_pack:
         (base / "custom_nodes" / "lightbagel").symlink_to(PACK)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch",
         "--disable-api-nodes", "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
