@@ -15,11 +15,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..evaluation.writing import write_whole
-from .data.sets import identity, open_sets
+from .data.sets import open_sets, order
 from .stages import Stage
 
 FILE, LOCK = "run.json", ".run.lock"
-EXAMPLES = "examples"  # beside what a stage was told: a checksum of what its sets hold
+EXAMPLES = "examples"  # beside what a stage was told: a checksum of what its batches follow from
 MAY_DIFFER = (
     "steps",
     "device",
@@ -44,8 +44,9 @@ def claim(out: Path, stages: Sequence[Stage], resume: bool) -> Iterator[None]:
     """Holds a run's folder, having written into it what is asked, or found that it is the same as before.
 
     What may differ: where and on how many processes it runs, how often it is kept and looked at, how long it goes on
-    under a constant learning rate, and what is to be changed after a step that was refused. Pictures may not: with
-    others, all later batches would be others.
+    under a constant learning rate, what is to be changed after a step that was refused, and what the pictures show: one
+    that is found damaged on the way can be replaced by one of the same name and size. Their names, sizes and texts may
+    not: with others all later batches would be others.
 
     Raises:
         ValueError: the folder holds a run and is not to be resumed, or another one, and the message names what differs;
@@ -77,7 +78,7 @@ def claim(out: Path, stages: Sequence[Stage], resume: bool) -> Iterator[None]:
 
 
 def _examples(stage: Stage) -> str:
-    return identity(open_sets(stage)) if stage.recipe == "drawing" else ""
+    return order(open_sets(stage)) if stage.recipe == "drawing" else ""
 
 
 def _compare(out: Path, asked: list[dict[str, Any]]) -> None:
@@ -108,7 +109,7 @@ def _differences(before: Any, asked: Any) -> Iterator[str]:
             if was.get(key) == now.get(key):
                 continue
             if key == EXAMPLES:
-                yield f"the pictures or texts of the stage {new['name']} are not those it began with"
+                yield f"the pictures of the stage {new['name']}, their sizes or their texts are not those it began with"
             elif key == "steps" and now["optimiser.schedule"] != "constant":
                 yield f"steps was {was[key]}, now it is {now[key]}: a cosine over others has other learning rates"
             elif not free:

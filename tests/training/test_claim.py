@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from lightbagel_core.training.checkpoints import Checkpoints as Kept
 from lightbagel_core.training.claim import FILE, claim
+from lightbagel_core.training.data.sets import identity, open_sets
 from lightbagel_core.training.parallel import start, stop
 from lightbagel_core.training.stages import Batch, Checkpoints, Data, DataSet, Optimiser, Stage, Validation
 
@@ -55,21 +57,47 @@ def test_how_long_may_not_differ_where_it_says_what_the_learning_rate_is(tmp_pat
     take(tmp_path, cosine)
 
 
-def test_pictures_that_came_or_changed_are_said(tmp_path):
+def picture(folder: Path, name: str, size: int = 8, level: int = 0) -> None:
+    Image.new("RGB", (size, size), (level, 0, 0)).save(folder / f"{name}.png")
+    (folder / f"{name}.txt").write_text(name, "utf-8")
+
+
+@pytest.fixture
+def drawn(tmp_path) -> Stage:
+    """A stage that a run in `out` has begun with, on two pictures in `data`."""
     data = tmp_path / "data"
     data.mkdir()
-
-    def picture(name: str) -> None:
-        Image.new("RGB", (8, 8)).save(data / f"{name}.png")
-        (data / f"{name}.txt").write_text(name, "utf-8")
-
-    picture("one")
+    picture(data, "one")
+    picture(data, "two")
     stage = Stage(name="a", data=Data((DataSet("folder", path=str(data)),)))
     take(tmp_path / "out", stage, resume=False)
     take(tmp_path / "out", stage)
-    picture("two")
-    with pytest.raises(ValueError, match="the pictures or texts of the stage a are not those it began with"):
-        take(tmp_path / "out", stage)
+    return stage
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: picture(data, "three"),
+        lambda data: [file.rename(file.with_stem("zero")) for file in data.glob("two.*")],
+        lambda data: picture(data, "two", size=9),
+        lambda data: (data / "two.txt").write_text("something else", "utf-8"),
+    ],
+    ids=["came", "renamed", "other size", "other text"],
+)
+def test_pictures_that_came_or_changed_are_said(tmp_path, drawn, change):
+    change(tmp_path / "data")
+    message = "the pictures of the stage a, their sizes or their texts are not those it began with"
+    with pytest.raises(ValueError, match=message):
+        take(tmp_path / "out", drawn)
+
+
+def test_a_damaged_picture_can_be_replaced(tmp_path, drawn):
+    """By one of the same size; what was read of the folder is then made anew, since its identity is another."""
+    before = identity(open_sets(drawn))
+    picture(tmp_path / "data", "two", level=200)
+    take(tmp_path / "out", drawn)
+    assert identity(open_sets(drawn)) != before
 
 
 def test_a_run_that_goes_on_is_not_disturbed_by_a_second_one(tmp_path):

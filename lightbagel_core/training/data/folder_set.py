@@ -104,6 +104,16 @@ class FolderSet:
             told.update(repr((text, about)).encode())
         return f"folder {told.hexdigest()}"
 
+    @property
+    def order(self) -> str:
+        """What batches follow from, in a line: names, texts and sizes. What the pictures show is no part of it, so that
+        a damaged one can be mended while a run is stopped.
+        """
+        told = hashlib.sha256()
+        for target, text, sources, shape in zip(self.targets, self.texts, self.sources, self.shapes, strict=True):
+            told.update(repr(([path.name for path in (target, *sources)], text, shape)).encode())
+        return f"folder {told.hexdigest()}"
+
     def shape(self, index: int) -> Shape:
         return self.shapes[index]
 

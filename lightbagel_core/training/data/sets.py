@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,8 +121,19 @@ def left_out(sets: Sequence[Examples], stage: Stage) -> list[str]:
 
 
 def identity(sets: Sequence[Examples]) -> str:
-    """A checksum of what sets hold: a picture that is added to a folder changes it, and with it all later batches."""
+    """A checksum of what sets hold, each picture included: what was read of them is made anew where it differs."""
+    return _checksum(examples.identity for examples in sets)
+
+
+def order(sets: Sequence[Examples]) -> str:
+    """A checksum of what the batches of sets follow from: a picture that is added to a folder changes it, and one that
+    takes another's place at the same size does not.
+    """
+    return _checksum(examples.order if isinstance(examples, FolderSet) else examples.identity for examples in sets)
+
+
+def _checksum(lines: Iterable[str]) -> str:
     told = hashlib.sha256()
-    for examples in sets:
-        told.update(examples.identity.encode() + b"\n")
+    for line in lines:
+        told.update(line.encode() + b"\n")
     return told.hexdigest()
