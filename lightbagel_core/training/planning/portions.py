@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ...images import size_by_rule
 from ...world.scenes import SIZE
 from ..data.batches import Batches
 from ..data.example import Example, Examples, Shape
+from ..data.sets import held_out_counts
 from ..seeds import Stream, generator
 from ..stages import DataSet, Stage
 from .tokens import Tokens, example
@@ -63,6 +64,7 @@ class Portions:
     largest: of each kind of example, text to image and edit, the tokens of its largest, nothing dropped.
     packed: whether pictures are of several sizes, so that their tokens stand in one row.
     turns: samples of an example: more than one where chains are drawn turn by turn.
+    held_out: tokens of all examples that are never trained on, each one sample that keeps all.
     """
 
     mean: Tokens
@@ -72,6 +74,7 @@ class Portions:
     packed: bool
     shares: tuple[Share, ...]
     turns: float = 1.0
+    held_out: Tokens = field(default_factory=Tokens)
 
     @property
     def tokens(self) -> float:
@@ -119,4 +122,14 @@ def portions(stage: Stage, config: LightBagelConfig, sets: Sequence[Examples | N
     # What a config calls samples are examples.
     step = batch.samples * turns if batch.samples else batch.tokens / whole.all
     packed = len(sizes) > 1 or any(isinstance(r, Assumed) and r.asked.kind == "folder" for r in readable)
-    return Portions(mean, whole, step, tuple(largest.values()), packed, shares, turns)
+    held_out = _held_out(stage, config, readable)
+    return Portions(mean, whole, step, tuple(largest.values()), packed, shares, turns, held_out)
+
+
+def _held_out(stage: Stage, config: LightBagelConfig, sets: Sequence[Examples]) -> Tokens:
+    """The first examples of a set stand for those that are held out of it."""
+    found, rng = Tokens(), generator(stage.seed, Stream.DRY_RUN)  # draws nothing, as nothing is dropped
+    for examples, number in zip(sets, held_out_counts(stage), strict=True):
+        for index in range(number):
+            found += example(examples.shape(index % (examples.count or number)), config, False, None, rng)
+    return found

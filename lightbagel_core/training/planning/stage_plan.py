@@ -14,6 +14,7 @@ from ...files.formats import open_model, read_config
 from ...files.tensor_files import Tensors
 from ...memory.plan import tensors_of
 from ..data.part_file import LATENTS, STATES
+from ..data.sets import held_out_counts
 from ..parallel import shards
 from ..stages import Model, Stage
 from . import activations, needs
@@ -118,7 +119,7 @@ def plan(
             tensors[part] += 1
     kept = in_a_step(stage, config, weights, found, world, shard) if drawing else 0
     rolling = drawing and stage.cache.states == "rolling"
-    values = config.generation["in_channels"] * config.generation["patch_size"][-1] ** 2 * found.whole.gen
+    values = config.generation["in_channels"] * config.generation["patch_size"][-1] ** 2
     return Plan(
         stage,
         config,
@@ -131,7 +132,7 @@ def plan(
         found,
         found.passes(stage, world),
         disk(stage, config, found, held, shard, values),
-        int(KEPT * values),
+        int(KEPT * values * found.whole.gen),
         operations(stage, config, found, world),
     )
 
@@ -169,22 +170,33 @@ def while_read(
 
 
 def disk(
-    stage: Stage, config: LightBagelConfig, found: Portions, held: needs.Held, shard: int, values: float
+    stage: Stage, config: LightBagelConfig, found: Portions, held: needs.Held, shard: int, values: int
 ) -> dict[str, int]:
-    """Bytes on disk: the rolling cache with a chunk that is written while the oldest is still there, the latents of
-    sets that are known, checkpoints with one that is written.
+    """Bytes on disk: the rolling cache with a chunk that is written while the oldest is still there, what is held out
+    with the VLM's states unless training changes these, the latents of known sets but for what is held out, checkpoints
+    with one that is written.
 
     Args:
-        values: of the latents of a sample.
+        values: of the latents of a token.
     """
     lie = {"checkpoints": (stage.checkpoints.keep + 2) * shard * (held.weights + held.optimiser + held.ema)}
     if stage.recipe != "drawing":
         return lie
+
+    def in_files(und: float, gen: float) -> float:
+        states = STATES.itemsize * config.fusion.und_dim * config.fusion.und_layers
+        return states * und + LATENTS.itemsize * values * gen
+
     if stage.cache.states == "rolling":
-        states = STATES.itemsize * config.fusion.und_dim * config.fusion.und_layers * found.mean.und
         samples = stage.cache.samples * (stage.cache.chunks + 1) * found.turns
-        lie["rolling cache"] = int(samples * (states + LATENTS.itemsize * values))
-    known = sum(share.count for share in found.shares if share.count is not None and not share.assumed)
-    if stage.cache.latents and known:
-        lie["latents"] = int(known * found.turns * KEPT * values)
+        lie["rolling cache"] = int(samples * in_files(found.mean.und, found.whole.gen))
+    if found.held_out.noised and "understanding" not in stage.train:
+        lie["held-out examples"] = int(in_files(found.held_out.und, found.held_out.gen))
+    known = sum(
+        share.count - apart
+        for share, apart in zip(found.shares, held_out_counts(stage), strict=True)
+        if share.count is not None and not share.assumed
+    )
+    if stage.cache.latents and known > 0:
+        lie["latents"] = int(known * found.turns * KEPT * values * found.whole.gen)
     return lie

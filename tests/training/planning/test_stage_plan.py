@@ -10,10 +10,12 @@ from lightbagel_core.config import PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.part_file import LATENTS
+from lightbagel_core.training.data.sets import open_sets
 from lightbagel_core.training.planning.activations import encoding
 from lightbagel_core.training.planning.needs import weights
+from lightbagel_core.training.planning.portions import portions
 from lightbagel_core.training.planning.stage_plan import config_of, plan, shapes
-from lightbagel_core.training.stages import Model, Parallel
+from lightbagel_core.training.stages import Data, DataSet, Model, Parallel, Validation
 
 CONFIG = read_config(PUBLISHED)
 PER_TOKEN = 28 * 3584 * 2  # bytes of a token's und states: 200.7 kB
@@ -48,6 +50,24 @@ def test_a_chunk_is_written_before_the_oldest_goes(real):
     made = plan(stage, CONFIG, real)
     edit = (2 + 363 + 66 + 2) * PER_TOKEN + 2 * 48 * 64 * 64 * LATENTS.itemsize
     assert made.disk["rolling cache"] == pytest.approx((4 + 1) * 64 * edit, rel=1e-6)
+
+
+def test_held_out_examples_lie_in_files_and_their_latents_are_not_kept(real):
+    """With the states of all layers, whatever is dropped in training; a VLM that is trained reads them anew."""
+    edit = (2 + 363 + 66 + 2) * PER_TOKEN + 2 * 48 * 64 * 64 * LATENTS.itemsize
+    (stage,) = read("single-card-lora", ["validation.held_out=10"])
+    assert plan(stage, CONFIG, real).disk["held-out examples"] == 10 * edit
+    live = replace(stage, cache=replace(stage.cache, states="live"))
+    assert plan(live, CONFIG, real).disk["held-out examples"] == 10 * edit
+    taught = replace(live, train=("understanding",))
+    assert "held-out examples" not in plan(taught, CONFIG, real).disk
+    assert "held-out examples" not in plan(read("single-card-lora")[0], CONFIG, real).disk
+    finite = replace(stage, data=Data((DataSet(first=40),)))
+    kept = [
+        plan(some, CONFIG, real, found=portions(some, CONFIG, open_sets(some))).disk["latents"]
+        for some in (finite, replace(finite, validation=Validation()))
+    ]
+    assert kept[0] == pytest.approx(kept[1] * 30 / 40, rel=1e-6)
 
 
 def test_while_the_cache_is_filled_what_trains_is_away_unless_it_is_shared(real):
