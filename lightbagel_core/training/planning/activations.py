@@ -144,8 +144,9 @@ def kept(
     stream, size = sizes(stage, weights)
     one_block = block(config, tokens, stream, size, trained_of(stage, "generation"), packed)
     one_layer = fusion_layer(config, tokens, stream, size, trained_of(stage, "fusion"))
-    # Cached states come to the device layer by layer, and checkpointing keeps each; a live VLM's are all there.
-    layers = fusion.und_layers if stage.cache.states == "live" else fusion.layers if stage.checkpointing else 1
+    # A frozen VLM's states come to the device layer by layer, and checkpointing keeps each; a trained one's are all
+    # there.
+    layers = fusion.und_layers if "understanding" in stage.train else fusion.layers if stage.checkpointing else 1
     states = 2 * tokens.und * fusion.und_dim * layers
     patch = gen["in_channels"] * gen["patch_size"][-1] ** 2
     latents = 4 * patch * (tokens.clean + 3 * tokens.noised)  # of a target also its noise, and both mixed

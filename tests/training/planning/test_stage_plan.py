@@ -11,7 +11,7 @@ from lightbagel_core.files.formats import read_config
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.part_file import LATENTS
 from lightbagel_core.training.data.sets import open_sets
-from lightbagel_core.training.planning.activations import encoding
+from lightbagel_core.training.planning.activations import encoding, kept
 from lightbagel_core.training.planning.needs import weights
 from lightbagel_core.training.planning.portions import portions
 from lightbagel_core.training.planning.stage_plan import config_of, plan, shapes
@@ -63,11 +63,11 @@ def test_held_out_examples_lie_in_files_and_their_latents_are_not_kept(real):
     assert "held-out examples" not in plan(taught, CONFIG, real).disk
     assert "held-out examples" not in plan(read("single-card-lora")[0], CONFIG, real).disk
     finite = replace(stage, data=Data((DataSet(first=40),)))
-    kept = [
+    lie = [
         plan(some, CONFIG, real, found=portions(some, CONFIG, open_sets(some))).disk["latents"]
         for some in (finite, replace(finite, validation=Validation()))
     ]
-    assert kept[0] == pytest.approx(kept[1] * 30 / 40, rel=1e-6)
+    assert lie[0] == pytest.approx(lie[1] * 30 / 40, rel=1e-6)
 
 
 def test_while_the_cache_is_filled_what_trains_is_away_unless_it_is_shared(real):
@@ -83,13 +83,26 @@ def test_while_the_cache_is_filled_what_trains_is_away_unless_it_is_shared(real)
     assert shared.reading - whole.reading == held.frozen + held.weights + held.optimiser + held.ema
 
 
-def test_live_the_next_pass_is_read_beside_a_step(real):
-    """By the VLM, or by the VAE, which needs more; not while the cache was filled long before."""
-    stage = read("paper")[0]
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_live_the_next_pass_is_read_beside_a_step(real, checkpointing):
+    """By the VLM, or by the VAE, which needs more; not while the cache was filled long before. Either way the states of
+    a frozen VLM are fetched layer by layer.
+    """
+    stage = replace(read("paper")[0], checkpointing=checkpointing)
     rolling = replace(stage, cache=replace(stage.cache, states="rolling"))
     live, rolled = (plan(s, CONFIG, real, 32) for s in (stage, rolling))
     assert encoding(CONFIG) > 1e9
-    assert live.kept - rolled.kept == pytest.approx(encoding(CONFIG), rel=0.05)
+    assert live.kept - rolled.kept == encoding(CONFIG)
+
+
+def test_the_states_of_a_vlm_that_is_trained_are_all_on_the_device(real):
+    """Each token's, of the pass of edits, which has most of them."""
+    stage = replace(read("paper")[0], checkpointing=False)
+    taught = replace(stage, train=(*stage.train, "understanding"))
+    weighed = weights(stage, real)
+    (tokens,) = (one for one in plan(stage, CONFIG, real, 32).portions.largest if one.clean)
+    found, more = (kept(some, CONFIG, weighed, tokens, True, 8).inputs for some in (stage, taught))
+    assert more - found == tokens.und * PER_TOKEN * 27 / 28
 
 
 def test_processes_are_shared_out_evenly(real):
