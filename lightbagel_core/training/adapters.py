@@ -7,6 +7,7 @@ these words, under which weights lie in files and adapters are saved.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -75,9 +76,19 @@ def targets(component: nn.Module, lora: Lora, what: str) -> list[str]:
     """The names of the linear layers that get an adapter.
 
     Raises:
-        ValueError: there are none.
+        ValueError: as `targeted`.
     """
     linear = [name for name, module in component.named_modules() if isinstance(module, nn.Linear | Float8Linear)]
+    return targeted(linear, lora, what)
+
+
+def targeted(linear: Sequence[str], lora: Lora, what: str) -> list[str]:
+    """Which of a component's linear layers get an adapter, by their names: without targets those of its blocks; else
+    those whose names end in one, as whole words between dots.
+
+    Raises:
+        ValueError: no name ends so.
+    """
     if not lora.targets:
         return [name for name in linear if name.startswith(NUMBERED)]
     unknown = [end for end in lora.targets if not any(_ends(name, end) for name in linear)]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ...files.precision import dtypes, in_a_layer
+from ...files.precision import dtypes
 from ...files.tensor_files import Tensors
 from .. import eight_bit
+from ..adapters import targeted
 from ..precisions import BASES, trained_precision
 from ..stages import Stage
 
@@ -87,17 +88,24 @@ def is_trained(stage: Stage, component: str, name: str) -> bool:
 
 
 def adapters(stage: Stage, component: str, tensors: Tensors) -> list[Weight]:
-    """The tensors of a component's LoRA."""
+    """The tensors of a component's LoRA.
+
+    Raises:
+        ValueError: as `targeted`.
+    """
     lora = {"generation": stage.lora.generation, "fusion": stage.lora.fusion}.get(component)
     if lora is None or not lora.rank:
         return []
     dtype = trained_precision(stage).compute
+    linear = {
+        name.removesuffix(".weight"): tensor.shape
+        for name, tensor in tensors.items()
+        if name.endswith(".weight") and len(tensor.shape) == 2
+    }
     found = []
-    for name, tensor in tensors.items():
-        layer = name.removesuffix(".weight")
-        if not in_a_layer(name, tensor.shape) or (lora.targets and not layer.endswith(lora.targets)):
-            continue
-        for end, shape in {"A": (lora.rank, tensor.shape[1]), "B": (tensor.shape[0], lora.rank)}.items():
+    for layer in targeted(list(linear), lora, component):
+        outputs, inputs = linear[layer]
+        for end, shape in {"A": (lora.rank, inputs), "B": (outputs, lora.rank)}.items():
             found.append(Weight(component, f"{layer}.lora_{end}.weight", shape, dtype, True))
     return found
 

@@ -48,6 +48,8 @@ def test_a_lora_of_rank_32_has_81_and_35_m_parameters(real):
     assert (round(found["generation"] / 1e6), round(found["fusion"] / 1e6)) == (81, 35)
     few = trained(replace(ROLLING, train=(), lora=Adapters(Lora(32, targets=("attn1.to_q", "to_k")))), real)
     assert few == {"generation": 30 * 32 * 3 * 2 * DIM}  # to_k of both attentions
+    with pytest.raises(ValueError, match=r"lora.fusion.targets: no linear layer's name ends in k; there are gen_k"):
+        trained(replace(ROLLING, train=(), lora=Adapters(fusion=Lora(32, targets=("k",)))), real)
 
 
 def test_everything_in_float32_is_135_gb_and_a_shard_an_eighth(real):
@@ -106,11 +108,14 @@ def test_units_are_gathered_as_they_are_multiplied(real):
         {"train": ("context",), "base": "float8"},
         {"train": ("fusion",), "precision": "float32", "base": "float32"},
         {"train": ("fusion", "understanding")},
+        {"train": (), "lora": Adapters(Lora(4, targets=("attn1.to_q", "proj_out")), Lora(2))},
     ],
-    ids=lambda said: " ".join(said["train"]),
+    ids=lambda said: " ".join(said["train"]) or "adapters",
 )
 def test_what_is_counted_is_what_opening_makes(said):
     """Which tensors are trained, and the dtype of each, on the nano."""
+    if "lora" in said:
+        pytest.importorskip("peft")
     stage = Stage(model=Model(model="nano"), device="cpu", **said)
     opening = Opening.of(stage, World(0, 1, 0, torch.device("cpu"), 1))
     planned = {f"{w.component}.{w.name}": w for w in weights(stage, shapes(NANO / "config.json"), COMPONENTS)}
