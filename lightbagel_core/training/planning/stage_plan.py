@@ -128,7 +128,7 @@ def plan(
         {part: (tensors[part], counted[part]) for part in counted},
         held,
         kept,
-        while_read(stage, config, components, held, found, shard) if rolling else 0,
+        while_read(stage, config, components, held, found, world, shard) if rolling else 0,
         found,
         found.passes(stage, world),
         disk(stage, config, found, held, shard, values),
@@ -158,12 +158,17 @@ def while_read(
     components: Mapping[str, Tensors],
     held: needs.Held,
     found: Portions,
+    world: int,
     shard: int,
 ) -> int:
-    """Bytes while the rolling cache is filled: by the VLM or the VAE, and beside it what several processes share, since
-    all else is away.
+    """Bytes while the rolling cache is filled: by the VLM or the VAE, and beside it what several processes share, or,
+    where they share nothing, the buckets in which DDP averages gradients; all else is away.
     """
-    stays = held.frozen + held.weights + held.optimiser + held.ema if shard > 1 else 0
+    stays = 0
+    if shard > 1:
+        stays = held.frozen + held.weights + held.optimiser + held.ema
+    elif world > 1:
+        stays = held.gradients  # the buckets are as large
     vlm, vae = (sum(w.bytes for w in needs.weights(stage, components, [name])) for name in READERS)
     read = max(activations.reading(config, one, stage.base) for one in found.largest)
     return stays + max(vlm + read, vae + activations.encoding(config))
