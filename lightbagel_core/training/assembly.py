@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..config import COMPONENTS, LightBagelConfig
 from ..model.attention import SDPA, Attention, for_training
 from ..model.vae import use_single_frames
@@ -28,6 +26,7 @@ from .loading import Opening
 from .parallel import World
 from .planning.operations import operations
 from .planning.portions import portions
+from .precisions import computed
 from .stages import Stage
 from .trainer import Recipe
 
@@ -115,8 +114,7 @@ def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitSt
         samples = supply(lambda picks: [pool.samples(pick.slot) for pick in picks], prepare=pool.prepare)
     assert opening.gen is not None
     assert opening.fusion is not None
-    dtype = torch.float32 if stage.precision == "float32" else torch.bfloat16
-    attention = for_training(world.device, dtype)
+    attention = for_training(world.device, computed(stage))
     recipe = DrawingRecipe(stage, opening.gen, opening.fusion, attention, samples, opening.und)
     held = portions(stage, config, trained)
     counted = operations(stage, config, held, world.size)

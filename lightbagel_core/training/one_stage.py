@@ -22,6 +22,7 @@ from .export import Part, write_adapters, write_model
 from .loading import Opening, find
 from .looking import held_out_samples, validation
 from .parallel import World, of_first
+from .precisions import computed
 from .progress import device_rate
 from .provenance import carried, record
 from .stages import Stage
@@ -55,8 +56,7 @@ def run_stage(stage: Stage, world: World, folder: Path, made: Path, last: bool) 
         work = put_together(stage, world, folder, away, stack)
         samples = held_out_samples(work)
         module = work.opening.ready(work.recipe.module, work.recipe.units)
-        kind = torch.float32 if stage.precision == "float32" else torch.bfloat16
-        rate = world.size * device_rate(world.device, kind) if work.flops else 0.0
+        rate = world.size * device_rate(world.device, computed(stage)) if work.flops else 0.0
         trainer = Trainer(work.recipe, module, stage, world, folder, rate, work.flops)
         trainer.validate = validation(work, module, trainer, samples, folder)
         if world.first and stage.validation.tracker != "none":

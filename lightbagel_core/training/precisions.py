@@ -14,6 +14,11 @@ BASES: dict[BaseDtype, Precision] = {
 }
 
 
+def computed(stage: Stage) -> torch.dtype:
+    """The dtype of matrix products."""
+    return torch.float32 if stage.precision == "float32" else torch.bfloat16
+
+
 def trained_precision(stage: Stage) -> Precision:
     """That of the weights that are trained: under "bfloat16-mixed" they are float32."""
     return BASES["bfloat16" if stage.precision == "bfloat16" else "float32"]
