@@ -23,10 +23,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from . import sharded_files
+from .journal import HELD_OUT
 from .parallel import of_first
 
 NOTE = "training.json"
-VALUE = "held_out"  # the figure in a note by which a checkpoint is the best: the least is
 
 
 class Checkpoints:
@@ -71,7 +71,7 @@ class Checkpoints:
         if asynchronous and value is None and self._pending is not None and self._pending[0] == step:
             return  # which a validation has begun to save, with its value
         self.wait()
-        measured = {} if value is None or not math.isfinite(value) else {VALUE: value}
+        measured = {} if value is None or not math.isfinite(value) else {HELD_OUT: value}
         if self._together(lambda: self._is_there(step, measured)):
             return
         note = {
@@ -134,7 +134,7 @@ class Checkpoints:
 
     def best(self) -> tuple[int, float] | None:
         """(step, value) of the best checkpoint, of several the first; None if none has a value."""
-        values = {step: self.note(step).get(VALUE) for step in self.steps()}
+        values = {step: self.note(step).get(HELD_OUT) for step in self.steps()}
         measured = [(value, step) for step, value in values.items() if value is not None]
         return min(measured)[::-1] if measured else None
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..evaluation.show.figure import STYLES
 from ..evaluation.show.fonts import cut, fonts_for, without
 from ..evaluation.writing import write_whole
-from .journal import Line, Record
+from .journal import HELD_OUT, Line, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ class Panel:
 def panels(record: Record) -> list[Panel]:
     """What there is to show."""
     steps, validations = list(record.of("step")), list(record.of("validation"))
-    loss = {"loss": points(steps, "loss"), "held out": points(validations, "held_out")}
+    loss = {"loss": points(steps, "loss"), "held out": points(validations, HELD_OUT)}
     tables = [{**line[SUITES], "step": line["step"]} for line in validations if isinstance(line.get(SUITES), dict)]
     suites = dict.fromkeys(name for table in tables for name in table if name != "step")
     found = [

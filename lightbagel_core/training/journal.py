@@ -22,6 +22,7 @@ from torch import Tensor
 from ..evaluation.writing import write_whole
 
 FILE = "record.jsonl"
+HELD_OUT = "held_out"  # the figure of a validation by which a checkpoint is the best: the least is
 DIGITS = 9  # of a figure: as many as tell any two float32 apart
 
 Kind = Literal["start", "step", "validation", "stop"]

@@ -16,7 +16,7 @@ from .aside import aside
 from .checkpoints import Checkpoints
 from .curves import check_matplotlib, write_curves
 from .ema import Ema
-from .journal import FILE, Journal, Kind, Record
+from .journal import FILE, HELD_OUT, Journal, Kind, Record
 from .parallel import World, agree, all_sum, autocast, clip, of_first, syncing
 from .progress import Progress, device_gb
 from .seeds import Stream, generator
@@ -26,7 +26,6 @@ from .trackers import Tracker
 from .watch import Watch
 
 CURVES = "curves.png"
-LEAST = "held_out"  # the figure of a validation by which a checkpoint is the best
 
 
 class Recipe(Protocol):
@@ -222,5 +221,5 @@ class Trainer:
             if journal is not None:  # before the checkpoint: a run that goes on from one has its line
                 self._say(journal, bar, "validation", figures)
                 self._draw(journal)
-            if LEAST in figures and self.step:
-                self.save(value=figures[LEAST])
+            if HELD_OUT in figures and self.step:
+                self.save(value=figures[HELD_OUT])

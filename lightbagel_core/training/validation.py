@@ -14,11 +14,11 @@ from torch import nn
 from ..pipeline import LightBagel
 from .curves import SUITES, check_matplotlib
 from .held_out import HeldOut, added, evaluating, place
+from .journal import HELD_OUT
 from .stages import Validation as Asked
 from .validation_pictures import Wish, draw, gathered, wishes_of, write_samples
 
 SAMPLES = "samples"  # the folder of sheets, below a stage's own
-HELD_OUT = "held_out"  # the figure of a held-out loss
 
 Swapped = Callable[[], AbstractContextManager[Any]]
 Whole = Callable[[nn.Module], AbstractContextManager[Any]]
