@@ -13,7 +13,7 @@ from ...images import size_by_rule
 from ...world.scenes import SIZE
 from ..data.batches import Batches
 from ..data.example import Example, Examples, Shape
-from ..data.sets import held_out_counts
+from ..data.sets import held_out_counts, set_names
 from ..seeds import Stream, generator
 from ..stages import DataSet, Stage
 from .tokens import Tokens, example
@@ -113,10 +113,9 @@ def portions(stage: Stage, config: LightBagelConfig, sets: Sequence[Examples | N
         given[pick.which] += pick.tokens
     number = float(count.sum())
     mean, whole = mean * (1 / number), whole * (1 / number)
-    names = [s.name or s.path or s.kind for s in stage.data.sets]
     shares = tuple(
         Share(name, float(c / number), float(g / given.sum()), r.count, o is None)
-        for name, c, g, r, o in zip(names, count, given, readable, opened, strict=True)
+        for name, c, g, r, o in zip(set_names(stage), count, given, readable, opened, strict=True)
     )
     batch, turns = stage.batch, number / LOOKED_AT
     # What a config calls samples are examples.

@@ -11,6 +11,7 @@ from lightbagel_core.files.formats import read_config
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.batches import Batches
 from lightbagel_core.training.data.example import Shape
+from lightbagel_core.training.data.sets import set_names
 from lightbagel_core.training.data.world_set import WorldSet
 from lightbagel_core.training.planning.portions import LOOKED_AT, portions
 from lightbagel_core.training.stages import Batch, Data, DataSet, Dropout, Stage
@@ -54,6 +55,12 @@ def test_opened_sets_are_counted_by_their_shapes():
     mixed = portions(replace(stage, dropout=Dropout()), CONFIG, [Wide()])
     assert mixed.packed is True
     assert [s.assumed for s in mixed.shares] == [False, True]
+
+
+def test_sets_are_called_as_everywhere():
+    """Two that would be called alike have a number each."""
+    stage = Stage(data=Data((DataSet(), DataSet(edits=0))))
+    assert [share.name for share in portions(stage, CONFIG).shares] == set_names(stage) == ["world 0", "world 1"]
 
 
 @pytest.mark.parametrize("turns", ["chain", "mixed", "joined"])
