@@ -22,15 +22,13 @@ from .data.encode import Encoder
 from .data.latents import KeptLatents
 from .loading import find
 from .precisions import BASES
-from .stages import Stage
+from .stages import READERS, Stage
 from .taking_turns import Turns
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     from ..model.understanding import Understanding
-
-NEEDED = ("understanding", "vae")
 
 
 @dataclass(eq=False)
@@ -66,14 +64,14 @@ def frozen(
     Raises:
         ValueError: their files are missing or damaged, or there is no tokenizer.
     """
-    opened = find(stage.model, NEEDED)
+    opened = find(stage.model, READERS)
     und = build_understanding(opened, device)
     vae = use_single_frames(empty_components(opened.config, opened.config_file, ["vae"])["vae"])
     offload = None if device.type == "cpu" else offload
     how = opened, {"understanding": und.vlm, "vae": vae}, BASES[stage.base], device, offload
     if away is None:
         residency = Residency(*how)
-        return Readers(und, vae, residency, partial(residency.release, *NEEDED))
+        return Readers(und, vae, residency, partial(residency.release, *READERS))
     turns = Turns(*how, away)
     return Readers(und, vae, turns, turns.rest)
 
@@ -100,7 +98,7 @@ def kept_latents(stage: Stage, config: LightBagelConfig, folder: Path) -> KeptLa
     return KeptLatents(folder, stamp(stage, config, ["vae"]), config.vae_image)
 
 
-def stamp(stage: Stage, config: LightBagelConfig, components: Sequence[str] = NEEDED) -> str:
+def stamp(stage: Stage, config: LightBagelConfig, components: Sequence[str] = READERS) -> str:
     """A checksum of all that the readings of examples depend on: the model's files, its sizes, the data, the seed.
 
     Of files their names, sizes and times count: to read gigabytes through would take longer than most runs. Latents

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Literal
 
 DRAWS = ("generation", "fusion", "context")  # what a pass of the drawing recipe goes through
+READERS = ("understanding", "vae")  # what reads the examples of the drawing recipe
 ALONE = {"nano-vlm": "understanding", "nano-vae": "vae"}  # recipes that train one component, on data of their own
 SHARES = ("dropout.text", "dropout.clean", "dropout.vit", "dropout.empty", "ema.decay", "optimiser.final_lr")
 LEAST = {

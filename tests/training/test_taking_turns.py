@@ -8,7 +8,8 @@ import pytest
 import torch
 from runs import stages
 
-from lightbagel_core.training.encoders import NEEDED, frozen
+from lightbagel_core.training.encoders import frozen
+from lightbagel_core.training.stages import READERS
 
 CPU = torch.device("cpu")
 
@@ -33,7 +34,7 @@ def test_they_come_and_go_in_turn(tmp_path, monkeypatch):
         return {name for name, module in modules.items() if not next(module.parameters()).is_meta}
 
     need = readers.residency.need
-    for name in NEEDED:
+    for name in READERS:
         for _ in range(2):
             need(name)
             assert there | held() == {name}

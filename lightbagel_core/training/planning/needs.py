@@ -17,7 +17,7 @@ from ...files.tensor_files import Tensors
 from .. import eight_bit
 from ..adapters import targeted
 from ..precisions import BASES, trained_precision
-from ..stages import Stage
+from ..stages import READERS, Stage
 
 UNIT = re.compile(r"(?:^|\.)(blocks|layers)\.(\d+)\.")
 NEEDED = {"drawing": ("generation", "fusion"), "nano-vlm": ("understanding",), "nano-vae": ("vae",)}
@@ -62,7 +62,7 @@ class Weight:
 
 def on_device(stage: Stage) -> tuple[str, ...]:
     """The components that are on the device during a step."""
-    live = ("understanding", "vae") if stage.recipe == "drawing" and stage.cache.states == "live" else ()
+    live = READERS if stage.recipe == "drawing" and stage.cache.states == "live" else ()
     return NEEDED[stage.recipe] + live
 
 
@@ -141,7 +141,7 @@ def is_whole(stage: Stage, component: str) -> bool:
     """Whether every process has all of a component however many share the weights: what only reads examples is no part
     of what the engine shares out.
     """
-    return stage.recipe == "drawing" and component in ("understanding", "vae") and component not in stage.train
+    return stage.recipe == "drawing" and component in READERS and component not in stage.train
 
 
 def held(stage: Stage, weights: Iterable[Weight], shard: int) -> Held:

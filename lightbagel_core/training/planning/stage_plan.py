@@ -16,13 +16,12 @@ from ...memory.plan import tensors_of
 from ..data.part_file import LATENTS, STATES
 from ..data.sets import held_out_counts
 from ..parallel import shards
-from ..stages import Model, Stage
+from ..stages import READERS, Model, Stage
 from . import activations, needs
 from .operations import Operations, operations
 from .portions import Portions, portions
 
 KEPT = 2  # bytes of a value of latents that are kept for good
-READERS = ("understanding", "vae")  # what fills the rolling cache, one after the other
 
 
 @dataclass(frozen=True)
