@@ -37,13 +37,12 @@ FUSION_METHODS = ("gen_query_key_value", "und_key_value", "update")  # what is c
 class World:
     """This process among those that train together.
 
-    rank: of `size` processes; local_rank: on this machine. shard: so many of them share one copy of the weights.
+    rank: of `size` processes. shard: so many of them share one copy of the weights.
     mesh: (shard,) or (replicate, shard); None where each process has its own copy.
     """
 
     rank: int
     size: int
-    local_rank: int
     device: torch.device
     shard: int
     mesh: DeviceMesh | None = None
@@ -77,11 +76,10 @@ def start(stage: Stage) -> World:
     env = os.environ
     several = "RANK" in env and "WORLD_SIZE" in env
     rank, size = (int(env["RANK"]), int(env["WORLD_SIZE"])) if several else (0, 1)
-    local_rank = int(env.get("LOCAL_RANK", "0")) if several else 0
     shard = shards(stage.parallel.shard, size)
     device = _device(stage)
     if device.type == "cuda":
-        device = torch.device("cuda", local_rank if several else device.index or 0)
+        device = torch.device("cuda", int(env.get("LOCAL_RANK", "0")) if several else device.index or 0)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -94,7 +92,7 @@ def start(stage: Stage) -> World:
         copies = size // shard
         shape, names = ((shard,), ("shard",)) if copies == 1 else ((copies, shard), ("replicate", "shard"))
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
-    return World(rank, size, local_rank, device, shard, mesh)
+    return World(rank, size, device, shard, mesh)
 
 
 def _device(stage: Stage) -> torch.device:

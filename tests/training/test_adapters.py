@@ -18,7 +18,7 @@ from lightbagel_core.training.loss import Drawing
 from lightbagel_core.training.parallel import World
 from lightbagel_core.training.stages import Adapters, Lora, Model, Stage
 
-ALONE = World(0, 1, 0, torch.device("cpu"), 1)
+ALONE = World(0, 1, torch.device("cpu"), 1)
 NEED = ("generation", "fusion", "understanding")
 BOTH = Adapters(generation=Lora(rank=4), fusion=Lora(rank=2, alpha=4.0))
 

@@ -23,7 +23,7 @@ from lightbagel_core.training.loss import Drawing
 from lightbagel_core.training.parallel import World
 from lightbagel_core.training.stages import Model, Optimiser, Parallel, Stage
 
-ALONE = World(0, 1, 0, torch.device("cpu"), 1)
+ALONE = World(0, 1, torch.device("cpu"), 1)
 PAIR = ("generation", "fusion")
 
 
@@ -166,7 +166,7 @@ def rank_of(rank: int, size: int, said: Stage):
     try:
         # named by the rank, because torch keeps what it made for an equal mesh, of another rank's
         mesh = dist.device_mesh.init_device_mesh("cpu", (size,), mesh_dim_names=(f"shard{rank}",))
-        yield World(rank, size, rank, torch.device("cpu"), size, mesh)
+        yield World(rank, size, torch.device("cpu"), size, mesh)
     finally:
         dist.destroy_process_group()
 

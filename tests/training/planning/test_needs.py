@@ -117,7 +117,7 @@ def test_what_is_counted_is_what_opening_makes(said):
     if "lora" in said:
         pytest.importorskip("peft")
     stage = Stage(model=Model(model="nano"), device="cpu", **said)
-    opening = Opening.of(stage, World(0, 1, 0, torch.device("cpu"), 1))
+    opening = Opening.of(stage, World(0, 1, torch.device("cpu"), 1))
     planned = {f"{w.component}.{w.name}": w for w in weights(stage, shapes(NANO / "config.json"), COMPONENTS)}
     assert {name for name, w in planned.items() if w.trained} == opening.trained().keys()
     for component in COMPONENTS:
