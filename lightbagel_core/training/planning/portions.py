@@ -28,7 +28,10 @@ class Assumed:
 
     asked: DataSet
     config: LightBagelConfig
-    count: int | None = None
+
+    @property
+    def count(self) -> int | None:
+        return None  # not known
 
     @property
     def identity(self) -> str:
