@@ -49,22 +49,13 @@ class Tokens:
         return Tokens(*(value * times for value in vars(self).values()))
 
 
-def sample(parts: Sequence[tuple[str, int]], target: int) -> Tokens:
-    """One sample's tokens.
-
-    Args:
-        parts: in order, ("clean", tokens), ("vit", tokens) or ("text", tokens); without markers.
-        target: noised tokens.
-    """
-    return chained([(parts, target)])
-
-
 def chained(turns: Iterable[tuple[Sequence[tuple[str, int]], int]]) -> Tokens:
     """The tokens of samples each of which begins with all that the one before it held; that is counted once, as it is
     computed once.
 
     Args:
-        turns: of each sample the parts that it adds, see `sample`, and its noised tokens.
+        turns: of each sample the parts that it adds, in order ("clean", tokens), ("vit", tokens) or ("text", tokens),
+            without markers; and its noised tokens.
     """
     total, before, clean = Tokens(), 0, 0  # und and clean tokens of what a sample begins with
     for parts, target in turns:

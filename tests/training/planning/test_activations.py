@@ -21,7 +21,7 @@ from lightbagel_core.model.sequence import ImageSegment, TextSegment
 from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass, noised
 from lightbagel_core.training.planning import activations, needs
-from lightbagel_core.training.planning.tokens import Tokens, sample
+from lightbagel_core.training.planning.tokens import Tokens, chained
 from lightbagel_core.training.stages import Adapters, Cache, Lora, Optimiser, Stage
 
 EDITS = [(((8, 8),), (8, 8))] * 3  # of each sample the (rows, columns) of its sources and of its target
@@ -57,7 +57,7 @@ def batch(config: LightBagelConfig, shapes, scale: int = 1) -> tuple[Pass, Token
             segments += [ImageSegment("clean", scale * r, scale * c), ImageSegment("vit", *VIT)]
             parts += [("clean", scale**2 * r * c), ("vit", VIT[0] * VIT[1])]
         segments += [TextSegment(TEXT), ImageSegment("noised", scale * rows, scale * cols)]
-        tokens += sample([*parts, ("text", TEXT - 2)], scale**2 * rows * cols)
+        tokens += chained([([*parts, ("text", TEXT - 2)], scale**2 * rows * cols)])
         contents = [
             EncodedSegment(
                 torch.randn(config.fusion.und_layers, segment.und_tokens, config.fusion.und_dim).bfloat16(),

@@ -24,7 +24,7 @@ from lightbagel_core.training.data.samples import Sample
 from lightbagel_core.training.loss import Drawing, Pass
 from lightbagel_core.training.planning.operations import block, fusion_layer, operations, reading
 from lightbagel_core.training.planning.portions import Portions, portions
-from lightbagel_core.training.planning.tokens import Tokens, sample
+from lightbagel_core.training.planning.tokens import Tokens, chained
 from lightbagel_core.training.stages import Adapters, Cache, Lora, Stage
 
 CONFIG = read_config(PUBLISHED)
@@ -32,7 +32,7 @@ PARTS, TARGET = [("clean", 1024), ("vit", 361), ("text", 64)], 1024
 
 
 def test_parts_are_those_of_the_benchmarks():
-    one = sample(PARTS, TARGET)
+    one = chained([(PARTS, TARGET)])
     target = Tokens(noised=1024, squares=1024**2, keys=one.keys, pairs=one.noised_pairs)
     length, dim = CONFIG.fusion.context_len, CONFIG.fusion.gen_dim
     learned = 4 * length * dim**2
@@ -46,7 +46,7 @@ def held(tokens: Tokens, samples: float = 1.0) -> Portions:
 
 
 def test_reading_is_that_of_the_benchmarks():
-    one = sample(PARTS, TARGET)
+    one = chained([(PARTS, TARGET)])
     layers = CONFIG.fusion.und_layers * flops.und_layer(CONFIG, int(one.und))
     tower = 32 * 4 * 361 * (8 * 1280**2 + 6 * 1280 * 3420)
     assert reading(CONFIG, one) == layers + tower
@@ -68,7 +68,7 @@ def counted(stage: Stage) -> tuple[float, float]:
     batch = Pass([Sample(tuple(segments), contents, latents, True)], torch.zeros(1), [latents])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         Drawing(gen, fusion, SDPA)(batch).sum().backward()
-    found = operations(stage, config, held(sample(parts, 64)), 1)
+    found = operations(stage, config, held(chained([(parts, 64)])), 1)
     return counter.get_total_flops(), found.forward + found.backward
 
 
@@ -83,7 +83,7 @@ def test_a_step_has_the_operations_that_torch_counts(train):
 
 def test_what_costs_more():
     stage = Stage(train=("fusion", "context"), checkpointing=False, cache=Cache("live"))
-    one = held(sample(PARTS, TARGET))
+    one = held(chained([(PARTS, TARGET)]))
     found = operations(stage, CONFIG, one, 1)
     assert operations(replace(stage, checkpointing=True), CONFIG, one, 1).again == pytest.approx(
         found.forward, rel=0.03
@@ -106,7 +106,7 @@ def test_the_frozen_vlm_is_a_small_part_of_the_papers_recipe():
 def test_the_nanos_own_recipes_say_nothing_of_what_is_not_counted():
     vlm, vae, _ = read("nano")
     config = SimpleNamespace(understanding=CONFIG.understanding)
-    one = held(sample(PARTS, TARGET))
+    one = held(chained([(PARTS, TARGET)]))
     assert operations(vlm, config, one, 1).all == 3 * reading(CONFIG, one.mean)
     assert operations(vae, config, one, 1).all == 0
 
@@ -114,7 +114,7 @@ def test_the_nanos_own_recipes_say_nothing_of_what_is_not_counted():
 def test_each_process_embeds_the_learned_context_anew():
     """The same step on four processes is the same, but for three more passes' context."""
     stage = Stage(cache=Cache("rolling"), checkpointing=False)
-    one = held(sample(PARTS, TARGET), 8)
+    one = held(chained([(PARTS, TARGET)]), 8)
     alone, shared = (operations(stage, CONFIG, one, world) for world in (1, 4))
     assert one.passes(stage, 1) == one.passes(stage, 4) == 1
     fusion, blocks = CONFIG.fusion, CONFIG.generation["num_layers"]

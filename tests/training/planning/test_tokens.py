@@ -10,7 +10,7 @@ from lightbagel_core.files.formats import read_config
 from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out
 from lightbagel_core.training.data.batches import token_counts
 from lightbagel_core.training.data.example import Shape
-from lightbagel_core.training.planning.tokens import Tokens, chained, example, sample
+from lightbagel_core.training.planning.tokens import Tokens, chained, example
 from lightbagel_core.training.stages import Dropout
 
 CONFIG = read_config(PUBLISHED)
@@ -37,7 +37,7 @@ def laid_out(parts, target: int):
 def test_a_sample_is_counted_as_it_is_laid_out(parts, target):
     """Every figure, by looking at the layout's tokens and at who sees whom."""
     layout, noised = laid_out(parts, target)
-    found = sample(parts, target)
+    found = chained([(parts, target)])
     clean = ~layout.und & ~noised
     assert (found.noised, found.clean, found.und) == (noised.sum(), clean.sum(), layout.und.sum())
     assert found.vit == sum(n for kind, n in parts if kind == "vit")
