@@ -117,8 +117,3 @@ def is_adapter(name: str) -> bool:
 def begins_at_zero(name: str) -> bool:
     """Whether a tensor of this name is the half of an adapter that is zero before training."""
     return ".lora_B." in name
-
-
-def tensors(component: nn.Module) -> dict[str, Any]:
-    """The parameters of a component's adapters by plain name."""
-    return {plain(name): p for name, p in component.named_parameters() if is_adapter(name)}
