@@ -19,7 +19,7 @@ from .ema import Ema
 from .journal import FILE, HELD_OUT, Journal, Kind, Record
 from .parallel import World, agree, all_sum, autocast, clip, of_first, syncing
 from .progress import Progress, device_gb
-from .seeds import Stream, generator
+from .seeds import Stream, generator, of_stage
 from .signals import Stopping
 from .stages import Stage
 from .trackers import Tracker
@@ -186,7 +186,8 @@ class Trainer:
     def _one_step(self) -> dict[str, float]:
         """One step of the optimiser, and its figures; nothing is changed where the loss is no number."""
         passes = self.recipe.passes(self.step)
-        torch.manual_seed(int(generator(self.stage.seed, Stream.MODULES, self.step, self.world.rank).integers(2**62)))
+        seed = of_stage(self.stage.seed, self.stage.name)
+        torch.manual_seed(int(generator(seed, Stream.MODULES, self.step, self.world.rank).integers(2**62)))
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(passes):
             with syncing(self.module, last=number == len(passes) - 1):

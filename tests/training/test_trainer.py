@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,28 @@ def test_several_passes_are_one_step(tmp_path, world):
     one.run(until=5)
     four.run(until=5)
     torch.testing.assert_close(weights(one), weights(four), rtol=0, atol=1e-6)
+
+
+class Drawing(Toy):
+    """Its module draws, as a LoRA's dropout does; notes what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def loss(self, module, x):
+        self.drawn.append(float(torch.rand(())))
+        return super().loss(module, x)
+
+
+def test_what_modules_draw_depends_on_the_stage_and_the_step(tmp_path, world):
+    found = []
+    for folder, name in (("a", "first"), ("b", "first"), ("c", "second")):
+        toy = Drawing()
+        Trainer(toy, toy.module, replace(STAGE, name=name), world, tmp_path / folder).run(until=3)
+        found.append(toy.drawn)
+    assert found[0] == found[1]
+    assert len({*found[0], *found[2]}) == 6
 
 
 def test_what_is_frozen_stays_bit_for_bit(tmp_path, world):
