@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from zlib import crc32
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..seeds import Stream, generator
+from ..seeds import Stream, generator, of_stage
 from ..stages import Stage
 
 
@@ -33,7 +32,7 @@ class SingleProcess:
 
     def draws(self, step: int) -> tuple[np.random.Generator, torch.Generator]:
         """The random numbers of a step, of the stage's own: for what is drawn, and for noise on the CPU."""
-        rng = generator(self.stage.seed, Stream.LESSONS, crc32(self.stage.name.encode()), step)
+        rng = generator(of_stage(self.stage.seed, self.stage.name), Stream.LESSONS, step)
         return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
     def tokens(self, step: int) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from lightbagel_core.training.nano.single_process import SingleProcess
+from lightbagel_core.training.seeds import Stream, generator, of_stage
 from lightbagel_core.training.stages import Batch, Stage
 
 
@@ -24,11 +26,15 @@ def test_a_batch_in_tokens_is_refused():
 
 
 def test_a_steps_numbers_depend_on_seed_stage_and_step():
-    def numbers(name: str, seed: int, step: int) -> tuple[int, int]:
-        rng, generator = SingleProcess(Stage(name=name, seed=seed)).draws(step)
-        return int(rng.integers(2**40)), int(torch.randint(2**40, (), generator=generator))
+    def first(rng: np.random.Generator, noise: torch.Generator) -> tuple[int, int]:
+        return int(rng.integers(2**40)), int(torch.randint(2**40, (), generator=noise))
 
-    assert numbers("vlm", 1, 5) == numbers("vlm", 1, 5)
+    def numbers(name: str, seed: int, step: int) -> tuple[int, int]:
+        return first(*SingleProcess(Stage(name=name, seed=seed)).draws(step))
+
+    rng = generator(of_stage(1, "vlm"), Stream.LESSONS, 5)
+    noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    assert numbers("vlm", 1, 5) == numbers("vlm", 1, 5) == first(rng, noise)
     others = [numbers("vae", 1, 5), numbers("mlv", 1, 5), numbers("vlm", 2, 5), numbers("vlm", 1, 6)]
     firsts, seconds = zip(numbers("vlm", 1, 5), *others, strict=True)
     assert len(set(firsts)) == len(others) + 1 == len(set(seconds))
