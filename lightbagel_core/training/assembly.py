@@ -94,7 +94,7 @@ def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitSt
     trained, held_out = split(sets, stage)
     batches = Batches(trained, stage, config)
     ahead = world.device.type != "cpu"  # where reading does not take the cores that compute
-    supply = partial(Supply, batches, names=set_names(stage), size=world.size, rank=world.rank)
+    supply = partial(Supply, batches, names=set_names(stage), steps=stage.steps, size=world.size, rank=world.rank)
     reading: Reading = partial(encoders, stage, world.device, latents)
     readers: Readers | None = None
     if teaches:

@@ -30,9 +30,9 @@ class Supply:
     Args:
         samples_of: gives the samples of picks. prepare: is called once a step, by every process, before they are asked
             for.
-        names: of the sets, as a person knows them.
-        ahead: whether the next pass is read in a thread while one is computed. Then what a step needs may be asked for
-            before it is prepared.
+        names: of the sets, as a person knows them. steps: of the stage.
+        ahead: whether the next pass is read in a thread while one is computed, as long as a step of the stage has one.
+            Then what a step needs may be asked for before it is prepared.
     """
 
     def __init__(
@@ -40,13 +40,14 @@ class Supply:
         batches: Batches,
         samples_of: SamplesOf,
         names: Sequence[str],
+        steps: int,
         size: int = 1,
         rank: int = 0,
         prepare: Callable[[int], object] = lambda step: None,
         ahead: bool = False,
     ) -> None:
-        self.batches, self.samples_of, self.names, self.size, self.rank = batches, samples_of, tuple(names), size, rank
-        self.prepare = prepare
+        self.batches, self.samples_of, self.names, self.steps = batches, samples_of, tuple(names), steps
+        self.size, self.rank, self.prepare = size, rank, prepare
         self.dealt = lru_cache(maxsize=4)(self._deal)
         self.tokens = lru_cache(maxsize=4)(self._tokens)
         self._thread = ThreadPoolExecutor(1, "samples") if ahead else None
@@ -67,8 +68,10 @@ class Supply:
         self._rest()
         found = reading.result() if known else self._read(step, number)
         last = number + 1 == len(self.dealt(step))
-        self._next = (step + 1, 0) if last else (step, number + 1)
-        self._reading = self._thread.submit(self._read, *self._next)
+        step, number = (step + 1, 0) if last else (step, number + 1)
+        if step < self.steps:
+            self._next = step, number
+            self._reading = self._thread.submit(self._read, step, number)
         return found
 
     def _rest(self) -> None:

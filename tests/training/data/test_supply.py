@@ -19,7 +19,7 @@ from lightbagel_core.training.stages import Batch, Data, DataSet, Stage
 LATENTS = torch.zeros(48, 8, 8)
 
 
-def supply(size: int = 1, rank: int = 0, samples: int = 7, tokens: int = 20480, **more) -> Supply:
+def supply(size: int = 1, rank: int = 0, samples: int = 7, tokens: int = 20480, steps: int = 9, **more) -> Supply:
     data = Data((DataSet(edits=1.0, chains=1.0),), turns="chain")
     stage = Stage(batch=Batch(samples=samples, device_tokens=tokens), data=data)
     batches = Batches(open_sets(stage), stage, read_config(NANO / "config.json"))
@@ -27,7 +27,7 @@ def supply(size: int = 1, rank: int = 0, samples: int = 7, tokens: int = 20480, 
     def samples_of(picks):
         return [[Sample((), (pick.slot, turn), LATENTS, True) for turn in range(2)] for pick in picks]
 
-    return Supply(batches, samples_of, set_names(stage), size, rank, **more)
+    return Supply(batches, samples_of, set_names(stage), steps, size, rank, **more)
 
 
 def test_all_processes_together_have_the_batch_once_with_the_same_noise():
@@ -102,6 +102,15 @@ def test_the_next_pass_is_read_in_a_thread_and_nothing_is_read_between_steps():
     later = told(supply(tokens=260, ahead=True), resumed)
     list(later.passes(1))
     assert resumed[0] == (True, said[len(given.dealt(0))][1])
+
+
+def test_nothing_is_read_for_a_step_that_does_not_come():
+    said: list = []
+    given = told(supply(tokens=260, steps=2, ahead=True), said)
+    for step in range(2):
+        list(given.passes(step))
+    asked = [[pick.slot for pick in picks] for step in range(2) for picks in given.dealt(step)]
+    assert [slots for _, slots in said] == asked
 
 
 def test_what_cannot_be_read_is_said_at_the_step_that_needs_it():
