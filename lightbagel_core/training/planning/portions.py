@@ -44,7 +44,7 @@ class Assumed:
         return Shape((size,) * edit, (size,), (12 if world else TEXT,))
 
     def __getitem__(self, index: int) -> Example:
-        raise ValueError(f"the examples of {self.asked.name or self.asked.path or self.asked.kind} are not there")
+        raise ValueError("a set that cannot be read yet has no examples")
 
 
 @dataclass(frozen=True)
