@@ -40,12 +40,22 @@ def weights(
         held = read(tensors[name]).to(device)
         scaled = tensors[name].dtype in FLOAT8_KINDS
         scale = read_scale(tensors.get(name + SCALE)).to(device) if scaled else None
+        held, scale = with_added(tensors[name], held, scale)
         if dtype in FLOAT8_KINDS:
             weight, scale = (held, scale) if scale is not None else quantised(held)
             yield name + SCALE, scale
             yield name, weight
         else:
             yield name, held.to(dtype) if scale is None else widened(held, scale, dtype)
+
+
+def with_added(
+    stored: Stored, held: torch.Tensor, scale: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A tensor and its scale, if it has one, with what is added to it; then it is float32 and has none."""
+    for add in stored.added:
+        held, scale = add(held if scale is None else widened(held, scale, torch.float32)), None
+    return held, scale
 
 
 def read_scale(stored: Stored | None) -> torch.Tensor:

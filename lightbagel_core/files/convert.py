@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoint import read_scale
+from .checkpoint import read_scale, with_added
 from .formats import Opened
-from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, scale_of, to_float8, widened
-from .tensor_files import Stored, Tensors, chunks, sha256
+from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, scale_of, to_float8, widened
+from .tensor_files import Stored, Tensors, chunks, read, sha256
 from .tokenizer import open_tokenizer
 from .writer import SHARD, Entry, write_checkpoint
 
@@ -41,9 +41,20 @@ def entries(component: str, tensors: Tensors, dtype: torch.dtype | None) -> list
 
 
 def pieces(source: Stored, scale_of_source: Stored | None, dtype: torch.dtype, scaled: bool) -> Iterator[Tensor]:
-    """A stored tensor in another dtype, flat, piece by piece; behind one that is `scaled` its scale, float32 [1]."""
+    """A stored tensor in another dtype, flat, piece by piece; behind one that is `scaled` its scale, float32 [1].
+
+    One to which something is added comes whole: it is a matrix of one layer.
+    """
     held = source.dtype
     scale = read_scale(scale_of_source)
+    if source.added:
+        whole, _ = with_added(source, read(source), scale if held in FLOAT8_KINDS else None)
+        if scaled:
+            whole, scale = quantised(whole)
+        yield whole.to(dtype).flatten()
+        if scaled:
+            yield scale.reshape(1)
+        return
     if scaled and held not in FLOAT8_KINDS:
         largest = [piece.abs().amax() for piece in chunks(source, CHUNK)]
         scale = scale_of(torch.stack(largest).amax())

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from . import key_maps as names
 from . import tensor_files as stored
 from .components import COMPONENTS, empty_components
 from .embedded import CONFIG, content_of, without_files
+from .lora import with_loras
 from .precision import FLOAT8_KINDS, SCALE, is_scale
 from .tensor_files import Tensors
 from .tokenizer import find_tokenizer
@@ -49,17 +50,19 @@ class Opened:
 
     components: the tensors of each, under our names. Without `fusion` the model is the plain Wan and the plain Qwen.
     tokenizer: the folder that holds it. config_file: what the config was read from.
+    loras: what is added to weights when they are read: files, and the strength of each.
     """
 
     config: LightBagelConfig
     config_file: Path
     components: dict[str, Tensors]
     tokenizer: Path | None
+    loras: Mapping[Path, float] = field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
         """Every file that weights come from."""
-        return sorted({s.file for tensors in self.components.values() for s in tensors.values()})
+        return sorted({s.file for tensors in self.components.values() for s in tensors.values()} | self.loras.keys())
 
 
 def read_config(file: Path) -> LightBagelConfig:
@@ -289,6 +292,7 @@ def open_model(
     tokenizer: Path | None = None,
     config: Path | None = None,
     need: Collection[str] = COMPONENTS,
+    loras: Mapping[Path, float] | None = None,
 ) -> Opened:
     """Lists a model's files, whatever their format, and checks that they fit the model; reads no weights.
 
@@ -300,6 +304,7 @@ def open_model(
         need: components that are wanted; of the others no file needs to be there.
         config: a config.json of a model of another size than the published 7B + 5B; our folder and what ComfyUI saved
             bring their own.
+        loras: LoRA files, and the strength of each; see `with_loras`.
 
     Raises:
         ValueError: a file is missing, pickled or damaged; tensors are missing, unexpected or of a wrong shape.
@@ -339,7 +344,9 @@ def open_model(
         what = f"the {component} component in {_where(held[component], given.get(component) or checkpoint)}"
         stored.check_fit(weights, shapes[component], what)
         opened[component] = tensors
-    return Opened(described, config, opened, find_tokenizer(tokenizer, given.get("understanding"), checkpoint))
+    added = {Path(file): strength for file, strength in (loras or {}).items()}
+    found = find_tokenizer(tokenizer, given.get("understanding"), checkpoint)
+    return Opened(described, config, with_loras(opened, added), found, added)
 
 
 def _where(tensors: Tensors, path: Path | None) -> str:

@@ -42,6 +42,20 @@ _SAVED = {  # the prefixes in what ComfyUI saves; the first that fits counts
     "understanding": "text_encoders.transformer.",
     "vae": "vae.",
 }
+_OF_TRANSFORMER = {  # of its linear layers
+    "attn1.to_out.0": "self_attn.o",
+    "attn1.to_": "self_attn.",
+    "attn2.to_out.0": "cross_attn.o",
+    "attn2.to_": "cross_attn.",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "proj_out": "head.head",
+}
 _OUTSIDE = {
     r"^quant_conv\.": "conv1.",
     r"^post_quant_conv\.": "conv2.",
@@ -74,6 +88,16 @@ def original_transformer_names(originals: Iterable[str]) -> dict[str, str]:
             f"these tensors of a Wan transformer stand there twice, under two names: {', '.join(twice[:8])}"
         )
     return found
+
+
+def original_linear_name(layer: str) -> str:
+    """The original name of a linear layer of a Wan transformer, from diffusers' name: what `diffusers_transformer_name`
+    turns back.
+    """
+    for ours, theirs in _OF_TRANSFORMER.items():
+        if ours in layer:
+            return layer.replace(ours, theirs)
+    return layer
 
 
 def original_vae_name(name: str, res_blocks: int) -> str:

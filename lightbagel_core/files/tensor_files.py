@@ -47,6 +47,8 @@ class Stored:
     held: its shape in the file; offset: where it begins there, in bytes.
     stamp: what the file was when it was listed (see `_stamp`).
     shape: as it is given out; rework: what turns the one into the other, where they differ.
+    added: of a matrix, what gives it in float32 with something added (see `lora`), one after the other; for whoever
+        turns it into a weight, since that may have a scale: none of the readers here does it.
     """
 
     file: Path
@@ -57,6 +59,7 @@ class Stored:
     shape: tuple[int, ...]
     stamp: tuple[int, ...] = ()
     rework: Callable[[Tensor], Tensor] | None = None
+    added: tuple[Callable[[Tensor], Tensor], ...] = ()
 
     @property
     def bytes(self) -> int:
