@@ -34,6 +34,7 @@ class Row:
 
     key: where it comes from, as a person would look for it: a file below the source, or a file and a row's number.
     kind: what the data set calls this kind of edit; "" where it says nothing.
+    repeats: how often it counts beside the others, where the layout says so (`10_name/`): it is given and stored once.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Row:
     texts: tuple[str, ...]
     targets: tuple[Picture, ...]
     kind: str = ""
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
