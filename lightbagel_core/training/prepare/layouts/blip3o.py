@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -33,12 +34,11 @@ class Blip3o:
     def fits(self, source: Path) -> bool:
         """Whether the first members of the first tar file are pictures and texts."""
         for file in files_of(source, (".tar",))[:1]:
-            try:
-                with file.open("rb") as opened:
-                    endings = [_split(member.name)[1] for member in islice(_members(opened), TRIED)]
-            except (ValueError, OSError):
-                return False
-            return ".txt" in endings and bool(set(endings) & set(ENDINGS))
+            endings: set[str] = set()
+            with suppress(ValueError, OSError), file.open("rb") as opened:  # what comes before the damage
+                for member in islice(_members(opened), TRIED):
+                    endings.add(_split(member.name)[1])
+            return ".txt" in endings and not endings.isdisjoint(ENDINGS)
         return False
 
     def units(self, source: Path) -> list[Unit]:
@@ -88,7 +88,7 @@ def _rows(file: str, unit: Unit) -> Iterator[Row | LeftOut]:
 
 
 def _members(opened: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """What a tar holds from here on, but folders; offsets are those in the file. Raises ValueError where it is damaged."""
+    """What a tar holds from here on, but folders; offsets are the file's. Raises ValueError where it is damaged."""
     try:
         with tarfile.open(fileobj=opened, mode="r:") as tar:
             while (member := tar.next()) is not None:

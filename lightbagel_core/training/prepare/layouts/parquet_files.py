@@ -48,7 +48,7 @@ def _opened(file: Path) -> Iterator[Any]:
     except (pyarrow.ArrowException, OSError) as error:
         small = file.is_file() and file.stat().st_size < POINTER
         pointer = "; it may be a Git LFS pointer in place of the file" if small else ""
-        raise ValueError(f"it cannot be read{pointer}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"it cannot be read{pointer}: {str(error).splitlines()[0].rstrip('.')}") from None
 
 
 def names(file: Path) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +14,7 @@ from ..rows import Picture
 from .unusable import Unusable, described, key_of, shown
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|(data|blob):", re.IGNORECASE)
-DISK = re.compile(r"[A-Za-z]:")
+DISK = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class Places:
         """
         if ADDRESS.match(path):
             raise Unusable(f"{shown(path)} is an address; nothing is fetched: download it and name the file")
-        inside = [file for file in self._candidates(path) if self._inside(file)]
-        if not inside:
-            raise Unusable(f"{shown(path)} leads out of {self.root}; only files below the source are read")
-        for file in inside:
-            if _is_file(file):
+        below = [file for file in self._candidates(path) if _is_below(file, self.root)]
+        files = [file for file in below if _is_file(file)]
+        for file in files:
+            if file.resolve().is_relative_to(_real(self.root)):
                 return file
+        if files or not below:
+            raise Unusable(f"{shown(path)} leads out of {self.root}; only files below the source are read")
         raise Unusable(f"there is no file {shown(path)} below {self.root}")
 
     def _candidates(self, path: str) -> Iterator[Path]:
@@ -53,13 +56,6 @@ class Places:
         yield from (folder / parts for folder in self.folders)
         if len(parts.parts) > 1 and ".." not in parts.parts:
             yield from (folder.joinpath(*parts.parts[1:]) for folder in self.folders)
-
-    def _inside(self, file: Path) -> bool:
-        """Links are followed, so that none leads out."""
-        try:
-            return file.resolve().is_relative_to(self.root.resolve())
-        except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, a link to itself
-            return False
 
     def picture(self, value: Any, name: str) -> Picture:
         """A picture as data sets hold it: bytes, a path, or both as {"bytes": …, "path": …}.
@@ -84,8 +80,19 @@ class Places:
         return Picture(key_of(self.root, file), file=file)
 
 
+def _is_below(file: Path, root: Path) -> bool:
+    """Whether a path is one below a folder, by its words alone: other people's are not even looked at."""
+    plain = Path(os.path.abspath(file))
+    return plain.is_relative_to(os.path.abspath(root)) or plain.is_relative_to(_real(root))
+
+
+@lru_cache(maxsize=16)
+def _real(root: Path) -> Path:
+    return root.resolve()
+
+
 def _is_file(file: Path) -> bool:
     try:
         return file.is_file()
-    except OSError:
+    except OSError:  # a name that is too long
         return False
