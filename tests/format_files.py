@@ -149,6 +149,23 @@ def save_sharded(named: Mapping[str, Tensor], folder: Path, stem: str, count: in
 CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float8_e4m3fn: "F8_E4M3"}
 
 
+def lora(components: Mapping[str, Mapping[str, Any]], file: Path, seed: int = 0, **metadata: str) -> Path:
+    """A LoRA of rank 4 and alpha 2 for every matrix in a DiT's blocks and a fusion stack's layers, under the names of
+    ComfyUI's loader; `components` holds what has the matrices' shapes. It changes pictures plainly.
+    """
+    names = {"generation": wan_original, "fusion": "lightbagel.{}".format}
+    generator, named = torch.Generator().manual_seed(seed), {}
+    for component, tensors in components.items():
+        for name, tensor in tensors.items():
+            if component in names and len(tensor.shape) == 2 and name.startswith(("blocks.", "layers.")):
+                layer = "diffusion_model." + names[component](name).removesuffix(".weight")
+                named[f"{layer}.lora_A.weight"] = torch.randn(4, tensor.shape[1], generator=generator)
+                named[f"{layer}.lora_B.weight"] = 0.02 * torch.randn(tensor.shape[0], 4, generator=generator)
+                named[f"{layer}.alpha"] = torch.tensor(2.0)
+    save_file(named, file, {"format": "pt", **metadata})
+    return file
+
+
 def save_hollow(named: Iterable[tuple[str, Any]], file: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
     """A safetensors file whose header is real and whose data is a hole in the file: tens of gigabytes of nothing.
 

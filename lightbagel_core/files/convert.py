@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .checkpoint import read_scale, with_added
 from .formats import Opened
-from .precision import FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, scale_of, to_float8, widened
+from .lora import merged
+from .precision import FLOAT8, FLOAT8_KINDS, SCALE, Precision, dtypes, quantised, scale_of, to_float8, widened
 from .tensor_files import Stored, Tensors, chunks, read, sha256
 from .tokenizer import open_tokenizer
 from .writer import SHARD, Entry, write_checkpoint
@@ -27,12 +28,16 @@ CHUNK = 32 << 20  # bytes of a tensor that are in memory at a time
 
 
 def entries(component: str, tensors: Tensors, dtype: torch.dtype | None) -> list[Entry]:
-    """What is written of a component: nothing wider than it is stored, and without a dtype everything as it is."""
+    """What is written of a component: nothing wider than it is stored, and without a dtype everything as it is.
+
+    A matrix to which something is added is new, and as wide as is asked for; float8 ones are e4m3.
+    """
     made = []
     for name, kind in dtypes(component, tensors, Precision.of(dtype, torch.device("cpu"))).items():
         source = tensors[name]
-        keeps = dtype is None or (source.dtype not in FLOAT8_KINDS and source.dtype.itemsize < kind.itemsize)
-        kind = source.dtype if keeps else kind
+        narrow = source.dtype not in FLOAT8_KINDS and source.dtype.itemsize < kind.itemsize and not source.added
+        if dtype is None or narrow:
+            kind = FLOAT8 if source.added and source.dtype in FLOAT8_KINDS else source.dtype
         scaled = kind in FLOAT8_KINDS and name.endswith(".weight")
         scale: Any = ((name + SCALE, torch.float32, ()),) if scaled else ()
         pieces_of = partial(pieces, source, tensors.get(name + SCALE), kind, scaled)
@@ -72,7 +77,7 @@ def pieces(source: Stored, scale_of_source: Stored | None, dtype: torch.dtype, s
 def convert(
     opened: Opened, out: Path, dtype: torch.dtype | None = None, shard: int = SHARD, progress: bool = True
 ) -> None:
-    """Writes a checkpoint folder of our own from a model in any format.
+    """Writes a checkpoint folder of our own from a model in any format; its LoRAs are merged, and in its metadata.
 
     Args:
         out: the new folder.
@@ -87,12 +92,15 @@ def convert(
         tokenizer = open_tokenizer(opened.tokenizer)  # says what is missing
     written = {component: entries(component, tensors, dtype) for component, tensors in opened.components.items()}
     sources = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in opened.files]
+    sources += [[str(file.resolve()), strength] for file, strength in opened.loras.items()]
+    names = told_apart(opened.files)
     stopped = threading.Event()
     with ThreadPoolExecutor(1) as beside:
-        hashes = {name: beside.submit(sha256, file, stopped.is_set) for file, name in told_apart(opened.files).items()}
+        hashes = {file: beside.submit(sha256, file, stopped.is_set) for file in names}
 
         def about() -> dict[str, Any]:
-            return {"sources": {name: digest.result() for name, digest in hashes.items()}}
+            made_of = {name: hashes[file].result() for file, name in names.items() if file not in opened.loras}
+            return {"sources": made_of} | merged_loras(opened, lambda file: hashes[file].result())
 
         try:
             write_checkpoint(
@@ -100,6 +108,22 @@ def convert(
             )
         finally:
             stopped.set()
+
+
+def merged_loras(opened: Opened, digest: Callable[[Path], str] = sha256) -> dict[str, Any]:
+    """{"loras": what a model's metadata says of LoRAs that are merged into its weights: those that were before, and
+    those that it was opened with}; nothing where there are none.
+
+    Args:
+        digest: gives the SHA-256 of a file.
+
+    Raises:
+        ValueError: a file is gone.
+    """
+    names, before = told_apart(opened.files), opened.config.metadata.get("loras", [])
+    found = [merged(file, strength, names[file], digest(file)) for file, strength in opened.loras.items()]
+    both = [*(before if isinstance(before, list) else [before]), *found]
+    return {"loras": both} if both else {}
 
 
 def told_apart(files: list[Path]) -> dict[Path, str]:

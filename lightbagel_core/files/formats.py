@@ -292,7 +292,7 @@ def open_model(
     tokenizer: Path | None = None,
     config: Path | None = None,
     need: Collection[str] = COMPONENTS,
-    loras: Mapping[Path, float] | None = None,
+    loras: Mapping[str, float] | Mapping[Path, float] | None = None,
 ) -> Opened:
     """Lists a model's files, whatever their format, and checks that they fit the model; reads no weights.
 
@@ -345,8 +345,10 @@ def open_model(
         stored.check_fit(weights, shapes[component], what)
         opened[component] = tensors
     added = {Path(file): strength for file, strength in (loras or {}).items()}
+    if len({file.resolve() for file in added}) < len(loras or {}):
+        raise ValueError("a LoRA is given twice; give it once, with the strength that both add up to")
     found = find_tokenizer(tokenizer, given.get("understanding"), checkpoint)
-    return Opened(described, config, with_loras(opened, added), found, added)
+    return Opened(described, config, with_loras(opened, added, need), found, added)
 
 
 def _where(tensors: Tensors, path: Path | None) -> str:

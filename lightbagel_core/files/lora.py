@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,26 @@ _ENDS = {
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """What is added to a matrix [out, in]: scale * up @ down.
+    """What is added to a matrix [out, in]: scale * up @ down. Both are read when they are added, and not before.
 
     down: [rank, in]. up: [out, rank]. scale: strength * alpha / rank.
     """
 
-    down: Tensor
-    up: Tensor
+    down: Stored
+    up: Stored
     scale: float
 
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
     def added_to(self, weight: Tensor) -> Tensor:
-        """A matrix with it added, float32 and new, on the matrix's device."""
-        down, up = (x.to(weight.device).float() for x in (self.down, self.up))
+        """A matrix with it added, float32 and new, on the matrix's device.
+
+        Raises:
+            ValueError: the file is gone or no longer what it was.
+        """
+        down, up = (read(x).to(weight.device).float() for x in (self.down, self.up))
         return weight.float().addmm(up, down, alpha=self.scale)
 
 
@@ -71,35 +79,55 @@ def about(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def with_loras(components: Mapping[str, Tensors], loras: Mapping[Path, float]) -> dict[str, Tensors]:
+def merged(file: Path, strength: float, name: str, digest: str) -> dict[str, Any]:
+    """What the metadata of a model says of a LoRA that was merged into its weights.
+
+    Args:
+        name: what the file is called there. digest: its SHA-256.
+
+    Raises:
+        ValueError: as `about`.
+    """
+    said = about(file)
+    return {"name": name, "sha256": digest, "strength": strength} | ({"says": said} if said else {})
+
+
+def with_loras(
+    components: Mapping[str, Tensors], loras: Mapping[Path, float], wanted: Collection[str] | None = None
+) -> dict[str, Tensors]:
     """The tensors of a model's components, with LoRAs added to them when they are read.
 
     Args:
-        loras: files, and the strength of each; at 0 a LoRA adds nothing. Of components that are not there nothing is
-            added.
+        loras: files, and the strength of each; at 0 a LoRA adds nothing. Of what a file holds for a component that is
+            not wanted nothing is added.
+        wanted: components; default: those that are there.
 
     Raises:
-        ValueError: a file is missing, damaged, holds other things than LoRAs of linear layers, or is of another model;
-            a strength is no number.
+        ValueError: a file is missing, damaged, holds other things than LoRAs of linear layers, is of another model, or
+            has nothing for the wanted components; a strength is no number.
     """
     found = {component: dict(tensors) for component, tensors in components.items()}
     for file, strength in loras.items():
         if not math.isfinite(strength):
             raise ValueError(f"the strength of {file} is {strength}, which is no number")
-        for component, added in _read(file, found, strength).items():
+        for component, added in read_lora(file, found, wanted, strength).items():
             for weight, low_rank in added.items():
                 stored = found[component][weight]
-                found[component][weight] = replace(stored, added=(*stored.added, low_rank.added_to))
+                if strength:
+                    found[component][weight] = replace(stored, added=(*stored.added, low_rank.added_to))
     return found
 
 
-def _read(file: Path, components: Mapping[str, Tensors], strength: float) -> dict[str, dict[str, LowRank]]:
-    """{component: {weight: what a file adds to it}}.
+def read_lora(
+    file: Path, components: Mapping[str, Tensors], wanted: Collection[str] | None = None, strength: float = 1.0
+) -> dict[str, dict[str, LowRank]]:
+    """{component: {weight: what a file adds to it}}; arguments as in `with_loras`.
 
     Raises:
         ValueError: as `with_loras`.
     """
     halves = _halves(file)
+    wanted = components.keys() if wanted is None else wanted
     spelled = {
         name: (component, weight)
         for component in PREFIX.keys() & components.keys()
@@ -107,12 +135,16 @@ def _read(file: Path, components: Mapping[str, Tensors], strength: float) -> dic
         if weight.endswith(".weight") and len(stored.shape) == 2
         for name in _spellings(component, weight)
     }
-    whole = set(PREFIX) <= components.keys()
-    strangers = [name for name in halves if name not in spelled and (whole or _component(name) in components)]
+    strangers = [name for name in halves if name not in spelled and _component(name) in wanted]
     if strangers:
         raise ValueError(f"{file} is a LoRA of another model{_origin(file)}: this one has no {listed(strangers)}")
+    if not halves.keys() & spelled.keys():
+        owners = " and ".join(sorted({_component(name) for name in halves}))
+        raise ValueError(
+            f"{file} changes nothing here: it is a LoRA of the {owners} component, which is not used; leave it out"
+        )
     found: dict[str, dict[str, LowRank]] = {}
-    for name in halves.keys() & spelled.keys():
+    for name in (name for name in halves if name in spelled):
         component, weight = spelled[name]
         stored, parts = components[component][weight], halves[name]
         if len({DOWN, UP} & parts.keys()) < 2:
@@ -130,8 +162,7 @@ def _read(file: Path, components: Mapping[str, Tensors], strength: float) -> dic
         alpha = float(read(parts[ALPHA]).float()) if ALPHA in parts else float(rank)
         if not math.isfinite(alpha):
             raise ValueError(f"{file} is damaged: the alpha of {name} is {alpha}")
-        if strength:
-            found[component][weight] = LowRank(read(down), read(up), strength * alpha / rank)
+        found[component][weight] = LowRank(down, up, strength * alpha / rank)
     return found
 
 
@@ -147,6 +178,8 @@ def _halves(file: Path) -> dict[str, dict[str, Stored]]:
         end = next((end for end in _ENDS if name.endswith(end)), None)
         if end is None or (_ENDS[end] == ALPHA and math.prod(stored.shape) != 1):
             strange.append(name)
+        elif _ENDS[end] != ALPHA and not stored.dtype.is_floating_point:
+            raise ValueError(f"{file} stores {name} as whole numbers, which cannot be read here")
         else:
             found.setdefault(name.removesuffix(end), {})[_ENDS[end]] = stored
     if strange:
@@ -166,7 +199,8 @@ def _spellings(component: str, weight: str) -> set[str]:
         return {prefix + PREFIX[component].removeprefix(MODEL) + layer for prefix in (MODEL, "")}
     names = {layer, original_linear_name(layer)}
     prefixed = {prefix + name for name in names for prefix in ("", MODEL, "transformer.", "base_model.model.")}
-    return prefixed | {f"lora_unet_{name.replace('.', '_')}" for name in names}
+    kohyas = {name.replace(".", "_") for name in names}
+    return prefixed | {prefix + name for name in kohyas for prefix in ("lora_unet_", "lora_unet__")}
 
 
 def _component(name: str) -> str:
@@ -177,4 +211,5 @@ def _component(name: str) -> str:
 def _origin(file: Path) -> str:
     """What a file trained here says of the model it was trained on, for a message."""
     base = about(file).get("base")
-    return f" ({base})" if isinstance(base, str) else ""
+    name = base.get("name") if isinstance(base, dict) else base
+    return f" ({name})" if isinstance(name, str) else ""

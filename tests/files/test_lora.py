@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from format_files import lora
 from safetensors.torch import save_file
 
 from lightbagel_core.config import NANO
-from lightbagel_core.files.checkpoint import weights
+from lightbagel_core.files import tensor_files
+from lightbagel_core.files.checkpoint import weights, with_added
 from lightbagel_core.files.formats import open_model
-from lightbagel_core.files.lora import about, with_loras, written_name
+from lightbagel_core.files.lora import about, merged, with_loras, written_name
 from lightbagel_core.files.precision import Precision, dtypes
 from lightbagel_core.files.tensor_files import read
 
@@ -50,6 +52,7 @@ def weight(component: str, loras: dict[Path, float], dtype: torch.dtype = torch.
         ("generation", "blocks.1.self_attn.q"),
         ("generation", "transformer.blocks.1.attn1.to_q"),
         ("generation", "lora_unet_blocks_1_self_attn_q"),
+        ("generation", "lora_unet__blocks_1_self_attn_q"),
         ("fusion", "diffusion_model.lightbagel.layers.2.gen_out"),
     ],
 )
@@ -117,6 +120,10 @@ def test_a_float8_matrix_is_widened_before_and_narrowed_after(tmp_path: Path) ->
             lambda parts: {"diffusion_model.blocks.1.self_attn.q": parts, "transformer.blocks.1.attn1.to_q": parts},
             "twice, under two names",
         ),
+        (
+            lambda parts: {"blocks.1.self_attn.q": {name: half.to(torch.int8) for name, half in parts.items()}},
+            "whole numbers",
+        ),
         (lambda parts: {}, "is empty"),
     ],
 )
@@ -133,15 +140,78 @@ def test_a_lora_of_another_model_says_which_it_was_trained_on(tmp_path: Path) ->
     said = json.dumps({"base": "lightbagel-7b-5b"})
     path = file_of(tmp_path, "diffusion_model.blocks.99.self_attn.q", parts, lightbagel=said)
     assert about(path) == {"base": "lightbagel-7b-5b"}
-    with pytest.raises(ValueError, match=r"another model \(lightbagel-7b-5b\)"):
-        open_model(NANO, loras={path: 1.0})
+    for base in ("lightbagel-7b-5b", {"name": "lightbagel-7b-5b", "started_from": "nothing"}):
+        file_of(tmp_path, "diffusion_model.blocks.99.self_attn.q", parts, lightbagel=json.dumps({"base": base}))
+        with pytest.raises(ValueError, match=r"another model \(lightbagel-7b-5b\)"):
+            open_model(NANO, loras={path: 1.0})
 
 
-def test_a_part_for_a_component_that_is_not_opened_adds_nothing(tmp_path: Path) -> None:
+def test_what_a_file_holds_for_a_component_that_is_not_wanted_is_left(tmp_path: Path) -> None:
+    both = lora(open_model(NANO).components, tmp_path / "both.safetensors")
+    opened = open_model(NANO, need=["fusion"], loras={both: 1.0})
+    matrices = {name for name, stored in opened.components["fusion"].items() if len(stored.shape) == 2} - {"context"}
+    assert {name for name, stored in opened.components["fusion"].items() if stored.added} == matrices
+
+
+def test_a_lora_of_which_nothing_is_used_is_refused(tmp_path: Path) -> None:
     parts, _ = halves("generation")
     path = file_of(tmp_path, "diffusion_model.blocks.1.self_attn.q", parts)
-    opened = open_model(NANO, need=["fusion"], loras={path: 1.0})
-    assert not any(stored.added for stored in opened.components["fusion"].values())
+    for need in (["fusion"], ["understanding"]):
+        with pytest.raises(ValueError, match="changes nothing here: it is a LoRA of the generation component"):
+            open_model(NANO, need=need, loras={path: 1.0})
+
+
+def test_a_lora_of_a_fusion_stack_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    """Also where the same file has a part for the DiT, which is there."""
+    both = lora(open_model(NANO).components, tmp_path / "both.safetensors")
+    base = {name: NANO / f"{name}.safetensors" for name in ("understanding", "generation", "vae")}
+    with pytest.raises(ValueError, match=r"this one has no diffusion_model\.lightbagel\.layers"):
+        open_model(None, components=base, tokenizer=NANO, config=NANO / "config.json", loras={both: 1.0})
+
+
+def test_opening_reads_no_matrix_and_loading_reads_each_once(tmp_path: Path, monkeypatch) -> None:
+    parts, _ = halves("generation", alpha=2.0)
+    path = file_of(tmp_path, "diffusion_model.blocks.1.self_attn.q", parts)
+    counted: dict[Path, int] = {}
+    mapped = tensor_files._mapped
+
+    def watched(stored, start, count):
+        counted[stored.file] = counted.get(stored.file, 0) + count * stored.dtype.itemsize
+        return mapped(stored, start, count)
+
+    monkeypatch.setattr(tensor_files, "_mapped", watched)
+    tensors = open_model(NANO, loras={path: 1.0}).components["generation"]
+    assert counted == {path: 4}  # the alpha
+    kinds = dtypes("generation", tensors, Precision.of(torch.float32, torch.device("cpu")))
+    dict(weights(tensors, kinds, torch.device("cpu")))
+    assert counted[path] == 4 + sum(parts[half].nbytes for half in ("lora_A.weight", "lora_B.weight"))
+
+
+def test_a_file_that_changed_since_it_was_opened_is_not_read(tmp_path: Path) -> None:
+    parts, _ = halves("generation")
+    path = file_of(tmp_path, "diffusion_model.blocks.1.self_attn.q", parts)
+    stored = open_model(NANO, need=["generation"], loras={path: 1.0}).components["generation"][LAYERS["generation"]]
+    save_file({"a.lora_A.weight": torch.ones(1, 1)}, path)
+    with pytest.raises(ValueError, match="replaced or changed after it was opened"):
+        with_added(stored, read(stored), None)
+
+
+def test_one_file_under_two_names_is_refused(tmp_path: Path, monkeypatch) -> None:
+    parts, _ = halves("generation")
+    path = file_of(tmp_path, "diffusion_model.blocks.1.self_attn.q", parts)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="given twice"):
+        open_model(NANO, loras={path: 1.0, Path(path.name): 0.5})
+
+
+def test_what_is_merged_says_where_it_comes_from(tmp_path: Path) -> None:
+    parts, _ = halves("fusion")
+    layer = "diffusion_model.lightbagel.layers.2.gen_out"
+    plain = {"name": "a.safetensors", "sha256": "12ab", "strength": 0.5}
+    assert merged(file_of(tmp_path, layer, parts), 0.5, "a.safetensors", "12ab") == plain
+    said = {"component": "fusion", "rank": RANK}
+    path = file_of(tmp_path, layer, parts, lightbagel=json.dumps(said))
+    assert merged(path, 0.5, "a.safetensors", "12ab") == {**plain, "says": said}
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf")])
