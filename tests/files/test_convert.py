@@ -12,7 +12,7 @@ import forked
 import pytest
 import torch
 from filelock import FileLock
-from format_files import authors, float8_scaled, in_blocks, qwen_release, save, save_sharded, wan_original
+from format_files import authors, float8_scaled, in_blocks, lora, qwen_release, save, save_sharded, wan_original
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import make_tiny, tiny_config
@@ -188,6 +188,117 @@ def test_a_full_disk_leaves_nothing_under_the_name(places, tmp_path, monkeypatch
     with pytest.raises(ValueError, match=r"could not write .*No space left"):
         convert(source(places), tmp_path / "new", progress=False)
     assert not (tmp_path / "new").exists()
+
+
+# --- LoRAs ---------------------------------------------------------------------------------------------------------
+
+
+def a_lora(places, folder: Path, seed: int = 0, **metadata: str) -> Path:
+    return lora(source(places).components, folder / f"style{seed}.safetensors", seed, **metadata)
+
+
+def with_lora(places, *loras: tuple[Path, float]) -> Opened:
+    return open_model(
+        places["authors"], components={"vae": places["vae"]}, config=places["tiny.json"], loras=dict(loras)
+    )
+
+
+@pytest.mark.parametrize("dtype", MODES.values())
+def test_merged_weights_are_those_that_are_applied(places, tmp_path, dtype):
+    """In float8 too, which is made of the sum; and in float32 where the sum is narrower in no file."""
+    loras = (a_lora(places, tmp_path), 0.8), (a_lora(places, tmp_path, 1), -0.3)
+    convert(with_lora(places, *loras), tmp_path / "new", dtype, SHARD, progress=False)
+    applied = weights(with_lora(places, *loras), dtype)
+    assert same(weights(tmp_path / "new", dtype), applied)
+    changed = {name for name, base in weights(source(places), dtype).items() if not torch.equal(base, applied[name])}
+    expected = {f"{part}.{name}" for part, tensors in with_lora(places, *loras).components.items()
+                for name, stored in tensors.items() if stored.added}  # fmt: skip
+    scales = {f"{name}_scale" for name in expected} & applied.keys()
+    assert changed == expected | scales
+    assert len(expected) == 4 * 10 + 3 * 6  # matrices of DiT blocks and fusion layers
+
+
+def with_generation(places, file: Path, loras: dict[Path, float]) -> Opened:
+    return open_model(
+        places["fusion.safetensors"],
+        components={"understanding": places["qwen_fp8.safetensors"], "generation": file, "vae": places["vae"]},
+        tokenizer=places["authors"],
+        config=places["tiny.json"],
+        loras=loras,
+    )
+
+
+def test_a_merged_matrix_is_as_wide_as_is_asked_for(places, tmp_path):
+    """What a LoRA adds may be less than a rounding of what is stored: so float32 is written where it is asked for."""
+    half = save({n: t.half() for n, t in load_file(places["wan.safetensors"]).items()}, tmp_path / "half.safetensors")
+    opened = with_generation(places, half, {a_lora(places, tmp_path): 1e-5})
+    changed = [name for name, stored in opened.components["generation"].items() if stored.added]
+    for dtype, kind in ((None, torch.float16), (torch.float32, torch.float32)):
+        convert(opened, tmp_path / str(kind), dtype, progress=False)
+        written = load_file(tmp_path / str(kind) / "generation.safetensors")
+        assert {written[name].dtype for name in changed} == {kind}
+        assert written["patch_embedding.weight"].dtype == torch.float16
+    applied = weights(opened, torch.float32)
+    torch.testing.assert_close(weights(tmp_path / str(kind), torch.float32), applied, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_a_merged_float8_matrix_stays_float8(places, tmp_path, kind):
+    scaled = float8_scaled(load_file(places["wan.safetensors"]), in_blocks)
+    held = {n: t.to(kind) if t.dtype == torch.float8_e4m3fn else t for n, t in scaled.items()}
+    opened = with_generation(places, save(held, tmp_path / "wan.safetensors"), {a_lora(places, tmp_path): 1.0})
+    convert(opened, tmp_path / "new", progress=False)
+    written, name = load_file(tmp_path / "new" / "generation.safetensors"), "blocks.1.attn1.to_q.weight"
+    assert written[name].dtype == torch.float8_e4m3fn
+    assert same(weights(tmp_path / "new", None), weights(opened, None))
+    wide = weights(opened, torch.float32)[f"generation.{name}"]
+    error = written[name].float() * written[f"{name}_scale"] - wide
+    assert error.norm() < 0.04 * wide.norm()
+
+
+def test_at_strength_0_it_is_converted_as_without(places, tmp_path):
+    convert(with_lora(places, (a_lora(places, tmp_path), 0.0)), tmp_path / "new", progress=False)
+    convert(source(places), tmp_path / "plain", progress=False)
+    new, plain = digest(tmp_path / "new"), digest(tmp_path / "plain")
+    assert {name for name in plain if plain[name] != new[name]} == {"config.json"}
+
+
+def test_the_folder_says_which_loras_are_in_it(places, tmp_path, capsys):
+    said = {"component": "fusion", "rank": 4, "data": [{"name": "shapes", "licence": "CC0-1.0"}]}
+    one, other = a_lora(places, tmp_path, lightbagel=json.dumps(said)), a_lora(places, tmp_path, 1)
+    words = ["--lora", f"{one}=0.8", "--quiet"]
+    assert main(["convert", str(tmp_path / "new"), *options(places), *words]) == 0
+    metadata = open_model(tmp_path / "new").config.metadata
+    entry = {"name": one.name, "sha256": hashlib.sha256(one.read_bytes()).hexdigest(), "strength": 0.8, "says": said}
+    assert metadata["loras"] == [entry]
+    assert one.name not in metadata["sources"]
+    assert str(tmp_path) not in json.dumps(metadata)
+    # What was merged before stays said when another is merged on top.
+    assert main(["convert", str(tmp_path / "both"), "--model", str(tmp_path / "new"), "--lora", str(other)]) == 0
+    first, second = open_model(tmp_path / "both").config.metadata["loras"]
+    assert (first, second["name"], second["strength"]) == (entry, other.name, 1.0)
+    capsys.readouterr()
+    assert main(["info", "--model", str(tmp_path / "both")]) == 0
+    assert "CC0-1.0" in capsys.readouterr().out
+
+
+def test_a_conversion_does_not_go_on_with_other_strengths(places, tmp_path, monkeypatch):
+    style = a_lora(places, tmp_path)
+    write = writer.write
+
+    def full(file, *rest):
+        if file.name.startswith("understanding"):
+            raise OSError(28, "No space left on device")
+        write(file, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "write", full)
+        with pytest.raises(ValueError, match="No space left"):
+            convert(with_lora(places, (style, 1.0)), tmp_path / "new", progress=False)
+    assert (tmp_path / ".new.writing" / "generation.safetensors").is_file()
+    for folder in ("new", "fresh"):
+        convert(with_lora(places, (style, 0.5)), tmp_path / folder, progress=False)
+    assert digest(tmp_path / "new") == digest(tmp_path / "fresh")
 
 
 # --- killed at any moment ------------------------------------------------------------------------------------------
