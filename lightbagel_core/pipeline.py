@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -19,6 +20,7 @@ from .config import NANO, LightBagelConfig, SolverName
 from .describe import Describer
 from .files.checkpoint import build_modules, save_components
 from .files.components import COMPONENTS
+from .files.convert import merged_loras, told_apart
 from .files.formats import Opened, open_model
 from .files.precision import Precision, default_device
 from .memory.offload import Offload, Residency
@@ -71,6 +73,7 @@ class LightBagel:
         components: Mapping[str, Path | None] | None = None,
         tokenizer: Path | None = None,
         config: Path | None = None,
+        loras: Mapping[str, float] | Mapping[Path, float] | None = None,
         offload: Offload | None = None,
         attention: str | None = None,
     ) -> LightBagel:
@@ -83,7 +86,9 @@ class LightBagel:
             dtype: float32, bfloat16, float16 or float8_e4m3fn (weights; computes in bfloat16). Default: float32 on the
                 CPU, bfloat16 elsewhere, float8 weights as they are.
             components: base models' files or folders by component; they win over the checkpoint's.
-            tokenizer, config: see `layouts.open_model`.
+            tokenizer, config: see `formats.open_model`.
+            loras: LoRA files of the DiT or the fusion stack, and the strength of each: {"style.safetensors": 0.8}. They
+                are added to the weights when these are read; several add up.
             offload: "parts" or "layers", see `residency`.
             attention: "sdpa", "flash" or "flash3"; default: the fastest that is installed and suits device and dtype.
 
@@ -91,7 +96,7 @@ class LightBagel:
             ValueError: the files are no complete model; the message names what is wrong.
         """
         checkpoint = NANO if name == "nano" else None if name is None else Path(name)
-        opened = open_model(checkpoint, components=components, tokenizer=tokenizer, config=config)
+        opened = open_model(checkpoint, components=components, tokenizer=tokenizer, config=config, loras=loras)
         return cls.of(opened, device, dtype, offload, attention)
 
     @classmethod
@@ -116,6 +121,15 @@ class LightBagel:
     def unfused(self) -> bool:
         """Whether no fusion stack was opened: then it is the plain Wan and hears no prompt, and the plain Qwen."""
         return self.residency is not None and "fusion" not in self.residency.opened.components
+
+    @property
+    def loras(self) -> dict[str, float]:
+        """The LoRAs that it was opened with, by the shortest names that tell all its files apart: their strengths."""
+        if self.residency is None:
+            return {}
+        opened = self.residency.opened
+        names = told_apart(opened.files)
+        return {names[file]: strength for file, strength in opened.loras.items()}
 
     def need(self, *components: str) -> None:
         """Has the weights of these components ready; see `Residency.need`."""
@@ -161,11 +175,13 @@ class LightBagel:
         self.fusion.compile_layers("gen_query_key_value", fullgraph=True, **options)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Writes a checkpoint folder that `from_pretrained` opens."""
+        """Writes a checkpoint folder that `from_pretrained` opens; LoRAs are merged, and in its metadata."""
         if self.unfused:
             raise ValueError("there is no fusion stack to save: this is the plain Wan and the plain Qwen2.5-VL")
         self.need(*COMPONENTS)
-        save_components(Path(folder), self.config, self.und, self.gen, self.fusion, self.vae, dtype)
+        said = {} if self.residency is None else merged_loras(self.residency.opened)
+        config = replace(self.config, metadata=self.config.metadata | said)
+        save_components(Path(folder), config, self.und, self.gen, self.fusion, self.vae, dtype)
 
     # --- low level ---------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import oracle
 import pytest
 import torch
+from format_files import lora
 from scenes import PICTURE, assert_alike, noise_picture
 
+from benchmarks.quality import psnr
+from lightbagel_core.config import NANO
+from lightbagel_core.files.convert import convert
+from lightbagel_core.files.formats import open_model
+from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.schedule import schedule
 
 WIDTH, HEIGHT = 96, 64
@@ -85,3 +94,62 @@ def test_wrong_sizes_are_refused(tiny):
             tiny.generate("a red circle", **size)
     with pytest.warns(UserWarning, match="100x64 rounded to 96x64"):
         assert tiny.size(100, 64) == (96, 64)
+
+
+# --- LoRAs -----------------------------------------------------------------------------------------------------------
+
+RUN = {"steps": 3, "seed": 5, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def styles(tmp_path_factory) -> list[Path]:
+    """Two LoRAs of the nano, each of its DiT and its fusion stack."""
+    components = open_model(NANO).components
+    folder = tmp_path_factory.mktemp("loras")
+    return [lora(components, folder / f"style{seed}.safetensors", seed, lightbagel="{}") for seed in (0, 1)]
+
+
+def drawn(loras: dict[Path, float] | None, dtype: torch.dtype | None = None):
+    model = LightBagel.from_pretrained("nano", "cpu", dtype, loras=loras)
+    return model.generate("a red circle", **RUN)[0]
+
+
+def test_pictures_of_a_merged_model_are_those_of_its_loras(styles, tmp_path):
+    loras = {styles[0]: 0.8, styles[1]: 0.3}
+    applied = LightBagel.from_pretrained("nano", "cpu", loras={str(file): x for file, x in loras.items()})
+    assert applied.loras == {"style0.safetensors": 0.8, "style1.safetensors": 0.3}
+    convert(open_model(NANO, loras=loras), tmp_path / "merged", torch.float32, progress=False)
+    merged, base = LightBagel.from_pretrained(tmp_path / "merged", "cpu"), LightBagel.from_pretrained("nano", "cpu")
+    for work in (
+        lambda model: model.generate("a red circle", **RUN)[0],
+        lambda model: model.edit(PICTURE, "make the circle blue", **RUN)[0],
+    ):
+        picture = work(applied)
+        assert psnr(work(merged), picture) > 60
+        assert psnr(work(base), picture) < 30
+    assert merged.loras == {}
+    assert applied.describe(PICTURE) == base.describe(PICTURE)
+
+
+def test_loras_add_up_and_0_is_nothing(nano, styles):
+    base = nano.generate("a red circle", **RUN)[0]
+    assert drawn({styles[0]: 0.0}).tobytes() == base.tobytes()
+    one, other, both = drawn({styles[0]: 0.5}), drawn({styles[1]: 0.5}), drawn({styles[0]: 0.5, styles[1]: 0.5})
+    assert max(psnr(both, one), psnr(both, other), psnr(one, other)) < 40
+    assert psnr(both, drawn({styles[1]: 0.5, styles[0]: 0.5})) > 60
+
+
+def test_a_model_with_loras_opens_in_float8(styles):
+    """The sum is made float8, not the summands: so it is as far from float32 as without LoRAs."""
+    assert psnr(drawn({styles[0]: 0.5}, torch.float8_e4m3fn), drawn({styles[0]: 0.5})) > 25
+    assert psnr(drawn(None, torch.float8_e4m3fn), drawn({styles[0]: 0.5})) < 25
+
+
+def test_a_saved_model_has_its_loras_in_it_and_says_so(styles, tmp_path):
+    model = LightBagel.from_pretrained("nano", "cpu", loras={styles[0]: 0.5})
+    model.save_pretrained(tmp_path / "saved")
+    opened = LightBagel.from_pretrained(tmp_path / "saved", "cpu")
+    assert opened.generate("a red circle", **RUN)[0].tobytes() == model.generate("a red circle", **RUN)[0].tobytes()
+    (said,) = json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))["metadata"]["loras"]
+    assert (said["name"], said["strength"]) == ("style0.safetensors", 0.5)
+    assert "loras" not in model.config.metadata

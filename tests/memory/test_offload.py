@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from format_files import lora
 from PIL import Image
 from scenes import assert_alike
 from tiny import make_tiny
 
 from lightbagel_core.files.components import COMPONENTS
+from lightbagel_core.files.formats import open_model
 from lightbagel_core.memory import offload as residency
 from lightbagel_core.pipeline import LightBagel
 
@@ -75,6 +77,35 @@ def test_without_conversion_a_weight_is_its_place_in_the_file(saved):
     for name, module in modules(model).items():
         for key, weight in module.named_parameters():
             assert any(low <= weight.data_ptr() < high for low, high in spans), (name, key)
+
+
+def test_of_a_lora_only_its_own_matrices_are_copied(saved, tmp_path):
+    components = {"fusion": open_model(saved).components["fusion"]}
+    model = LightBagel.from_pretrained(saved, "cpu", loras={lora(components, tmp_path / "style.safetensors"): 1.0})
+    model.need(*COMPONENTS)
+    lines = [line.split() for line in Path("/proc/self/maps").read_text("utf-8").splitlines() if str(saved) in line]
+    spans = [[int(end, 16) for end in line[0].split("-")] for line in lines]
+    copied = {
+        f"{name}.{key}"
+        for name, module in modules(model).items()
+        for key, weight in module.named_parameters()
+        if not any(low <= weight.data_ptr() < high for low, high in spans)
+    }
+    matrices = {name for name, stored in components["fusion"].items() if len(stored.shape) == 2} - {"context"}
+    assert copied == {f"fusion.{name}" for name in matrices}
+
+
+@pytest.mark.parametrize("offload", ["parts", "layers"])
+@pytest.mark.parametrize("dtype", [None, torch.float8_e4m3fn])
+def test_offloaded_runs_with_a_lora_are_the_same(saved, tmp_path, offload, dtype):
+    loras = {lora(open_model(saved).components, tmp_path / "style.safetensors"): 1.0}
+    kept, saving = (LightBagel.from_pretrained(saved, "cpu", dtype, offload=o, loras=loras) for o in (None, offload))
+    base = LightBagel.from_pretrained(saved, "cpu", dtype).generate("a red circle", **RUN)[0]
+    for _ in range(2):  # what was given up is read again, with the LoRA
+        assert_alike(*(m.generate("a red circle", **RUN)[0] for m in (kept, saving)), dtype or torch.float32)
+        saving.release(*COMPONENTS)
+    with pytest.raises(AssertionError):
+        assert_alike(base, kept.generate("a red circle", **RUN)[0], dtype or torch.float32)
 
 
 @pytest.mark.parametrize("offload", ["parts", "layers"])
