@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 
@@ -38,6 +40,26 @@ def prices(text: str) -> tuple[float, float]:
     if not all(isfinite(price) and price >= 0 for price in both):
         raise argparse.ArgumentTypeError(f"{what}, not {text!r}")
     return both
+
+
+def lora(text: str) -> tuple[Path, float]:
+    """A file, and the strength that may stand behind it: style.safetensors=0.8; 1 where none does.
+
+    What is the name of a file as a whole is that file, also with a = in it.
+    """
+    name, equals, said = text.rpartition("=")
+    if not equals or os.path.exists(text):  # which takes any text for a name, as Path.exists does not
+        return Path(text), 1.0
+    try:
+        strength = float(said)
+    except ValueError:
+        strength = float("nan")
+    if not name or not isfinite(strength):
+        raise argparse.ArgumentTypeError(
+            f"it is FILE or FILE=STRENGTH, such as style.safetensors=0.8, not {text!r}: there is no file of that name, "
+            f"and {said!r} is no strength"
+        )
+    return Path(name), strength
 
 
 def count(text: str) -> int:

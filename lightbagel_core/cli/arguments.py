@@ -10,7 +10,7 @@ from .. import __version__
 from ..config import ATTENTION, COMPONENTS, MODEL_DTYPES, Renorm, SolverName
 from ..files.download import KNOWN
 from ..training.command import add_arguments as add_training
-from .argument_types import gigabytes, interval, size
+from .argument_types import gigabytes, interval, lora, size
 from .bench_arguments import add_bench
 
 EXIT_USAGE = 2
@@ -39,6 +39,14 @@ def make_parser() -> argparse.ArgumentParser:
     }.items():
         where.add_argument(f"--{component}", type=Path, metavar="PATH", help=f"{help}; wins over the model's")
     where.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="default: beside the understanding component")
+    where.add_argument(
+        "--lora",
+        type=lora,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a LoRA of the DiT or the fusion stack, FILE or FILE=STRENGTH; as often as wanted, they add up",
+    )
     where.add_argument("--config", type=Path, metavar="FILE", help="for a model of another size than 7B + 5B")
 
     model = Parser(add_help=False, parents=[files])

@@ -65,8 +65,9 @@ def _draw(args: argparse.Namespace) -> None:
     seconds = time.monotonic() - started
     dtype = str(model.gen.dtype).removeprefix("torch.")
     about = {"model": model.config.name, "device": str(model.device), "dtype": dtype, "version": __version__}
+    loras = {"loras": model.loras} if model.loras else {}
     words = {"command": args.command, **asked_for, "negative_prompt": args.negative}
-    write_pngs(pictures, outputs, {**words, **settings.to_dict(), **about})
+    write_pngs(pictures, outputs, {**words, **settings.to_dict(), **about, **loras})
     print(f"{', '.join(map(str, outputs))} ({size[0]}x{size[1]}, {seconds:.1f} s)")
 
 

@@ -7,12 +7,15 @@ import math
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..config import ATTENTION
 from ..files.components import COMPONENTS
 from ..files.formats import Opened
+from ..files.lora import about as said_by
+from ..files.lora import read_lora
 from ..files.precision import Precision, default_device, is_scale
 from ..files.tensor_files import Tensors
 from ..memory import plan
@@ -28,7 +31,7 @@ NO_FUSION = "no fusion file: this is the plain Wan DiT, which hears no prompt, a
 
 
 def about(opened: Opened) -> str:
-    """Lines for a person: components, parameters, dtypes as stored, where they lie, what fits which card, defaults."""
+    """Lines for a person: components, parameters, dtypes as stored, where they lie, LoRAs, what fits which card."""
     lines = [opened.config.name]
     for component in COMPONENTS:
         if component in opened.components:
@@ -45,7 +48,29 @@ def about(opened: Opened) -> str:
         f"  {key}: {value if isinstance(value, str) else json.dumps(value)}"
         for key, value in opened.config.metadata.items()
     ]
+    lines += [line for file, strength in opened.loras.items() for line in _about_lora(opened, file, strength)]
     return "\n".join([*lines, *_cards(opened), _kernels()])
+
+
+def _about_lora(opened: Opened, file: Path, strength: float) -> list[str]:
+    """What a LoRA is added to, as found in its file; below that what it says of itself."""
+    lines = [f"  LoRA {file}, strength {strength:g}"]
+    for component, added in read_lora(file, opened.components).items():
+        ranks = sorted({one.rank for one in added.values()})
+        rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+        lines.append(f"    added to {len(added)} matrices of the {component} component, {rank}")
+    said = said_by(file)
+    data = said.get("data", [])
+    lines += [f"    its {key}: {_worded(said[key])}" for key in ("component", "rank", "alpha", "base") if key in said]
+    lines += [f"    its data: {_worded(one)}" for one in (data if isinstance(data, list) else [data])]
+    return lines
+
+
+def _worded(said: Any) -> str:
+    """What a file says, in one line."""
+    if isinstance(said, dict):
+        return ", ".join(f"{key} {_worded(value)}" for key, value in said.items())
+    return " ".join(said.split()) if isinstance(said, str) else json.dumps(said)
 
 
 def _kernels() -> str:

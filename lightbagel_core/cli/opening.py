@@ -18,14 +18,28 @@ if TYPE_CHECKING:
 
 
 def files_of(args: argparse.Namespace, need: Sequence[str] = COMPONENTS) -> Opened:
-    """The model that --model and its sisters name: the nano if they name nothing."""
+    """The model that --model and its sisters name: the nano if they name nothing.
+
+    Raises:
+        ValueError: as `open_model`; or a LoRA is named, and neither component that it could change is needed.
+    """
     from ..config import NANO
     from ..files.formats import open_model
 
+    if args.lora and not {"generation", "fusion"}.intersection(need):
+        raise ValueError(
+            "--lora changes nothing here: LoRAs are added to the DiT and the fusion stack, which draw pictures, and "
+            "neither is used; leave it out"
+        )
+    loras = dict(args.lora)
+    if len(loras) < len(args.lora):
+        raise ValueError("--lora names a file twice; name it once, with the strength that both add up to")
     given = {name: getattr(args, name) for name in COMPONENTS if getattr(args, name) is not None}
     name = args.model or ("nano" if not given else None)
     checkpoint = NANO if name == "nano" else Path(name) if name else None
-    return open_model(checkpoint, components=given, tokenizer=args.tokenizer, config=args.config, need=need)
+    return open_model(
+        checkpoint, components=given, tokenizer=args.tokenizer, config=args.config, need=need, loras=loras
+    )
 
 
 def device_of(args: argparse.Namespace) -> torch.device:

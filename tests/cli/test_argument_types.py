@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from pathlib import Path
 
 import pytest
 
-from lightbagel_core.cli.argument_types import count, gigabytes, interval, json_object, or_none, prices, size
+from lightbagel_core.cli.argument_types import count, gigabytes, interval, json_object, lora, or_none, prices, size
 
 
 def test_what_is_meant():
@@ -43,6 +44,11 @@ def test_what_is_meant():
         (or_none(float), "-1"),
         (or_none(float), "warm"),
         (or_none(count), "0"),
+        (lora, "style.safetensors=strong"),
+        (lora, "style.safetensors=nan"),
+        (lora, "style.safetensors="),
+        (lora, "=0.8"),
+        (lora, "a=b.safetensors"),  # which is not there
         (json_object, "[]"),
         (json_object, "seed=1"),
         (json_object, "{" * 100_000),
@@ -51,3 +57,15 @@ def test_what_is_meant():
 def test_what_makes_no_sense_is_refused_with_an_example(kind, text):
     with pytest.raises(ArgumentTypeError, match=re.escape(f"not {text!r}")):
         kind(text)
+
+
+def test_a_lora_is_a_file_and_its_strength(tmp_path, monkeypatch):
+    assert lora("style.safetensors") == (Path("style.safetensors"), 1.0)
+    assert lora("style.safetensors=0.8") == (Path("style.safetensors"), 0.8)
+    assert lora("C:/my loras/style.safetensors=-2") == (Path("C:/my loras/style.safetensors"), -2.0)
+    monkeypatch.chdir(tmp_path)
+    for name in ("rank=8.safetensors", "alpha=16"):
+        Path(name).touch()
+        assert lora(name) == (Path(name), 1.0)
+        assert lora(f"{name}=0.5") == (Path(name), 0.5)
+    assert lora("a" * 5000 + "=1") == (Path("a" * 5000), 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,8 @@ def parsed(*words: str):
         ((), "solver", None),
         ((), "text_guidance", None),
         ((), "seed", 0),
+        ((), "lora", []),
+        (("--lora", "a", "--lora", "b=0.5"), "lora", [(Path("a"), 1.0), (Path("b"), 0.5)]),
     ],
 )
 def test_what_words_mean(words, name, value):
@@ -61,6 +64,7 @@ def test_sizes_of_files_are_in_gigabytes():
         (["--dtype", "float64"], "invalid choice"),
         (["--offload", "everything"], "invalid choice"),
         (["--steps", "many"], "invalid int value"),
+        (["--lora", "a.safetensors=x"], "argument --lora: it is FILE or FILE=STRENGTH, such as style.safetensors=0.8"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_points_to_help(words, message, capsys):

@@ -8,11 +8,13 @@ import os
 import numpy as np
 import pytest
 import torch
+from format_files import lora
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lightbagel_core.cli.commands import main
 from lightbagel_core.config import NANO
+from lightbagel_core.files.formats import open_model
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.world.scenes import Scene, Thing, render
 
@@ -271,3 +273,39 @@ def test_overrides_of_a_training_may_stand_anywhere(capsys):
     words = ["train", "steps=1", "--preset", "nano", "seed=3", "--dry-run", "optimiser.lr=1e-3"]
     assert main(words) == 0
     assert "fusion" in capsys.readouterr().out
+
+
+@pytest.fixture
+def style(tmp_path_factory):
+    return lora(open_model(NANO).components, tmp_path_factory.mktemp("loras") / "style.safetensors")
+
+
+def test_pictures_are_drawn_with_loras_and_their_files_say_so(tmp_path, style, source, capsys):
+    base, drawn = tmp_path / "a.png", tmp_path / "b.png"
+    assert main(["generate", "a red circle", "-o", str(base), *QUICK]) == 0
+    assert main(["generate", "a red circle", "-o", str(drawn), "--lora", f"{style}=0.8", *QUICK]) == 0
+    with Image.open(base) as without, Image.open(drawn) as with_it:
+        assert "loras" not in json.loads(without.text["lightbagel"])
+        assert json.loads(with_it.text["lightbagel"])["loras"] == {"style.safetensors": 0.8}
+        assert np.abs(np.asarray(without, int) - np.asarray(with_it, int)).mean() > 2
+    edited = ["edit", str(source), "make the circle blue", "-o", str(tmp_path / "c.png"), "--lora", str(style)]
+    assert main([*edited, *QUICK]) == 0
+    assert json.loads(Image.open(tmp_path / "c.png").text["lightbagel"])["loras"] == {"style.safetensors": 1.0}
+
+
+def test_loras_that_cannot_be_used_are_one_line(tmp_path, style, source, capsys):
+    out = str(tmp_path / "a.png")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(style.read_bytes()[:500])
+    for words, message in (
+        (["describe", str(source), "--lora", str(style)], "--lora changes nothing here"),
+        (["convert", str(tmp_path / "new"), "--only", "vae", "--lora", str(style)], "--lora changes nothing here"),
+        (["generate", "a red circle", "-o", out, "--lora", str(tmp_path / "none.safetensors")], "there is no file"),
+        (["generate", "a red circle", "-o", out, "--lora", str(damaged)], "is damaged"),
+        (["generate", "a red circle", "-o", out, "--lora", str(NANO / "vae.safetensors")], "what is no LoRA"),
+        (["generate", "a red circle", "-o", out, "--lora", f"{style}=much"], "it is FILE or FILE=STRENGTH"),
+        (["generate", "a red circle", "-o", out, "--lora", "a.ckpt"], "is a pickle file"),
+    ):
+        assert message in refused(capsys, words)
+    assert not list(tmp_path.glob("*.png.*"))
+    assert not (tmp_path / "new").exists()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
-from format_files import authors, save_hollow
+from format_files import authors, lora, save_hollow
 
 from lightbagel_core.cli.commands import main
-from lightbagel_core.config import PUBLISHED
+from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.files.components import build_components
-from lightbagel_core.files.formats import read_config
+from lightbagel_core.files.formats import open_model, read_config
 
 
 def test_info_says_what_fits(tmp_path, capsys):
@@ -26,3 +28,31 @@ def test_info_says_what_fits(tmp_path, capsys):
         "tokenizer: none found",
     ):
         assert line in text
+
+
+def test_info_says_what_a_lora_is_and_what_it_is_added_to(tmp_path, capsys):
+    components = open_model(NANO).components
+    said = {"component": "generation", "rank": 4, "alpha": 2.0, "base": {"name": "nano"}, "config": {"steps": 3}}
+    said["data"] = [{"name": "shapes", "count": 20, "source": "my pictures", "licence": "CC0-1.0"}]
+    file = lora({"generation": components["generation"]}, tmp_path / "style.safetensors", lightbagel=json.dumps(said))
+    assert main(["info", "--lora", f"{file}=0.8"]) == 0
+    blocks = {"generation": 6 * 10, "fusion": 5 * 6}
+    text = capsys.readouterr().out
+    for line in (
+        f"  LoRA {file}, strength 0.8",
+        f"    added to {blocks['generation']} matrices of the generation component, rank 4",
+        "    its component: generation",
+        "    its rank: 4",
+        "    its alpha: 2.0",
+        "    its base: name nano",
+        "    its data: name shapes, count 20, source my pictures, licence CC0-1.0",
+    ):
+        assert f"{line}\n" in text
+    assert "config" not in text
+    plain = lora(components, tmp_path / "plain.safetensors")
+    assert main(["info", "--lora", str(plain)]) == 0
+    text = capsys.readouterr().out
+    assert f"    added to {blocks['fusion']} matrices of the fusion component, rank 4\n" in text
+    assert "    its " not in text
+    assert main(["info"]) == 0
+    assert "LoRA" not in capsys.readouterr().out
