@@ -160,7 +160,7 @@ def lora(components: Mapping[str, Mapping[str, Any]], file: Path, seed: int = 0,
             if component in names and len(tensor.shape) == 2 and name.startswith(("blocks.", "layers.")):
                 layer = "diffusion_model." + names[component](name).removesuffix(".weight")
                 named[f"{layer}.lora_A.weight"] = torch.randn(4, tensor.shape[1], generator=generator)
-                named[f"{layer}.lora_B.weight"] = 0.02 * torch.randn(tensor.shape[0], 4, generator=generator)
+                named[f"{layer}.lora_B.weight"] = 0.2 * torch.randn(tensor.shape[0], 4, generator=generator)
                 named[f"{layer}.alpha"] = torch.tensor(2.0)
     save_file(named, file, {"format": "pt", **metadata})
     return file

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from format_files import lora
 from judge_server import says, serve, status
 from PIL import Image
 from scenes import PICTURE
 
 from lightbagel_core.cli.commands import main
+from lightbagel_core.config import NANO
+from lightbagel_core.files.formats import open_model
 
 ROWS = [
     {"tag": "colors", "include": [{"class": "circle", "count": 1, "color": "red"}], "prompt": "a red circle"},
@@ -82,6 +85,16 @@ def test_other_settings_do_not_mix_in_one_folder(prompts, capsys):
     generate(prompts)
     assert generate(prompts, "--seed", "1") == 2
     assert "holds pictures of another run (settings.asked.seed: 0 and 1)" in capsys.readouterr().err
+
+
+def test_benches_are_drawn_with_loras_and_their_tables_say_so(tmp_path, capsys):
+    style = lora(open_model(NANO).components, tmp_path / "style.safetensors")
+    run = ["bench", "run", "nano", "--out", str(tmp_path / "out"), "--count", "1", "--quiet"]
+    assert main([*run, "--lora", f"{style}=0.5"]) == 0
+    assert "nano + style 0.5" in capsys.readouterr().out
+    for words in (["--lora", f"{style}=0.7"], []):
+        assert main([*run, *words]) == 2
+        assert "holds pictures of another run" in capsys.readouterr().err
 
 
 KEY = "sk-a-key-that-nobody-may-see"

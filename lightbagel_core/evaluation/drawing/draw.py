@@ -87,6 +87,7 @@ class Drawer:
             raise ValueError(f"the negative prompt cannot be used: {error}") from None
         self.seed = int(drawing.asked["seed"])  # type: ignore[arg-type]
         self.missing: dict[str, str] = {}
+        self.loras = model.loras
 
     def settings(self, source: Image.Image | None) -> Settings:
         """The settings of a picture with or without a source."""
@@ -217,9 +218,9 @@ class Drawer:
     def about(self, item: Item, turn: int, sample: int) -> dict[str, Any]:
         """What a picture's file says of it."""
         words = {"bench": self.bench, "item": item.id, "turn": turn, "sample": sample, "prompt": item.turns[turn]}
-        return {**words, "negative_prompt": self.drawing.negative, "model": self.model.config.name} | {
-            name: value for name, value in self.drawing.asked.items() if value is not None
-        }
+        drawer = {"model": self.model.config.name} | ({"loras": self.loras} if self.loras else {})
+        asked = {name: value for name, value in self.drawing.asked.items() if value is not None}
+        return {**words, "negative_prompt": self.drawing.negative, **drawer, **asked}
 
 
 def grid(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -50,7 +50,7 @@ def model_files(model: LightBagel) -> dict[str, Path]:
 
 
 def made_with(model: LightBagel, asked: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's pictures depend on.
+    """What a run's pictures depend on; "loras" only where there are any, as in records before there were some.
 
     Args:
         asked: bench, its prompt file's checksum, settings; as JSON can say it.
@@ -62,6 +62,7 @@ def made_with(model: LightBagel, asked: Mapping[str, Any], before: Mapping[str, 
             "name": model.config.name,
             "dtype": str(model.gen.dtype).removeprefix("torch."),
             "defaults": asdict(model.config.defaults),
+            **({"loras": model.loras} if model.loras else {}),
             "files": _hashes(model_files(model), before.get("model", {}).get("files", {})),
         },
     }

@@ -24,8 +24,8 @@ class Run:
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """The runs in some folders; a folder that has no scores but folders with scores gives all of those.
 
-    A run is called as its model in the run file, or as its folder; where two of one bench would have one name, their
-    folders stand behind it.
+    A run is called as its model and LoRAs in the run file, or as its folder; where two of one bench would have one
+    name, their folders stand behind it.
 
     Raises:
         ValueError: a folder has no scores, or damaged ones, or is given twice.
@@ -64,9 +64,12 @@ def _made_with(folder: Path, *names: str) -> Any:
 
 
 def _model(folder: Path) -> str:
-    """The model's name in a run file; nothing where none is said."""
-    name = _made_with(folder, "model", "name")
-    return name.strip() if isinstance(name, str) else ""
+    """The model's name in a run file, with the LoRAs that it drew with; nothing where no name is said."""
+    name, loras = (_made_with(folder, "model", key) for key in ("name", "loras"))
+    if not isinstance(name, str) or not name.strip():
+        return ""
+    added = loras.items() if isinstance(loras, dict) else ()
+    return " + ".join([name.strip(), *(f"{Path(file).stem} {strength}" for file, strength in added)])
 
 
 def samples_of(folder: Path) -> int | None:

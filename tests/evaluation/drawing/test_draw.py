@@ -9,12 +9,16 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 import torch
+from format_files import lora
 from PIL import Image
 from scenes import PICTURE, assert_alike
 
+from lightbagel_core.config import NANO
 from lightbagel_core.evaluation.drawing.draw import NOT_DRAWN, Drawer, check_settings, grid, is_there, seed_of
 from lightbagel_core.evaluation.drawing.presets import Drawing
 from lightbagel_core.evaluation.items import Item, Source
+from lightbagel_core.files.formats import open_model
+from lightbagel_core.pipeline import LightBagel
 
 STEPS = 2
 
@@ -176,6 +180,14 @@ def test_its_file_says_what_it_was_made_with(drawer):
         "bench": "bench", "item": "one", "turn": 0, "sample": 0, "prompt": "a red circle", "negative_prompt": "",
         "model": "nano", "steps": STEPS, "seed": 5,
     }  # fmt: skip
+
+
+def test_its_file_names_the_loras(tmp_path):
+    style = lora(open_model(NANO).components, tmp_path / "style.safetensors")
+    model = LightBagel.from_pretrained("nano", "cpu", loras={style: 0.8})
+    draw = Drawer(model, "bench", tmp_path, Drawing(1, 1, {"steps": STEPS}), tmp_path / ".scratch")
+    draw.batch([item("one", "a red circle")])
+    assert json.loads(opened(draw, "one/0-0.png").text["lightbagel"])["loras"] == {"style.safetensors": 0.8}
 
 
 def test_what_lies_beside_is_written_with_the_pictures(drawer):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from filelock import FileLock
+from format_files import lora
 
 from lightbagel_core.config import NANO
 from lightbagel_core.evaluation.bench import Files
@@ -15,7 +16,9 @@ from lightbagel_core.evaluation.drawing import run_file
 from lightbagel_core.evaluation.drawing.presets import Drawing
 from lightbagel_core.evaluation.drawing.run_file import SCRATCH, check_drawn, claim, prompts_hash
 from lightbagel_core.evaluation.scores import RUN_FILE as FILE
+from lightbagel_core.files.formats import open_model
 from lightbagel_core.files.tensor_files import sha256
+from lightbagel_core.pipeline import LightBagel
 
 DRAWING = Drawing(samples=4, batch=4, asked={"steps": 3, "guidance_interval": (0.4, 1.0)})
 
@@ -70,6 +73,24 @@ def test_other_weights_are_another_run(nano, files):
     (files.out / FILE).write_text(json.dumps(record), "utf-8")
     with pytest.raises(ValueError, match=r"model.files.vae.safetensors.sha256: 0 and "):
         claim(files.out, nano, "geneval", files, DRAWING)
+
+
+def test_other_loras_and_other_strengths_are_another_run(nano, files, tmp_path):
+    style = lora(open_model(NANO).components, tmp_path / "style.safetensors")
+    half, whole = (LightBagel.from_pretrained("nano", "cpu", loras={style: x}) for x in (0.5, 1.0))
+    claim(files.out, half, "geneval", files, DRAWING)
+    model = recorded(files)["made_with"]["model"]
+    assert model["loras"] == {"style.safetensors": 0.5}
+    assert model["files"]["style.safetensors"]["sha256"] == sha256(style)
+    claim(files.out, half, "geneval", files, DRAWING)
+    with pytest.raises(ValueError, match=r"\(model\.loras\.style\.safetensors: 0\.5 and 1\.0\)"):
+        claim(files.out, whole, "geneval", files, DRAWING)
+    with pytest.raises(ValueError, match=r"model\.loras: .* and None"):
+        claim(files.out, nano, "geneval", files, DRAWING)
+    lora(open_model(NANO).components, style, seed=1)
+    other = LightBagel.from_pretrained("nano", "cpu", loras={style: 0.5})
+    with pytest.raises(ValueError, match=r"model\.files\.style\.safetensors\.sha256"):
+        claim(files.out, other, "geneval", files, DRAWING)
 
 
 def test_a_damaged_run_file_is_a_sentence(nano, files):

@@ -32,6 +32,16 @@ def test_a_run_is_called_as_its_model_or_its_folder(tmp_path):
     assert read_runs([one])[0].scores == geneval()
 
 
+def test_a_run_with_loras_is_called_as_them_too(tmp_path):
+    base = made(tmp_path / "base", geneval(), {"name": "nano"})
+    with_it = made(tmp_path / "with", geneval(), {"name": "nano", "loras": {"style.safetensors": 0.8}})
+    more = made(
+        tmp_path / "more", geneval(), {"name": "nano", "loras": {"a/x.safetensors": 1.0, "b/x.safetensors": -1}}
+    )
+    assert names(base, with_it, more) == ["nano", "nano + style 0.8", "nano + x 1.0 + x -1"]
+    assert names(made(tmp_path / "odd", geneval(), {"name": "nano", "loras": ["style"]})) == ["nano"]
+
+
 @pytest.mark.parametrize("model", ["{", "[]", "null", 3, {}, {"name": None}, {"name": " "}, ["nano"]])
 def test_a_run_file_that_names_no_model_leaves_the_folders_name(tmp_path, model):
     assert names(made(tmp_path / "one", geneval(), model)) == ["one"]
