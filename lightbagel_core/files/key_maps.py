@@ -42,7 +42,7 @@ _SAVED = {  # the prefixes in what ComfyUI saves; the first that fits counts
     "understanding": "text_encoders.transformer.",
     "vae": "vae.",
 }
-_OF_TRANSFORMER = {  # of its linear layers
+_OF_TRANSFORMER = {  # of its layers; the first that is found in a name counts
     "attn1.to_out.0": "self_attn.o",
     "attn1.to_": "self_attn.",
     "attn2.to_out.0": "cross_attn.o",
@@ -55,6 +55,11 @@ _OF_TRANSFORMER = {  # of its linear layers
     "condition_embedder.time_embedder.linear_2": "time_embedding.2",
     "condition_embedder.time_proj": "time_projection.1",
     "proj_out": "head.head",
+    "attn1.norm_": "self_attn.norm_",
+    "attn2.norm_": "cross_attn.norm_",
+    ".norm2": ".norm3",
+    ".scale_shift_table": ".modulation",
+    "scale_shift_table": "head.modulation",
 }
 _OUTSIDE = {
     r"^quant_conv\.": "conv1.",
@@ -90,9 +95,9 @@ def original_transformer_names(originals: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def original_linear_name(layer: str) -> str:
-    """The original name of a linear layer of a Wan transformer, from diffusers' name: what `diffusers_transformer_name`
-    turns back.
+def original_layer_name(layer: str) -> str:
+    """The original name of a layer of a Wan transformer, or of its modulation, from diffusers' name: what
+    `diffusers_transformer_name` turns back.
     """
     for ours, theirs in _OF_TRANSFORMER.items():
         if ours in layer:

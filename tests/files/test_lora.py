@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from format_files import lora
+from format_files import lora, wan_original
 from safetensors.torch import save_file
 
 from lightbagel_core.config import NANO
 from lightbagel_core.files import tensor_files
 from lightbagel_core.files.checkpoint import weights, with_added
 from lightbagel_core.files.formats import open_model
+from lightbagel_core.files.key_maps import original_layer_name
 from lightbagel_core.files.lora import about, merged, with_loras, written_name
 from lightbagel_core.files.precision import Precision, dtypes
 from lightbagel_core.files.tensor_files import read
@@ -124,6 +125,10 @@ def test_a_float8_matrix_is_widened_before_and_narrowed_after(tmp_path: Path) ->
             lambda parts: {"blocks.1.self_attn.q": {name: half.to(torch.int8) for name, half in parts.items()}},
             "whole numbers",
         ),
+        (lambda parts: {"blocks.1.self_attn.q": {"diff": torch.ones(3)}}, r"attn1.to_q.weight of.*it has \[3\]"),
+        (lambda parts: {"blocks.1.self_attn.q": {**parts, "diff": torch.ones(3)}}, "to_q.weight twice"),
+        (lambda parts: {"lightbagel.layers.1.und_norm": {"diff_b": torch.ones(3)}}, "no lightbagel.layers.1.und_norm"),
+        (lambda parts: {"blocks.1.self_attn.norm_q": parts}, r"norm_q.weight of.*which is \[\d+\], it has"),
         (lambda parts: {}, "is empty"),
     ],
 )
@@ -202,6 +207,40 @@ def test_one_file_under_two_names_is_refused(tmp_path: Path, monkeypatch) -> Non
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="given twice"):
         open_model(NANO, loras={path: 1.0, Path(path.name): 0.5})
+
+
+def test_differences_of_whole_tensors_are_added_too(tmp_path: Path) -> None:
+    """Under the names that ComfyUI's extraction of a LoRA gives them: biases, norms, a convolution, modulations."""
+    places = {
+        "blocks.1.self_attn.norm_q.diff": "blocks.1.attn1.norm_q.weight",
+        "blocks.1.norm3.diff_b": "blocks.1.norm2.bias",
+        "blocks.1.ffn.2.diff_b": "blocks.1.ffn.net.2.bias",
+        "blocks.1.modulation.diff": "blocks.1.scale_shift_table",
+        "head.modulation.diff": "scale_shift_table",
+        "head.head.diff": "proj_out.weight",
+        "patch_embedding.diff": "patch_embedding.weight",
+        "lightbagel.layers.1.und_norm.diff": "layers.1.und_norm.weight",
+    }
+    components = open_model(NANO).components
+    shapes = {name: stored.shape for tensors in components.values() for name, stored in tensors.items()}
+    held = {f"diffusion_model.{theirs}": torch.randn(shapes[ours]) for theirs, ours in places.items()}
+    save_file(held, tmp_path / "differences.safetensors")
+    opened = open_model(NANO, loras={tmp_path / "differences.safetensors": 0.5})
+    changed = {n: (c, s) for c in opened.components for n, s in opened.components[c].items() if s.added}
+    assert sorted(changed) == sorted(places.values())
+    for theirs, ours in places.items():
+        component, stored = changed[ours]
+        sum_, _ = with_added(stored, read(stored), None)
+        torch.testing.assert_close(
+            sum_, read(components[component][ours]).float() + 0.5 * held[f"diffusion_model.{theirs}"]
+        )
+
+
+def test_every_tensor_of_the_dit_is_found_under_its_original_name() -> None:
+    """As `format_files` writes the names out by hand."""
+    for name in open_model(NANO, need=["generation"]).components["generation"]:
+        layer = name.removesuffix(".weight").removesuffix(".bias")
+        assert original_layer_name(layer) + name[len(layer) :] == wan_original(name)
 
 
 def test_what_is_merged_says_where_it_comes_from(tmp_path: Path) -> None:
