@@ -48,7 +48,7 @@ def entries(component: str, tensors: Tensors, dtype: torch.dtype | None) -> list
 def pieces(source: Stored, scale_of_source: Stored | None, dtype: torch.dtype, scaled: bool) -> Iterator[Tensor]:
     """A stored tensor in another dtype, flat, piece by piece; behind one that is `scaled` its scale, float32 [1].
 
-    One to which something is added comes whole: it is a matrix of one layer.
+    One to which something is added comes whole: it is of one layer.
     """
     held = source.dtype
     scale = read_scale(scale_of_source)

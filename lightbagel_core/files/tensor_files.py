@@ -47,8 +47,8 @@ class Stored:
     held: its shape in the file; offset: where it begins there, in bytes.
     stamp: what the file was when it was listed (see `_stamp`).
     shape: as it is given out; rework: what turns the one into the other, where they differ.
-    added: of a matrix, what gives it in float32 with something added (see `lora`), one after the other; for whoever
-        turns it into a weight, since that may have a scale: none of the readers here does it.
+    added: what gives it in float32 with something added (see `lora`), one after the other; for whoever turns it into a
+        weight, since that may have a scale: none of the readers here does it.
     """
 
     file: Path
