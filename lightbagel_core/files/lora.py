@@ -1,7 +1,7 @@
 """LoRAs in files: low-rank additions to the matrices of the DiT and of the fusion stack.
 
-A LoRA adds strength * alpha / rank * up @ down to a matrix (arXiv 2106.09685). Those that training here
-writes have the names that ComfyUI's own loader takes, Wan's original ones below `diffusion_model.`; the fusion stack is
+A LoRA adds strength * alpha / rank * up @ down to a matrix (arXiv 2106.09685). Those that training here writes have the
+names that ComfyUI's own loader takes, Wan's original ones below `diffusion_model.`; the fusion stack is
 `diffusion_model.lightbagel` there. Other people's LoRAs of Wan2.2-TI2V-5B are read too: with or without such a prefix,
 under Wan's or diffusers' names, and as kohya's programs write them; also with differences of whole tensors beside the
 LoRAs (`X.diff` of a weight, `X.diff_b` of a bias), as ComfyUI's own extraction of a LoRA writes them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -21,6 +23,15 @@ def real():
 
 def precision(mode: str) -> Precision:
     return Precision.of(MODES[mode], torch.device("cpu"))
+
+
+@pytest.mark.parametrize("held", [torch.bfloat16, torch.float8_e5m2])
+def test_loras_change_no_weights_size(real, held):
+    config, components = real
+    stored = {p: {n: replace(t, dtype=held) for n, t in tensors.items()} for p, tensors in components.items()}
+    added = {p: {n: replace(t, added=(torch.neg,)) for n, t in tensors.items()} for p, tensors in stored.items()}
+    for mode in MODES:
+        assert plan.stages(config, added, precision(mode), EDIT) == plan.stages(config, stored, precision(mode), EDIT)
 
 
 def test_bytes_are_counted_from_their_making_to_their_end():
