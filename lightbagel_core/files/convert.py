@@ -38,11 +38,18 @@ def entries(component: str, tensors: Tensors, dtype: torch.dtype | None) -> list
         narrow = source.dtype not in FLOAT8_KINDS and source.dtype.itemsize < kind.itemsize and not source.added
         if dtype is None or narrow:
             kind = FLOAT8 if source.added and source.dtype in FLOAT8_KINDS else source.dtype
-        scaled = kind in FLOAT8_KINDS and name.endswith(".weight")
-        scale: Any = ((name + SCALE, torch.float32, ()),) if scaled else ()
-        pieces_of = partial(pieces, source, tensors.get(name + SCALE), kind, scaled)
-        made.append(Entry(((name, kind, source.shape), *scale), pieces_of))
+        made.append(entry(name, tensors, kind))
     return made
+
+
+def entry(name: str, tensors: Tensors, dtype: torch.dtype) -> Entry:
+    """What is written of one of a component's tensors, in a dtype; of a float8 matrix its scale too."""
+    source = tensors[name]
+    scaled = dtype in FLOAT8_KINDS and name.endswith(".weight")
+    scale: Any = ((name + SCALE, torch.float32, ()),) if scaled else ()
+    return Entry(
+        ((name, dtype, source.shape), *scale), partial(pieces, source, tensors.get(name + SCALE), dtype, scaled)
+    )
 
 
 def pieces(source: Stored, scale_of_source: Stored | None, dtype: torch.dtype, scaled: bool) -> Iterator[Tensor]:

@@ -137,6 +137,15 @@ def with_loras(
     return found
 
 
+def components_of(file: Path) -> set[str]:
+    """The components that a LoRA file adds to, by the names in it.
+
+    Raises:
+        ValueError: it is missing or damaged, or holds other things than LoRAs of linear layers.
+    """
+    return {_component(name) for name in _layers(file)}
+
+
 def read_lora(
     file: Path, components: Mapping[str, Tensors], wanted: Collection[str] | None = None, strength: float = 1.0
 ) -> dict[str, dict[str, Added]]:

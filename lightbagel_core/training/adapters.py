@@ -66,9 +66,9 @@ def alpha(lora: Lora) -> float:
 
 def about(lora: Adapters) -> dict[str, dict[str, Any]]:
     """What a file of adapters says of them, by component: rank, alpha, and the ends of names that were asked for."""
-    both = {"generation": lora.generation, "fusion": lora.fusion}
     return {
-        name: {"rank": of.rank, "alpha": alpha(of), "targets": list(of.targets)} for name, of in both.items() if of.rank
+        name: {"component": name, "rank": of.rank, "alpha": alpha(of), "targets": list(of.targets)}
+        for name, of in lora.by_component().items()
     }
 
 

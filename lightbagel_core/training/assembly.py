@@ -18,7 +18,7 @@ from .data.encode import Encoder
 from .data.example import Examples
 from .data.pool import Make, Pool
 from .data.samples import Sample
-from .data.sets import identity, left_out, open_sets, set_names, split
+from .data.sets import about, identity, left_out, open_sets, set_names, split
 from .data.supply import Supply
 from .drawing_recipe import DrawingRecipe
 from .encoders import Readers, encoders, frozen, stamp
@@ -42,6 +42,7 @@ class Work:
     held_out: examples of each set that are never trained on. reading: opens what reads them. cache: the folder for what
         was read. readers: VLM and VAE that are there while the stage trains. attention: of DiT and fusion.
     flops: of a step, over all processes, as counted from shapes; recomputation is left out. 0: not counted.
+    data: what the metadata says of the sets that it learns from.
     """
 
     opening: Opening
@@ -53,6 +54,7 @@ class Work:
     readers: Readers | None = None
     attention: Attention = SDPA
     flops: float = 0.0
+    data: Sequence[dict[str, Any]] = ()
 
 
 def put_together(stage: Stage, world: World, folder: Path, away: Away, stack: ExitStack) -> Work:
@@ -128,6 +130,7 @@ def _drawing(stage: Stage, world: World, folder: Path, away: Away, stack: ExitSt
         readers=readers,
         attention=attention,
         flops=flops,
+        data=about(sets, stage),
     )
 
 

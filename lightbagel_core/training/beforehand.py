@@ -9,7 +9,7 @@ import torch
 from . import optimisers, trackers
 from .adapters import check_peft
 from .curves import check_matplotlib
-from .stages import Stage
+from .stages import Lora, Stage
 from .validation import check_suites
 
 
@@ -17,8 +17,8 @@ def check(stages: Sequence[Stage]) -> None:
     """Raises ValueError where a library is not installed that a stage needs, or what it makes could not be used."""
     check_matplotlib()
     for number, stage in enumerate(stages):
-        if stage.lora.generation.rank or stage.lora.fusion.rank:
-            _check_adapters(stage, stages[number + 1 :])
+        if stage.lora.by_component():
+            _check_begun_once(stage, stages[:number])
             check_peft()
         optimisers.make(stage.optimiser, [torch.zeros(1)])
         if stage.validation.tracker != "none":
@@ -27,15 +27,13 @@ def check(stages: Sequence[Stage]) -> None:
             check_suites()
 
 
-def _check_adapters(stage: Stage, later: Sequence[Stage]) -> None:
-    """Until adapters can be merged into the weights that they stand beside."""
-    if later:
-        raise ValueError(
-            f"the stage {stage.name} trains adapters (lora), and {later[0].name} would begin without them: they "
-            "cannot be merged yet, so have it be the last stage"
-        )
-    if stage.output == "whole":
-        raise ValueError(
-            f"the stage {stage.name} trains adapters (lora), which cannot be merged into a whole model yet: with "
-            'output = "trained" they come out as a file of their own'
-        )
+def _check_begun_once(stage: Stage, earlier: Sequence[Stage]) -> None:
+    """Refuses a LoRA that would be added to weights into which an earlier stage has merged it."""
+    for name, lora in stage.lora.by_component().items():
+        for before in earlier:
+            if lora.file is not None and before.lora.by_component().get(name, Lora()).file == lora.file:
+                raise ValueError(
+                    f"the stage {stage.name} would go on from {lora.file} as {before.name} does, whose result, that "
+                    f"LoRA merged, is what {stage.name} begins with: say lora.{name}.file for one of them, as "
+                    f"stages.{before.name}.lora.{name}.file"
+                )

@@ -31,6 +31,7 @@ MAY_DIFFER = (
     "checkpointing",
     "cache.folder",
     "output",
+    "output_from",
     # what a person changes who goes on after a step that was stopped, or on another card
     "optimiser.lr",
     "optimiser.clip",

@@ -1,14 +1,14 @@
-"""What comes out of a stage: a checkpoint folder, of sharded weights too, a tensor at a time; adapters in a file.
+"""What comes out of a stage: a checkpoint folder, of sharded weights too, a tensor at a time; LoRAs as files beside it.
 
 What was trained comes from the module, under the names that files have. All else is taken as it is stored: weights that
-stay frozen are in a module in another dtype, or in float8.
+stay frozen are in a module in another dtype, or in float8. LoRAs are merged into these, and not into the module's.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,18 @@ from torch.distributed.tensor import DTensor
 from ..config import LightBagelConfig
 from ..evaluation.writing import write_whole
 from ..files import convert
-from ..files.precision import SCALE
-from ..files.tensor_files import Stored, Tensors, read
+from ..files.lora import ABOUT, ALPHA, DOWN, UP, LowRank, written_name
+from ..files.precision import FLOAT8_KINDS, SCALE, is_scale
+from ..files.tensor_files import Stored, Tensors
 from ..files.writer import Entry, write_checkpoint
 from .adapters import is_adapter, plain
 
-LORA = "lora.safetensors"  # adapters by component and name
-ABOUT = "lora"  # in its metadata: rank, alpha and targets by component, as JSON
+Trained = Mapping[str, Mapping[str, LowRank]]  # LoRAs that were trained: by component, by the weight that they add to
+
+
+def lora_file(component: str) -> str:
+    """What the file of a component's LoRA is called."""
+    return f"{component}_lora.safetensors"
 
 
 @dataclass(frozen=True)
@@ -35,41 +40,60 @@ class Part:
     """A component as it is written.
 
     own: tensors of its module, by their names in files. stored: the others. casts: whether these are written in the
-    dtype of the own ones, as what an earlier stage made is; else as they are stored.
+    dtype of the own ones, as what an earlier stage made is; else as they are stored. merged: what is added to weights,
+    by name. In sums that are written the dtype is that of the own ones, too.
     """
 
     own: Mapping[str, Tensor]
     stored: Tensors
     casts: bool = False
+    merged: Mapping[str, LowRank] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, module: nn.Module, trained: Collection[Tensor], stored: Tensors, casts: bool = False) -> Part:
+    def of(
+        cls,
+        module: nn.Module,
+        trained: Collection[Tensor],
+        stored: Tensors,
+        casts: bool = False,
+        merged: Mapping[str, LowRank] | None = None,
+    ) -> Part:
         """A component of which some tensors are trained; without stored ones it began fresh, and all are its own."""
         learned = {id(tensor) for tensor in trained}
         tensors = {plain(n): x for n, x in module.state_dict(keep_vars=True).items() if not is_adapter(n)}
         own = {name: tensor for name, tensor in tensors.items() if not stored or id(tensor) in learned}
-        return cls(own, {n: x for n, x in stored.items() if n.removesuffix(SCALE) not in own}, casts)
+        return cls(own, {n: x for n, x in stored.items() if n.removesuffix(SCALE) not in own}, casts, merged or {})
 
-    def entries(self, component: str, dtype: torch.dtype) -> list[Entry]:
+    def entries(self, dtype: torch.dtype) -> list[Entry]:
         """What is written of it."""
-        made = [
-            Entry(((name, dtype, tuple(tensor.shape)),), partial(whole, tensor, dtype))
+        own = [
+            Entry(((name, dtype, tuple(tensor.shape)),), partial(whole, tensor, dtype, self.merged.get(name)))
             for name, tensor in self.own.items()
         ]
-        if self.casts:
-            return made + [_entry(stored, name, dtype) for name, stored in self.stored.items()]
-        return made + convert.entries(component, self.stored, None)
+        stored = {
+            name: replace(x, added=(*x.added, self.merged[name].added_to)) if name in self.merged else x
+            for name, x in self.stored.items()
+        }
+        return own + [
+            convert.entry(name, stored, self._kind(stored[name], dtype))
+            for name in stored
+            if not is_scale(name, stored)
+        ]
+
+    def _kind(self, stored: Stored, dtype: torch.dtype) -> torch.dtype:
+        """The dtype in which a stored tensor is written. What is float8 stays so, but for sums in float32: a later
+        stage goes on from these, and float8 would lose most of what was added.
+        """
+        if stored.dtype in FLOAT8_KINDS:
+            return dtype if stored.added and dtype == torch.float32 else stored.dtype
+        return dtype if self.casts or stored.added else stored.dtype
 
 
-def whole(tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+def whole(tensor: Tensor, dtype: torch.dtype, added: LowRank | None = None) -> Iterator[Tensor]:
     """The numbers of a tensor, flat, on the CPU; of a sharded one put together, for which every process must ask."""
     tensor = tensor.detach()
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    yield full.to("cpu", dtype).flatten()
-
-
-def _entry(stored: Stored, name: str, dtype: torch.dtype) -> Entry:
-    return Entry(((name, dtype, stored.shape),), lambda: iter([read(stored).to(dtype).flatten()]))
+    yield (full if added is None else added.added_to(full)).to("cpu", dtype).flatten()
 
 
 def write_model(
@@ -83,13 +107,13 @@ def write_model(
     """Writes a checkpoint folder; every process must call it, the first one writes.
 
     Args:
-        parts: by component; none: a folder that says where adapters come from.
+        parts: by component; none: a folder that says where LoRAs come from.
 
     Raises:
         ValueError: as `write_checkpoint`.
     """
     if first:
-        write_checkpoint(folder, {name: part.entries(name, dtype) for name, part in parts.items()}, config, tokenizer)
+        write_checkpoint(folder, {name: part.entries(dtype) for name, part in parts.items()}, config, tokenizer)
         return
     for _, part in sorted(parts.items()):  # in the order in which the first process asks
         for tensor in part.own.values():
@@ -97,17 +121,40 @@ def write_model(
                 pass
 
 
-def write_adapters(
-    folder: Path, adapters: Mapping[str, Tensor], about: Mapping[str, Any], dtype: torch.dtype, first: bool
-) -> None:
-    """Writes adapters as one file; every process must call it, the first one writes.
+def trained_loras(trained: Mapping[str, Tensor], alphas: Mapping[str, float]) -> Trained:
+    """The LoRAs among what was trained, float32 on the CPU; every process must ask for them.
 
     Args:
-        about: of each component rank, alpha and targets.
+        trained: by component and name: "fusion.layers.0.gen_q.lora_A.weight". alphas: by component.
+    """
+    halves: dict[tuple[str, str], dict[str, Tensor]] = {}
+    for name, tensor in trained.items():
+        if is_adapter(name):
+            component, _, rest = name.partition(".")
+            layer, _, half = rest.rpartition(".lora_")
+            held = next(whole(tensor, torch.float32)).view(tensor.shape)
+            halves.setdefault((component, f"{layer}.weight"), {})[f"lora_{half}"] = held
+    found: dict[str, dict[str, LowRank]] = {}
+    for (component, weight), pair in halves.items():
+        scale = alphas[component] / len(pair[DOWN])
+        found.setdefault(component, {})[weight] = LowRank(pair[DOWN], pair[UP], scale)
+    return found
+
+
+def write_loras(folder: Path, loras: Trained, about: Mapping[str, Mapping[str, Any]], dtype: torch.dtype) -> None:
+    """Writes a file for each component's LoRA, under the names that ComfyUI's own loader takes.
+
+    Args:
+        about: by component, what its file says of it; see `files.lora`.
 
     Raises:
-        ValueError: it could not be written.
+        ValueError: one could not be written.
     """
-    held = {name: next(whole(tensor, dtype)).view(tensor.shape) for name, tensor in adapters.items()}
-    if first:
-        write_whole(folder / LORA, save(held, {"format": "pt", ABOUT: json.dumps(about)}), folder)
+    for component, of in loras.items():
+        held: dict[str, Tensor] = {}
+        for weight, lora in of.items():
+            layer = written_name(component, weight)
+            held[f"{layer}.{DOWN}"], held[f"{layer}.{UP}"] = lora.down.to(dtype), lora.up.to(dtype)
+            held[f"{layer}.{ALPHA}"] = torch.tensor(lora.scale * len(lora.down))
+        content = save(held, {"format": "pt", ABOUT: json.dumps(about[component])})
+        write_whole(folder / lora_file(component), content, folder)

@@ -12,7 +12,8 @@ the stage's seed and the submodule's name: on any number of processes the same n
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,17 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from ..config import COMPONENTS, NANO, LightBagelConfig
-from ..files.checkpoint import build_understanding, read_scale, weights
+from ..files.checkpoint import build_understanding, read_scale, weights, with_added
 from ..files.components import empty_components
 from ..files.formats import Opened, open_model
+from ..files.lora import components_of, with_loras
 from ..files.precision import FLOAT8_KINDS, SCALE, Precision, dtypes, use_float8, widened
-from ..files.tensor_files import Stored, Tensors, read_rows
-from . import adapters
+from ..files.tensor_files import Stored, Tensors, read, read_rows
+from . import adapters, going_on
 from .beginnings import drawn
 from .parallel import World, prepare_units, wrap
 from .precisions import BASES, trained_precision
-from .stages import Model, Stage
+from .stages import Merged, Model, Stage
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -42,13 +44,14 @@ if TYPE_CHECKING:
 
 
 def find(model: Model, need: Collection[str] = COMPONENTS) -> Opened:
-    """The files of a stage's model, in every layout that inference opens; no weight is read.
+    """The files of a stage's model, in every layout that inference opens, with its LoRAs merged in; no weight is read.
 
     Args:
         need: components that are wanted; of those that begin fresh no file needs to be there.
 
     Raises:
-        ValueError: as `open_model`; or a fusion stack is wanted, and there is none and none is to begin.
+        ValueError: as `open_model` and `with_loras`; a fusion stack is wanted, and there is none and none is to begin;
+            or a LoRA is of what begins fresh.
     """
     nano = model.config == "nano"
     own = nano and model.model is None and model.understanding is None
@@ -62,7 +65,22 @@ def find(model: Model, need: Collection[str] = COMPONENTS) -> Opened:
     )
     if "fusion" in need and "fusion" not in opened.components and "fusion" not in model.fresh:
         raise ValueError('the model has no fusion stack; train one from the start with model.fresh = ["fusion"]')
+    for lora in model.loras:
+        opened = _with_lora(opened, lora, model.fresh)
     return opened
+
+
+def _with_lora(opened: Opened, lora: Merged, fresh: Collection[str]) -> Opened:
+    """An opened model with a LoRA added to the weights of those components that are there."""
+    file = Path(lora.file)
+    held = components_of(file) & set(lora.components)
+    if begun := held & set(fresh):
+        raise ValueError(f"model.loras: {file} is a LoRA of a trained {min(begun)}, but here that begins fresh")
+    chosen = {name: opened.components[name] for name in held & opened.components.keys()}
+    if not chosen:
+        return opened
+    loras = {**opened.loras, file: lora.strength}
+    return replace(opened, components=opened.components | with_loras(chosen, {file: lora.strength}), loras=loras)
 
 
 def _path(said: str | Path | None) -> Path | None:
@@ -89,7 +107,8 @@ class Opening:
         """Lists the files, builds what is needed on the meta device, adds adapters, marks what is trained.
 
         Raises:
-            ValueError: as `find` and `adapters.add`; a tokenizer is missing; or the weights cannot be shared out.
+            ValueError: as `find`, `going_on.resolved` and `adapters.add`; a tokenizer is missing; or the weights cannot
+                be shared out.
         """
         if world.mesh is not None and stage.unshareable:
             raise ValueError(stage.unshareable)
@@ -97,6 +116,7 @@ class Opening:
 
         opened = find(stage.model, need)
         und = build_understanding(opened, world.device) if "understanding" in need else None
+        stage = going_on.resolved(stage, opened.components)
         others = [name for name in COMPONENTS if name in need and name != "understanding"]
         components = {} if und is None else {"understanding": und.vlm}
         components |= empty_components(opened.config, opened.config_file, others)
@@ -104,9 +124,8 @@ class Opening:
         opening._mark()
         for name in components.keys() & opened.components.keys():
             use_float8(components[name], opening.kinds(name))
-        for name in ("generation", "fusion"):
-            lora = getattr(stage.lora, name)
-            if name in components and lora.rank:
+        for name, lora in stage.lora.by_component().items():
+            if name in components:
                 kept = [p for p in components[name].parameters() if p.requires_grad]
                 adapters.add(components[name], lora, name)
                 for parameter in kept:
@@ -204,10 +223,14 @@ class Opening:
         parameters = dict(module.named_parameters())
         sharded = {name for name in kinds if isinstance(parameters[places[name]], DTensor)}
         for name in sharded:
-            rows, scale = own_rows(parameters[places[name]]), None
-            held = read_rows(tensors[name], rows.start, rows.stop).to(self.world.device)
-            if held.dtype in FLOAT8_KINDS:
-                scale = read_scale(tensors.get(name + SCALE))
+            rows, stored = own_rows(parameters[places[name]]), tensors[name]
+            # what is added is known of the whole matrix
+            held = read(stored) if stored.added else read_rows(stored, rows.start, rows.stop)
+            held = held.to(self.world.device)
+            scale = read_scale(tensors.get(name + SCALE)) if held.dtype in FLOAT8_KINDS else None
+            if stored.added:
+                held, scale = with_added(stored, held, scale)
+                held = held[rows]
             self._put(
                 module, places[name], held.to(kinds[name]) if scale is None else widened(held, scale, kinds[name])
             )
@@ -216,10 +239,19 @@ class Opening:
             self._put(module, places[name], weight)
 
     def _draw(self, component: str, module: nn.Module) -> None:
-        """What no file holds: a component that begins fresh, and adapters."""
-        kinds = self.kinds(component)
-        which = adapters.is_adapter if component in self.opened.components else None
-        for name, tensor in drawn(module, f"{self.stage.seed}.{component}", which):
+        """What no file of the model holds: a component that begins fresh, and adapters, which may have one of their
+        own.
+        """
+        kinds, held = self.kinds(component), self.opened.components.get(component)
+        lora = self.stage.lora.by_component().get(component)
+        file = None if lora is None else lora.file
+        begun = {} if file is None or held is None else going_on.numbers(component, Path(file), held)
+
+        def is_drawn(name: str) -> bool:
+            return (held is None or adapters.is_adapter(name)) and adapters.plain(name) not in begun
+
+        begins = {n: begun[adapters.plain(n)] for n, _ in module.named_parameters() if adapters.plain(n) in begun}
+        for name, tensor in chain(begins.items(), drawn(module, f"{self.stage.seed}.{component}", is_drawn)):
             rows = own_rows(module.get_parameter(name))
             self._put(module, name, tensor[rows].to(self.world.device, kinds[adapters.plain(name)]))
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import platform
+import re
 from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..config import COMPONENTS, NANO
-from .stages import Model
+from ..files.formats import Opened
+from ..files.precision import is_scale
+from .stages import Edit, Model
+
+# keys of a stage whose values are paths, or may be
+PATHS = {*COMPONENTS, "model", "tokenizer", "config", "file", "path", "folder"}
 
 
 def hardware(device: torch.device) -> str:
@@ -42,7 +50,7 @@ def record(
     """The metadata of a trained model.
 
     Args:
-        started_from: the checkpoint whose weights came first; None: nothing.
+        started_from: in words, what the run's weights came from; None: nothing.
         stages: of each, by name, its steps and the seconds they took.
     """
     return {
@@ -52,3 +60,59 @@ def record(
         "torch": torch.__version__,
         "stages": {name: {"steps": n, "minutes": round(seconds / 60, 1)} for name, (n, seconds) in stages.items()},
     }
+
+
+def name_of(path: str) -> str:
+    """What a path may be called where others read it: its last name, and before "model" that of the run or stage."""
+    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
+    return "/".join(parts[-2 if parts[-1:] == ["model"] else -1 :]) or path
+
+
+def origin(model: Model, out: Path | None = None) -> str | None:
+    """What a stage's model is put together from, in words; None: nothing.
+
+    Args:
+        out: the run's folder, to leave out what earlier stages of the run have made.
+    """
+    named = {component: getattr(model, component) for component in COMPONENTS}
+    parts = [] if model.model is None else [name_of(model.model)]
+    parts += [
+        f"{component} of {name_of(path)}"
+        for component, path in named.items()
+        if path is not None and (out is None or out not in Path(path).parents)
+    ]
+    parts += [f"{name_of(lora.file)} at strength {lora.strength:g}" for lora in model.loras]
+    return ", ".join(parts) or None
+
+
+def base(model: Model, opened: Opened, component: str) -> dict[str, Any]:
+    """What a LoRA's file says of the component that it was trained on. Files are told by their names and bytes: to read
+    ten gigabytes for a checksum would take minutes.
+    """
+    tensors = opened.components.get(component, {})
+    files = sorted({stored.file for stored in tensors.values()})
+    return {
+        "name": opened.config.name,
+        "made_from": origin(model) or "nothing",
+        "files": {file.name: file.stat().st_size for file in files},
+        "parameters": sum(math.prod(stored.shape) for name, stored in tensors.items() if not is_scale(name, tensors)),
+    }
+
+
+def asked(told: Any) -> Any:
+    """What a stage, or a part of one, says that is not its default; paths as names alone."""
+    if isinstance(told, tuple):
+        return [asked(one) for one in told]
+    if not is_dataclass(told):
+        return told
+    found: dict[str, Any] = {}
+    for field in fields(told):
+        value = getattr(told, field.name)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if value == default:
+            continue
+        is_path = isinstance(value, str) and (
+            field.name in PATHS or (isinstance(told, Edit) and field.name == "source")
+        )
+        found[field.name] = name_of(value) if is_path else asked(value)
+    return found

@@ -10,9 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from ..config import COMPONENTS
+from ..files import tensor_files
 from ..files.formats import read_config
 from .beforehand import check
 from .claim import claim
+from .going_on import resolved
+from .loading import find
 from .one_stage import run_stage
 from .parallel import World, of_first, start, stop
 from .stages import Stage
@@ -31,6 +34,7 @@ def run(stages: Sequence[Stage], out: Path, resume: bool = False) -> bool:
             loss is no number.
     """
     check(stages)
+    stages = [_with_files(stage) for stage in stages]
     world = start(stages[0])
     with ExitStack() as ends:
         ends.callback(stop)
@@ -46,6 +50,14 @@ def run(stages: Sequence[Stage], out: Path, resume: bool = False) -> bool:
                 return False
         _say(world, f"the model lies in {out / MODEL}")
         return True
+
+
+def _with_files(stage: Stage) -> Stage:
+    """A stage with all said of the LoRAs that it goes on from: so a file of another model is refused before the folder
+    is claimed.
+    """
+    need = [name for name, lora in stage.lora.by_component().items() if lora.file is not None]
+    return resolved(stage, find(stage.model, need).components) if need else stage
 
 
 def finished(stage: Stage, made: Path, out: Path, later: Sequence[Stage]) -> bool:
@@ -69,17 +81,21 @@ def finished(stage: Stage, made: Path, out: Path, later: Sequence[Stage]) -> boo
 
 
 def following(stage: Stage, earlier: Sequence[Stage], out: Path) -> Stage:
-    """A stage as it is after earlier ones: with the components that they trained."""
+    """A stage as it is after earlier ones: with the components that they trained, in which all LoRAs are merged."""
     model = stage.model
     for before in earlier:
         made = out / before.name / MODEL
-        held = [component for component in COMPONENTS if any(made.glob(f"{component}*.safetensors"))]
+        held = [component for component in COMPONENTS if tensor_files.find(made, component)]
         model = replace(
             model,
             **{component: str(made) for component in held},
             config=str(made / "config.json"),
             fresh=tuple(component for component in model.fresh if component not in held),
             tokenizer=str(made) if "understanding" in held else model.tokenizer,
+            loras=tuple(
+                replace(lora, components=tuple(component for component in lora.components if component not in held))
+                for lora in model.loras
+            ),
         )
     return replace(stage, model=model)
 

@@ -40,9 +40,22 @@ RecipeName = Literal["drawing", "nano-vlm", "nano-vae"]
 
 
 @dataclass(frozen=True)
+class Merged:
+    """A LoRA file that is merged into the model before training, and how strongly.
+
+    components: those whose part of it counts.
+    """
+
+    file: str
+    strength: float = 1.0
+    components: tuple[Literal["generation", "fusion"], ...] = ("generation", "fusion")
+
+
+@dataclass(frozen=True)
 class Model:
     """Where the model comes from, in the words of the command's own options; paths as strings.
 
+    loras: merged into it for good; to train one further instead, see `Lora.file`.
     fresh: components that begin the run untrained, whatever the files hold; a later stage goes on from the one before.
     config: for a model of another size than the published 7B + 5B; a file, or "nano".
     """
@@ -54,20 +67,29 @@ class Model:
     vae: str | None = None
     tokenizer: str | None = None
     config: str | None = None
+    loras: tuple[Merged, ...] = ()
     fresh: tuple[Literal["understanding", "generation", "fusion", "vae"], ...] = ()
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Adapters of low rank on the linear layers of a component, by PEFT. rank 0: none.
+    """Adapters of low rank on the linear layers of a component, by PEFT. rank 0: none, unless there is a file.
 
     targets: the ends of the names of the layers that get one; empty: every linear layer of the blocks.
+    file: a LoRA to go on from: the adapters begin with its numbers, and have its rank, alpha and targets; what is said
+        of these must agree with it.
     """
 
     rank: int = 0
     alpha: float | None = None  # default: the rank, so that the adapter counts once
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
+    file: str | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether there are adapters."""
+        return self.rank > 0 or self.file is not None
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,11 @@ class Adapters:
 
     generation: Lora = field(default_factory=Lora)
     fusion: Lora = field(default_factory=Lora)
+
+    def by_component(self) -> dict[str, Lora]:
+        """Those that are asked for."""
+        both = {"generation": self.generation, "fusion": self.fusion}
+        return {name: lora for name, lora in both.items() if lora.asked}
 
 
 @dataclass(frozen=True)
@@ -138,6 +165,7 @@ class DataSet:
         where it cannot read it.
     chains: share of two turns among the world's edits. first: so many of the world's examples are all there are; 0: it
         has no end.
+    source, licence: where it comes from and what may be done with it, in words: the metadata of what comes out says it.
     """
 
     kind: Literal["world", "folder"] = "world"
@@ -146,6 +174,8 @@ class DataSet:
     edits: float = 0.6
     chains: float = 0.0
     first: int = 0
+    source: str | None = None
+    licence: str | None = None
     name: str | None = None
 
 
@@ -231,8 +261,9 @@ class Stage:
     train: what is trained whole. shift: of the training times. compile: the blocks, by torch.compile.
     checkpointing: activations inside a block are computed again in the backward pass.
     base: the dtype of what stays frozen. leap: a loss above so many times its recent median stops the run; 0: never.
-    output: whether the finished folder holds the whole model, or what was trained alone, in output_dtype; what was not
-        trained is copied as it is stored.
+    output: whether the finished folder holds the whole model, LoRAs merged, or what was trained alone, in output_dtype;
+        what was not trained is copied as it is stored. LoRAs come out as files of their own either way.
+    output_from: the weights after the last step, or those of the checkpoint whose held-out loss is the least.
     """
 
     name: str = "train"
@@ -247,6 +278,7 @@ class Stage:
     compile: bool = False
     output: Literal["whole", "trained"] = "whole"
     output_dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    output_from: Literal["last", "best"] = "last"
     leap: float = 10.0
     device: str | None = None
     model: Model = field(default_factory=Model)
@@ -265,7 +297,7 @@ class Stage:
         """Raises ValueError for what contradicts itself or cannot be."""
         if (self.batch.samples > 0) == (self.batch.tokens > 0):
             raise ValueError("batch needs either samples or tokens, the one or the other")
-        if not (self.train or self.lora.generation.rank or self.lora.fusion.rank):
+        if not (self.train or self.lora.by_component()):
             raise ValueError('nothing would be trained: name modules with "train", or a rank with "lora"')
         for name in SHARES:
             if not 0 <= attrgetter(name)(self) <= 1:
@@ -279,11 +311,26 @@ class Stage:
             if (s.kind == "folder") != (s.path is not None):
                 needs = "needs a path" if s.kind == "folder" else f"has no path, so not {s.path!r}; a folder has one"
                 raise ValueError(f"the {s.kind} {s.name or ''}".rstrip() + f" among data.sets {needs}")
-        for module in ("generation", "fusion"):
-            if module in self.train and getattr(self.lora, module).rank:
-                raise ValueError(f"{module} is trained whole already; its LoRA would change nothing more")
+        self._check_loras()
         self._check_recipe()
         self._check_precision()
+        if self.output_from == "best" and not (self.validation.held_out and self.validation.every):
+            raise ValueError(
+                'output_from = "best" goes by the held-out loss: set validation.held_out and validation.every above 0'
+            )
+
+    def _check_loras(self) -> None:
+        """Refuses LoRAs that would change nothing, or count twice."""
+        for module, lora in self.lora.by_component().items():
+            if module in self.train:
+                raise ValueError(f"{module} is trained whole already; its LoRA would change nothing more")
+            if lora.file is not None and module in self.model.fresh:
+                raise ValueError(f"lora.{module}.file is a LoRA of a trained {module}, but here that begins fresh")
+            if any(lora.file == merged.file and module in merged.components for merged in self.model.loras):
+                raise ValueError(f"lora.{module}.file is among model.loras too, and would count twice: {lora.file}")
+        files = [merged.file for merged in self.model.loras]
+        if twice := sorted({file for file in files if files.count(file) > 1}):
+            raise ValueError(f"model.loras names {', '.join(twice)} twice: say it once, with the sum of the strengths")
 
     def _check_recipe(self) -> None:
         """Refuses what the recipe would not heed."""

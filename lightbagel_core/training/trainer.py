@@ -119,6 +119,23 @@ class Trainer:
         optimisers.restore(self.optimiser, self.trained, moments)
         self.step, self.seconds = step, self.checkpoints.note(step)["seconds"]
 
+    def take_best(self) -> tuple[int, float]:
+        """Puts the weights and averages of the best checkpoint in place of the last step's; (its step, its held-out
+        loss). Nothing is to be trained any more then.
+
+        Raises:
+            ValueError: no checkpoint has a held-out loss.
+        """
+        best = of_first(self.checkpoints.best)
+        if best is None:
+            raise ValueError(
+                'no checkpoint has a held-out loss: with output_from = "last" the weights of the last step come out'
+            )
+        done = self.step, self.seconds
+        self._load(best[0])
+        self.step, self.seconds = done
+        return best
+
     def save(self, asynchronous: bool = True, value: float | None = None) -> None:
         """Keeps the present step: weights, averages, the optimiser's moments. value: its held-out loss."""
         held = self._weights() | optimisers.moments(self.optimiser, self.trained)

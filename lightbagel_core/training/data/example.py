@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -63,3 +63,13 @@ class Examples(Protocol):
 
     def __getitem__(self, index: int) -> Example:
         """Raises ValueError, naming the file, where it cannot be read."""
+
+
+@runtime_checkable
+class Documented(Protocol):
+    """A set that knows where its examples come from."""
+
+    def about(self) -> list[dict[str, Any]]:
+        """Of each part that has an origin of its own: "name", "source", "licence", "count"; what is not known is left
+        out.
+        """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
 from ..seeds import Stream, generator, of_stage
 from ..stages import DataSet, Stage
-from .example import Example, Examples, Shape
+from .example import Documented, Example, Examples, Shape
 from .folder_set import FolderSet
 from .world_set import WorldSet
 
@@ -117,6 +119,25 @@ def left_out(sets: Sequence[Examples], stage: Stage) -> list[str]:
             count, why = len(examples.left_out), "; ".join(examples.left_out[:NAMED])
             more = f"; and {count - NAMED} more" if count > NAMED else ""
             found.append(f"{count} of the {count + examples.count} examples of {name} are left out: {why}{more}")
+    return found
+
+
+def about(sets: Sequence[Examples], stage: Stage) -> list[dict[str, Any]]:
+    """What a trained model's metadata says of each set: "name", "kind", "count", "weight", and where they are known
+    "source", "licence", and "sets", of which it consists. No path of a person's disk is in it.
+    """
+    found = []
+    for examples, asked, name in zip(sets, stage.data.sets, set_names(stage), strict=True):
+        said: dict[str, Any] = {
+            "name": PurePath(name).name,
+            "kind": asked.kind,
+            "count": examples.count,
+            "weight": asked.weight,
+        }
+        said |= {key: text for key in ("source", "licence") if (text := getattr(asked, key)) is not None}
+        if isinstance(examples, Documented):
+            said["sets"] = examples.about()
+        found.append(said)
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..data.example import Examples
+from ..going_on import resolved
 from ..stages import Stage
 from .fit import fit
 from .plan_table import describe
@@ -36,6 +37,7 @@ def dry_run(
     plans = []
     for stage in stages:
         config, file = config_of(stage.model)
+        stage = resolved(stage, shapes(file))
         opened = (sets or {}).get(stage.name, ())
         plans.append(plan(stage, config, shapes(file), world, portions(stage, config, opened)))
         if card is not None:
