@@ -28,13 +28,9 @@ def test_a_library_that_only_a_later_stage_needs_is_missed_at_once(monkeypatch):
     check([Stage(name="a"), Stage(name="b")])
 
 
-def test_adapters_that_the_next_stage_would_lose_are_refused():
-    with pytest.raises(ValueError, match=r"the stage a trains adapters .* b would begin without them"):
-        check([Stage(name="a", lora=LORA, train=("context",)), Stage(name="b")])
-
-
-@pytest.mark.parametrize("train", [(), ("context",)])
-def test_adapters_make_no_whole_model(train):
-    """A model whose context was learned beside them would draw without them."""
-    with pytest.raises(ValueError, match=r"adapters .* cannot be merged .* output = .trained."):
-        check([Stage(train=train, lora=LORA)])
+def test_a_lora_that_an_earlier_stage_has_merged_is_not_gone_on_from_again():
+    begun = Adapters(generation=Lora(file="look.safetensors"))
+    first = Stage(name="a", lora=begun, train=("context",))
+    with pytest.raises(ValueError, match=r"b would go on from look.safetensors as a does.*stages.a.lora.generation.fi"):
+        check([first, Stage(name="b", lora=begun, train=("context",))])
+    check([first, Stage(name="b", lora=LORA, train=("context",))])

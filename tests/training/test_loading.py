@@ -9,19 +9,21 @@ import drawings
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from tiny import make_tiny
 from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from lightbagel_core.files import tensor_files
 from lightbagel_core.files.components import COMPONENTS
+from lightbagel_core.files.lora import written_name
 from lightbagel_core.files.precision import FLOAT8, Float8Linear
 from lightbagel_core.model.attention import SDPA
-from lightbagel_core.training import parallel
+from lightbagel_core.training import adapters, parallel
 from lightbagel_core.training.loading import Opening, find
 from lightbagel_core.training.loss import Drawing
 from lightbagel_core.training.parallel import World
-from lightbagel_core.training.stages import Model, Optimiser, Parallel, Stage
+from lightbagel_core.training.stages import Adapters, Lora, Merged, Model, Optimiser, Parallel, Stage
 
 ALONE = World(0, 1, torch.device("cpu"), 1)
 PAIR = ("generation", "fusion")
@@ -216,3 +218,92 @@ def test_trained_weights_of_several_dtypes_are_not_sharded(saved):
     said = stage(saved, train=PAIR, precision="bfloat16", optimiser=Optimiser("adamw-8bit"), parallel=Parallel(shard=2))
     with rank_of(0, 2, said) as world, pytest.raises(ValueError, match=r"set parallel.shard = 1, or precision ="):
         Opening.of(said, world, PAIR)
+
+
+# --- with LoRAs ------------------------------------------------------------------------------------------------------
+
+LAYERS = {"generation": "blocks.0.attn1.to_q", "fusion": "layers.1.gen_v"}
+
+
+@pytest.fixture(scope="module")
+def look(tmp_path_factory):
+    """(A file with a LoRA of a layer of each component, what it adds to each, its halves)."""
+    made, products, halves = {}, {}, {}
+    for component, layer in LAYERS.items():
+        down, up = torch.randn(4, 64), torch.randn(64, 4)
+        name = written_name(component, f"{layer}.weight")
+        made |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up, f"{name}.alpha": torch.tensor(2.0)}
+        products[component] = 2 / 4 * up @ down
+        halves |= {f"{component}.{layer}.lora_{half}.weight": x for half, x in (("A", down), ("B", up))}
+    path = tmp_path_factory.mktemp("look") / "look.safetensors"
+    save_file(made, path)
+    return path, products, halves
+
+
+def test_loras_are_merged_into_what_is_opened(saved, look):
+    path, products, _ = look
+    both, one = Merged(str(path), -0.5), Merged(str(path), -0.5, components=("fusion",))
+    before = tensors(saved)
+    for lora, components in ((both, PAIR), (one, ("fusion",))):
+        model = Model(model=str(saved), loras=(lora,))
+        opening = Opening.of(stage(saved, model=model, base="float32", train=("context", "generation")), ALONE, PAIR)
+        opening.fill()
+        found = held(opening)
+        for component, product in products.items():
+            name = f"{component}.{LAYERS[component]}.weight"
+            expected = before[name] - 0.5 * product * (component in components)
+            torch.testing.assert_close(found.pop(name).detach(), expected)
+        assert all(torch.equal(found[name], before[name]) for name in found)
+
+
+def test_what_a_lora_does_not_touch_does_not_depend_on_it(saved, look):
+    """So VLM and VAE need not read all pictures again for another LoRA."""
+    model = Model(model=str(saved), loras=(Merged(str(look[0])),))
+    assert find(model, ["understanding", "vae"]).files == find(Model(str(saved)), ["understanding", "vae"]).files
+    assert look[0] in find(model, ["fusion"]).files
+
+
+def test_a_lora_of_what_begins_fresh_is_refused(saved, look):
+    model = Model(model=str(saved), fresh=("fusion",), loras=(Merged(str(look[0])),))
+    with pytest.raises(ValueError, match=r"look.safetensors is a LoRA of a trained fusion, but here that begins fresh"):
+        find(model, PAIR)
+    assert find(replace(model, loras=(Merged(str(look[0]), components=("generation",)),)), PAIR).loras
+
+
+def test_adapters_begin_with_a_files_numbers(saved, look):
+    pytest.importorskip("peft")
+    path, _, halves = look
+    lora = Adapters(generation=Lora(file=str(path)), fusion=Lora(file=str(path)))
+    opening = Opening.of(stage(saved, base="float32", train=(), lora=lora), ALONE, PAIR)
+    opening.fill()
+    assert opening.trained().keys() == halves.keys()
+    assert all(torch.equal(tensor, halves[name]) for name, tensor in opening.trained().items())
+    layer = opening.gen.blocks[0].attn1.to_q
+    x = torch.randn(3, 64)
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + x @ look[1]["generation"].T)
+
+
+def test_each_of_three_processes_has_its_own_rows_of_the_sums_and_of_a_files_adapters(saved, look):
+    pytest.importorskip("peft")
+    path, products, halves = look
+    said = stage(
+        saved,
+        model=Model(model=str(saved), loras=(Merged(str(path), components=("fusion",)),)),
+        lora=Adapters(generation=Lora(file=str(path))),
+        parallel=Parallel(shard=0),
+        train=("fusion",),
+        base="float32",
+    )
+    parts = []
+    for rank in range(3):
+        with rank_of(rank, 3, said) as world:
+            opening = Opening.of(said, world, PAIR)
+            module = Drawing(opening.gen, opening.fusion, SDPA)
+            opening.ready(module, drawings.units(module))
+            parts.append({adapters.plain(name): p.to_local().detach() for name, p in held(opening).items()})
+    together = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    summed = f"fusion.{LAYERS['fusion']}.weight"
+    torch.testing.assert_close(together[summed], tensors(saved)[summed] + products["fusion"])
+    begun = {name: x for name, x in halves.items() if name.startswith("generation")}
+    assert all(torch.equal(together[name], x) for name, x in begun.items())
+    assert sum(".lora_" in name for name in together) == len(begun) == 2

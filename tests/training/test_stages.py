@@ -10,6 +10,7 @@ from lightbagel_core.training.config_file import build
 from lightbagel_core.training.stages import Stage
 
 VAE = 'recipe = "nano-vae"\ntrain = ["vae"]'
+LOOK = 'lora.generation.file = "a"\n[model]'
 ROUNDED = 'precision = "bfloat16"\noptimiser.name = "adamw-8bit"'
 
 
@@ -20,6 +21,18 @@ ROUNDED = 'precision = "bfloat16"\noptimiser.name = "adamw-8bit"'
         ("[batch]\nsamples = 0", "batch needs either samples or tokens"),
         ("train = []", "nothing would be trained"),
         ("[lora.fusion]\nrank = 4", "fusion is trained whole already"),
+        ('[lora.fusion]\nfile = "a"', "fusion is trained whole already"),
+        (
+            f'{LOOK}\nfresh = ["generation"]',
+            "lora.generation.file is a LoRA of a trained generation, but here that begin",
+        ),
+        (
+            f'{LOOK}\nloras = [{{file = "a"}}]',
+            "lora.generation.file is among model.loras too, and would count twice: a",
+        ),
+        ('[model]\nloras = [{file = "a"}, {file = "a", strength = 0.5}]', "model.loras names a twice"),
+        ('output_from = "best"', "goes by the held-out loss: set validation.held_out and validation.every"),
+        ('output_from = "best"\nvalidation.held_out = 8', "set validation.held_out and validation.every"),
         ("[dropout]\nvit = 1.5", r"dropout.vit is a share in 0..1, not 1.5"),
         ("[dropout]\nvit = nan", r"dropout.vit is a share in 0..1, not nan"),
         ("[optimiser]\nlr = -1", "optimiser.lr must be at least 0, not -1"),
@@ -53,6 +66,8 @@ def test_what_cannot_be_is_said(text, said):
     "text",
     [
         "",
+        f'{LOOK}\nfresh = ["fusion"]\nloras = [{{file = "a", components = ["fusion"]}}]',
+        'output_from = "best"\n[validation]\nheld_out = 8\nevery = 10',
         'precision = "float32"\ntrain = ["generation", "fusion", "context"]',  # nothing is frozen
         'precision = "float32"\nbase = "float32"',
         f'{ROUNDED}\nbase = "float8"',
