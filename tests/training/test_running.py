@@ -10,14 +10,14 @@ import pytest
 import ranks
 import torch
 from runs import ROLLING, stages
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lightbagel_core.config import NANO
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.journal import FILE, read
 from lightbagel_core.training.running import MODEL, finished, following, run
-from lightbagel_core.training.stages import Model, Stage
+from lightbagel_core.training.stages import Merged, Model, Stage
 
 TWO = """
 [[stages]]
@@ -165,3 +165,24 @@ def test_what_a_stage_takes_from_earlier_ones(tmp_path):
     assert found.understanding == found.tokenizer == str(made)
     assert found.config == str(made / "config.json")
     assert found.fresh == ("vae", "generation", "fusion")
+
+
+def test_loras_that_an_earlier_stage_has_merged_are_not_merged_again(tmp_path):
+    made = tmp_path / "look" / MODEL
+    made.mkdir(parents=True)
+    for name in ("generation", "generation_lora", "fusion_lora"):  # a LoRA beside it is no component
+        (made / f"{name}.safetensors").touch()
+    stage = Stage(name="more", model=Model("base", loras=(Merged("a", 0.5), Merged("b", components=("generation",)))))
+    found = following(stage, [Stage(name="look")], tmp_path).model
+    assert (found.generation, found.fusion) == (str(made), None)
+    assert found.loras == (Merged("a", 0.5, ("fusion",)), Merged("b", 1.0, ()))
+
+
+def test_a_lora_of_another_model_is_refused_before_the_folder_is_claimed(tmp_path):
+    pytest.importorskip("peft")
+    pair = {f"diffusion_model.lightbagel.layers.0.gen_q.lora_{half}.weight": torch.zeros(4, 4) for half in "AB"}
+    save_file(pair, tmp_path / "look.safetensors")
+    lora = f"lora.fusion.file={(tmp_path / 'look.safetensors').as_posix()}"
+    with pytest.raises(ValueError, match=r"look\.safetensors is a LoRA of another model"):
+        run(stages(tmp_path, "train=[]", "model.fresh=[]", lora), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

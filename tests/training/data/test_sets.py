@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from lightbagel_core.training.data.sets import identity, left_out, open_sets, set_names, split
+from lightbagel_core.training.data.sets import about, identity, left_out, open_sets, set_names, split
 from lightbagel_core.training.stages import Data, DataSet, Stage, Validation
 
 
@@ -92,3 +92,29 @@ def test_how_many_examples_are_left_out_is_said(stage, tmp_path):
     (said,) = left_out(open_sets(stage), stage)
     assert said.startswith("7 of the 12 examples of mine are left out: ")
     assert said.endswith("4.png is not an image this can read; convert it to PNG or JPEG; and 2 more")
+
+
+def test_what_is_said_of_sets_names_no_folder_of_a_persons(stage, tmp_path):
+    first, mine, last = stage.data.sets
+    sets = (first, replace(mine, name=None, source="https://a.b/c", licence="CC0"), last)
+    stage = replace(stage, data=Data(sets))
+    opened = open_sets(stage)
+    opened[2].about = lambda: [{"name": "inner", "licence": "MIT"}]  # as a set says it that is made of several
+    assert about(opened, stage) == [
+        {"name": "world 0", "kind": "world", "count": None, "weight": 1},
+        {
+            "name": tmp_path.name,
+            "kind": "folder",
+            "count": 12,
+            "weight": 2,
+            "source": "https://a.b/c",
+            "licence": "CC0",
+        },
+        {
+            "name": "world 2",
+            "kind": "world",
+            "count": None,
+            "weight": 1,
+            "sets": [{"name": "inner", "licence": "MIT"}],
+        },
+    ]
