@@ -55,10 +55,10 @@ def stages_of(args: argparse.Namespace) -> list[Stage]:
 
 
 def _sets(stage: Stage) -> list[Examples | None]:
-    """The sets of a stage, opened; None for a folder that is not there yet.
+    """The sets of a stage, opened; None for a folder or store that is not there yet.
 
     Raises:
-        ValueError: a folder is there, and cannot be learned from.
+        ValueError: it is there, and cannot be learned from.
     """
     from .data.sets import open_set
 

@@ -160,15 +160,16 @@ class Dropout:
 class DataSet:
     """One source of examples and its weight in the mix.
 
-    kind: "world", the nano's own scenes; "folder", pictures with texts beside them.
-    path: of a folder. edits: share of edits among the world's examples; of a folder, what the dry run takes for granted
-        where it cannot read it.
+    kind: "world", the nano's own scenes; "folder", pictures with texts beside them; "store", what `lightbagel prepare`
+        wrote.
+    path: of a folder or store. edits: share of edits among the world's examples; of the others, what the dry run takes
+        for granted where it cannot read them.
     chains: share of two turns among the world's edits. first: so many of the world's examples are all there are; 0: it
         has no end.
     source, licence: where it comes from and what may be done with it, in words: the metadata of what comes out says it.
     """
 
-    kind: Literal["world", "folder"] = "world"
+    kind: Literal["world", "folder", "store"] = "world"
     weight: float = 1.0
     path: str | None = None
     edits: float = 0.6
@@ -308,8 +309,9 @@ class Stage:
         if not self.data.sets or not all(s.weight > 0 for s in self.data.sets):
             raise ValueError("data.sets needs at least one set, each with a weight above 0")
         for s in self.data.sets:
-            if (s.kind == "folder") != (s.path is not None):
-                needs = "needs a path" if s.kind == "folder" else f"has no path, so not {s.path!r}; a folder has one"
+            if (s.kind == "world") != (s.path is None):
+                no_path = f"has no path, so not {s.path!r}; a folder and a store have one"
+                needs = no_path if s.kind == "world" else "needs a path"
                 raise ValueError(f"the {s.kind} {s.name or ''}".rstrip() + f" among data.sets {needs}")
         self._check_loras()
         self._check_recipe()

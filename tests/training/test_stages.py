@@ -42,6 +42,7 @@ ROUNDED = 'precision = "bfloat16"\noptimiser.name = "adamw-8bit"'
         ("[data]\nsets = []", "data.sets needs at least one set"),
         ("[[data.sets]]\nweight = 0", "each with a weight above 0"),
         ('[[data.sets]]\nkind = "folder"', "the folder among data.sets needs a path"),
+        ('[[data.sets]]\nkind = "store"', "the store among data.sets needs a path"),
         ('[data.sets.mine]\npath = "x"', "the world mine among data.sets has no path"),
         ('train = ["fusion", "vae"]', 'take "vae" out of train'),
         ('train = ["fusion", "understanding"]\ncache.states = "rolling"', 'set cache.states = "live"'),

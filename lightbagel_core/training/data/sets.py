@@ -14,6 +14,7 @@ from ..seeds import Stream, generator, of_stage
 from ..stages import DataSet, Stage
 from .example import Documented, Example, Examples, Shape
 from .folder_set import FolderSet
+from .store_set import StoreSet
 from .world_set import WorldSet
 
 NAMED = 5  # of the examples that are left out, so many are said
@@ -23,7 +24,7 @@ def open_sets(stage: Stage) -> list[Examples]:
     """The sets of a stage, in the order of its config.
 
     Raises:
-        ValueError: a folder is missing or incomplete, or a share is no share.
+        ValueError: a folder or store is missing or incomplete, or a share is no share.
     """
     return [open_set(stage, number) for number in range(len(stage.data.sets))]
 
@@ -35,7 +36,7 @@ def open_set(stage: Stage, number: int) -> Examples:
         own, shared = of_stage(stage.seed, stage.name), held_out_counts(stage)[number]
         return WorldSet(stage.seed, asked.edits, asked.chains, number, asked.first, own, shared)
     assert asked.path is not None  # config sees to it
-    return FolderSet(asked.path)
+    return StoreSet(asked.path) if asked.kind == "store" else FolderSet(asked.path)
 
 
 def set_names(stage: Stage) -> list[str]:
@@ -91,7 +92,8 @@ def split(sets: Sequence[Examples], stage: Stage) -> tuple[list[Examples], list[
     """Of each set (what is trained on, what is held out).
 
     Held out are the first examples of a set without end, some at random of a finite one: at numbers that do not depend
-    on the seed, so that runs on the same folders can be compared.
+    on the seed, so that runs on the same folders can be compared. What counts several times is held out as a whole, and
+    measured once.
 
     Raises:
         ValueError: nothing of a set would be left.
@@ -103,11 +105,14 @@ def split(sets: Sequence[Examples], stage: Stage) -> tuple[list[Examples], list[
             trained.append(Part(whole, share))
             held.append(Part(whole, np.arange(share)))
             continue
-        if share >= whole.count:
-            raise ValueError(f"validation.held_out would take {share} of the {whole.count} examples of {name}")
-        order = generator(0, Stream.HELD_OUT, whole.count).permutation(whole.count)
-        trained.append(Part(whole, np.sort(order[share:])))
-        held.append(Part(whole, order[:share]))
+        numbers = np.arange(whole.count)
+        rows = whole.rows(numbers) if isinstance(whole, StoreSet) else numbers
+        distinct = int(rows[-1]) + 1
+        if share >= distinct:
+            raise ValueError(f"validation.held_out would take {share} of the {distinct} examples of {name}")
+        apart = generator(0, Stream.HELD_OUT, distinct).permutation(distinct)[:share]
+        trained.append(Part(whole, numbers[~np.isin(rows, apart)]))
+        held.append(Part(whole, np.searchsorted(rows, apart)))
     return trained, held
 
 

@@ -123,7 +123,7 @@ def portions(stage: Stage, config: LightBagelConfig, sets: Sequence[Examples | N
     batch, turns = stage.batch, number / LOOKED_AT
     # What a config calls samples are examples.
     step = batch.samples * turns if batch.samples else batch.tokens / whole.all
-    packed = len(sizes) > 1 or any(isinstance(r, Assumed) and r.asked.kind == "folder" for r in readable)
+    packed = len(sizes) > 1 or any(isinstance(r, Assumed) and r.asked.kind != "world" for r in readable)
     held_out = _held_out(stage, config, readable)
     return Portions(mean, whole, step, tuple(largest.values()), packed, shares, turns, held_out)
 
