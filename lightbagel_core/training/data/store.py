@@ -171,13 +171,16 @@ def manifest_of(table: Any) -> Manifest:
 class Store:
     """The rows of a store, by number.
 
+    Args:
+        manifest: of one that is still being written; default: what store.json says.
+
     Raises:
         ValueError: there is no store, its manifest is damaged, or pyarrow is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, manifest: Manifest | None = None) -> None:
         self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder) if manifest is None else manifest
         self.pyarrow = pyarrow()
         self.ends = np.cumsum([shard.rows for shard in self.manifest.shards], dtype=np.int64)
         self._files = [str(self.folder / shard.name) for shard in self.manifest.shards]
