@@ -10,6 +10,7 @@ from .. import __version__
 from ..config import ATTENTION, COMPONENTS, MODEL_DTYPES, Renorm, SolverName
 from ..files.download import KNOWN
 from ..training.command import add_arguments as add_training
+from ..training.prepare.prepare_command import add_arguments as add_preparing
 from .argument_types import gigabytes, interval, lora, size
 from .bench_arguments import add_bench
 
@@ -102,4 +103,5 @@ def make_parser() -> argparse.ArgumentParser:
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
     add_bench(commands, model, Parser)
     add_training(commands.add_parser("train", help="train a model, or parts of one"))
+    add_preparing(commands.add_parser("prepare", help="make a store of a data set, to train on"))
     return parser

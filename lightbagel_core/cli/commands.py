@@ -1,4 +1,4 @@
-"""lightbagel generate | edit | describe | info | convert | download | bench | train."""
+"""lightbagel generate | edit | describe | info | convert | download | bench | train | prepare."""
 
 from __future__ import annotations
 
@@ -126,6 +126,12 @@ def _train(args: argparse.Namespace) -> int:
     return command(args)
 
 
+def _prepare(args: argparse.Namespace) -> int:
+    from ..training.prepare.prepare_command import command
+
+    return command(args)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "generate": _draw,
     "edit": _draw,
@@ -135,6 +141,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "download": _download,
     "bench": _bench,
     "train": _train,
+    "prepare": _prepare,
 }
 
 
