@@ -5,7 +5,7 @@
 
 writes edits of the nano's world as an InstructPix2Pix data set in Parquet, prepares it with `lightbagel prepare`, and
 measures rows a second, memory, the store's size, the time to open it and random reads. With --kills the pass is killed
-so often on the way, at times spread over it, and goes on each time; the store must then be the same, byte for byte.
+so often on the way, at points spread over it, and goes on each time; the store must then be the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write_source(folder: Path, rows: int) -> None:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     schema = pa.schema([("original_image", kind), ("edit_prompt", pa.string()), ("edited_image", kind)])
     for part in range(0, rows, PART):
-        with pq.ParquetWriter(folder / f"train-{part // PART:05}.parquet", schema) as writer:
+        with pq.ParquetWriter(folder / f"train-{part // PART:05}.parquet", schema, use_dictionary=False) as writer:
             for first in range(part, min(part + PART, rows), GROUP):
                 numbers = range(first, min(first + GROUP, part + PART, rows))
                 some = [drawn[number % len(drawn)] for number in numbers]
@@ -109,17 +109,19 @@ def prepared(source: Path, store: Path, workers: int) -> tuple[float, int]:
     return seconds, most
 
 
-def killed(source: Path, store: Path, workers: int, seconds: float, kills: int) -> int:
-    """Kills a pass so often on the way, then has it end; returns how many kills met it."""
-    met = 0
-    for _ in range(kills):
+def killed(source: Path, store: Path, workers: int, shards: int, kills: int) -> int:
+    """Kills a pass so often on the way, whose store has so many shards in the end, and then has it end; returns how
+    many kills met it.
+    """
+    met, rng = 0, np.random.default_rng(2)
+    for number in range(kills):
         process = subprocess.Popen(command(source, store, workers), stdout=subprocess.DEVNULL)
-        try:
-            process.wait(seconds / (kills + 1) + 3)  # and the time that it takes to start
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            met += 1
+        while process.poll() is None and len(list(store.glob("rows-*.arrow"))) <= number * shards // (kills + 1):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 2))
+        met += process.poll() is None
+        process.kill()
+        process.wait()
     subprocess.run(command(source, store, workers), check=True, stdout=subprocess.DEVNULL)
     return met
 
@@ -169,7 +171,7 @@ def main() -> None:
         print(f"opened in {opened * 1000:.1f} ms; at random {shapes:,.0f} sizes and {examples:,.0f} examples a second")
         if args.kills:
             again = Path(scratch, "again")
-            met = killed(source, again, args.workers, seconds, args.kills)
+            met = killed(source, again, args.workers, len(list(store.glob("rows-*.arrow"))), args.kills)
             same = checksum(again) == checksum(store)
             print(f"killed {met} times on the way: {'the same store' if same else 'ANOTHER STORE'}")
             shutil.rmtree(again)

@@ -20,6 +20,7 @@ from ..memory.offload import Offload, Residency
 from ..model.vae import use_single_frames
 from .data.encode import Encoder
 from .data.latents import KeptLatents
+from .data.store import LATENTS
 from .loading import find
 from .precisions import BASES
 from .stages import READERS, Stage
@@ -92,10 +93,11 @@ def encoders(stage: Stage, device: torch.device, latents: Path) -> Iterator[Enco
 
 
 def kept_latents(stage: Stage, config: LightBagelConfig, folder: Path) -> KeptLatents | None:
-    """Where latents of finite sets are kept for good; None where they are not."""
+    """Where latents of finite sets are kept for good; None where they are not. A store's own are looked for first."""
     if not stage.cache.latents:
         return None
-    return KeptLatents(folder, stamp(stage, config, ["vae"]), config.vae_image)
+    stores = [Path(asked.path, LATENTS) for asked in stage.data.sets if asked.kind == "store" and asked.path]
+    return KeptLatents(folder, stamp(stage, config, ["vae"]), config.vae_image, stores)
 
 
 def stamp(stage: Stage, config: LightBagelConfig, components: Sequence[str] = READERS) -> str:

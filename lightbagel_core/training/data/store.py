@@ -1,6 +1,6 @@
 """A store of rows: what `lightbagel prepare` makes of other people's data, and training reads from.
 
-store.json   rows-00000.arrow   rows-00001.arrow …   left_out.jsonl
+store.json   rows-00000.arrow   rows-00001.arrow …   left_out.jsonl   latents/ (where they were asked for)
 
 Each shard is an Arrow IPC file in batches of `BATCH` rows, all of one set. It is mapped, so that a row is read from its
 own pages alone: opening a store reads store.json and no row, however many it has. What is planned with (sizes and
@@ -24,7 +24,7 @@ import numpy as np
 
 from ..config_file import build
 
-FILE, LEFT_OUT = "store.json", "left_out.jsonl"
+FILE, LEFT_OUT, LATENTS = "store.json", "left_out.jsonl", "latents"
 FORMAT, VERSION = "lightbagel-store", 1
 SHARD = re.compile(r"rows-\d{5,}\.arrow")
 BATCH = 16  # rows of a record batch: what is validated whole when one of them is read

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from .rows import Layout, LeftOut, Picture, Row, Unit
 
 KEPT = {"JPEG", "MPO", "PNG", "WEBP"}  # formats; a phone's JPEG with a second picture behind it is an "MPO"
 READ = KEPT | {"AVIF", "BMP", "GIF", "JPEG2000", "PPM", "TIFF"}  # no format for which another program would be started
+MARKER = re.compile(r"<\|[a-z_]+\|>|</?tool_call>")  # Qwen2.5-VL's; training would stop at one
 SMALLEST = 8  # pixels of the shorter side
 ANIMATED, ENCODED, SCALED = "animations, of which the first frame is taken", "encoded anew", "scaled down"
 
@@ -85,6 +87,8 @@ def _checked(row: Row, counts: Counter[str], longest: int) -> StoredRow:
     for text in texts:
         if not text:
             raise _Refused("its text is empty")
+        if MARKER.search(text):
+            raise _Refused("its text holds a marker that the model keeps for itself, such as <|im_end|>")
         try:
             told.update(f"{len(text.encode())} ".encode() + text.encode())
         except UnicodeEncodeError:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ...evaluation.writing import write_whole
-from ..data.store import FILE, LEFT_OUT, SHARD, Manifest, SetAbout, Shard, Store, manifest_of, read_manifest
+from ..data.store import FILE, LATENTS, LEFT_OUT, SHARD, Manifest, SetAbout, Shard, Store, manifest_of, read_manifest
 from .checking import check_unit
 from .rows import Layout, LeftOut
 from .shards import ShardWriter
@@ -29,7 +29,7 @@ from .tally import Tally
 from .working import in_order
 
 NOTE, LOCK = ".prepare.json", ".prepare.lock"
-OWN = {FILE, LEFT_OUT, NOTE, LOCK, "latents"}
+OWN = {FILE, LEFT_OUT, NOTE, LOCK, LATENTS}
 DOUBLE = "it has the same pictures and texts as an earlier row"
 PRELOAD = "lightbagel_core.training.prepare.checking"
 KEPT = 16  # bytes of a digest that are kept in memory, one for each row of the store

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .passing import Asked
 
 MOST_WORKERS = 64
+IDLE = ("name", "source", "licence", "longest", "latents", "vae", "config", "device", "workers")  # for a sheet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--longest", type=int, metavar="PIXELS", help="scale larger pictures down to this; default: none"
     )
+    parser.add_argument(
+        "--latents",
+        metavar="MODEL",
+        help='keep all pictures\' latents too, by the VAE of this model: "nano" or a folder',
+    )
+    parser.add_argument("--vae", metavar="PATH", help="the same by this VAE: diffusers folder or single file")
+    parser.add_argument("--config", metavar="FILE", help="for latents of a model of another size than 7B + 5B")
+    parser.add_argument("--device", help="for latents; default: the accelerator that is there")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -49,19 +58,33 @@ def command(args: argparse.Namespace) -> int:
 
     if args.longest is not None and args.longest < 64:
         raise ValueError(f"--longest must be at least 64, not {args.longest}")
+    if (args.config or args.device) and not (args.latents or args.vae):
+        raise ValueError("--config and --device are for latents: add --latents MODEL or --vae PATH, or leave them out")
     asked = sets_of(args)
     manifest, tallies = prepare(
         args.out, asked, longest=args.longest or 0, workers=_workers(args.workers), progress=not args.quiet
     )
     print(report(args.out, manifest, tallies))
+    if args.latents or args.vae:
+        _keep_latents(args)
     return 0
+
+
+def _keep_latents(args: argparse.Namespace) -> None:
+    from ..data.store import Store
+    from ..stages import Model
+    from .store_latents import keep_latents
+
+    model = Model(model=args.latents, vae=args.vae, config=args.config)
+    made, known = keep_latents(Store(args.out), model, args.device, progress=not args.quiet)
+    print(f"latents of {made:,} pictures made" + (f", of {known:,} there already" if known else ""))
 
 
 def _look(args: argparse.Namespace) -> int:
     from .contact_sheet import is_store, write_look
     from .layouts import find
 
-    idle = [f"--{name}" for name in ("name", "source", "licence", "longest", "workers") if getattr(args, name)]
+    idle = [f"--{name}" for name in IDLE if getattr(args, name)]
     if idle:
         raise ValueError(f"{', '.join(idle)}: only --out asks for it; a sheet shows what there is")
     if args.look.suffix.lower() != ".png":

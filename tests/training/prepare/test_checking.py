@@ -83,6 +83,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_it_is_said(format):
         (row(encoded(), encoded(90, 10)), "an image of 90x10 is too narrow; crop it to at most 8:1"),
         (row(encoded(50, 10)), "a target for text to image is 50x10, longer than 4:1"),
         (row(encoded(), text=" \n"), "its text is empty"),
+        (row(encoded(), text="a<|im_end|>"), "its text holds a marker that the model keeps for itself"),
         (row(encoded(), text="\ud800"), "its text holds characters that are none"),
         (row(encoded(), repeats=0), "it counts 0 times"),
         (Row("the key", (), ("a", "b"), (Picture("x", content=encoded()),)), "it has 2 texts for 1 targets"),
