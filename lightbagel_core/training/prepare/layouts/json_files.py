@@ -13,7 +13,8 @@ from ..rows import Unit
 from .unusable import Unusable, damaged
 
 PIECE = 256  # records of a unit
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 16  # bytes
+HEAD = 1 << 10  # bytes in which the first sign is looked for
 LONGEST = 1 << 25  # bytes of a record
 LOOKED_AT = 20  # records that say what names a file has
 SPACES = {" ", "\t", "\r", "\n", "\ufeff"}
@@ -23,7 +24,7 @@ def _is_list(file: Path) -> bool:
     """Whether a file holds one list; else it holds an object a line. Raises ValueError where it is neither."""
     try:
         with file.open("rb") as opened:
-            head = opened.read(CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
+            head = opened.read(HEAD).removeprefix(codecs.BOM_UTF8).lstrip()
     except OSError as error:
         raise ValueError(f"it cannot be read ({error.strerror})") from None
     if head[:1] not in (b"[", b"{"):

@@ -42,7 +42,7 @@ class Places:
         below = [file for file in self._candidates(path) if _is_below(file, self.root)]
         files = [file for file in below if _is_file(file)]
         for file in files:
-            if file.resolve().is_relative_to(_real(self.root)):
+            if _really(file).is_relative_to(_real(self.root)):
                 return file
         if files or not below:
             raise Unusable(f"{shown(path)} leads out of {self.root}; only files below the source are read")
@@ -82,13 +82,18 @@ class Places:
 
 def _is_below(file: Path, root: Path) -> bool:
     """Whether a path is one below a folder, by its words alone: other people's are not even looked at."""
-    plain = Path(os.path.abspath(file))
-    return plain.is_relative_to(os.path.abspath(root)) or plain.is_relative_to(_real(root))
+    plain = os.path.abspath(file)
+    return plain.startswith((os.path.join(os.path.abspath(root), ""), os.path.join(_real(root), "")))
 
 
-@lru_cache(maxsize=16)
-def _real(root: Path) -> Path:
-    return root.resolve()
+def _really(file: Path) -> Path:
+    """Where a file lies, links followed."""
+    return file.resolve() if file.is_symlink() else _real(file.parent) / file.name
+
+
+@lru_cache(maxsize=1024)  # rows share their folders
+def _real(folder: Path) -> Path:
+    return folder.resolve()
 
 
 def _is_file(file: Path) -> bool:
