@@ -41,7 +41,9 @@ def write_source(folder: Path, rows: int) -> None:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     schema = pa.schema([("original_image", kind), ("edit_prompt", pa.string()), ("edited_image", kind)])
     for part in range(0, rows, PART):
-        with pq.ParquetWriter(folder / f"train-{part // PART:05}.parquet", schema, use_dictionary=False) as writer:
+        with pq.ParquetWriter(
+            folder / f"train-{part // PART:05}.parquet", schema, use_dictionary=False, compression="none"
+        ) as writer:
             for first in range(part, min(part + PART, rows), GROUP):
                 numbers = range(first, min(first + GROUP, part + PART, rows))
                 some = [drawn[number % len(drawn)] for number in numbers]

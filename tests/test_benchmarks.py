@@ -19,14 +19,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import core, flops, load, reader, run, step, training, ways, worker
+from benchmarks import core, flops, load, prepare, reader, run, step, training, ways, worker
 from benchmarks.measure import interleaved, ratio, table
 from benchmarks.models import RUNNING, WithoutVae, model_for, on_meta, plain_wan, with_random_weights
 from benchmarks.quality import agrees, is_right
+from lightbagel_core.__main__ import main as prepare_command
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.model import joint
 from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.training.data.store_set import StoreSet
 from lightbagel_core.world.scenes import Scene, render
 
 META = torch.device("meta")
@@ -256,3 +258,16 @@ def test_a_training_step(sources, monkeypatch):
             with FlopCounterMode(display=False) as counter:
                 call()
             assert counter.get_total_flops() == counts[name], name
+
+
+def test_what_is_prepared_is_a_data_set_and_comes_out_as_a_store(tmp_path):
+    source, store = tmp_path / "source", tmp_path / "store"
+    source.mkdir()
+    prepare.write_source(source, 12)
+    assert prepare_command(["prepare", str(source), "--out", str(store), "--workers", "1", "--quiet"]) == 0
+    opened, shapes, examples = prepare.reads(store, 0.05)
+    assert min(opened, shapes, examples) > 0
+    assert StoreSet(store).count == 12
+    before = prepare.checksum(store)
+    (store / "left_out.jsonl").write_text("another")
+    assert prepare.checksum(store) != before
