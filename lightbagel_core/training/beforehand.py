@@ -9,6 +9,7 @@ import torch
 from . import optimisers, trackers
 from .adapters import check_peft
 from .curves import check_matplotlib
+from .data.store import pyarrow
 from .stages import Lora, Stage
 from .validation import check_suites
 
@@ -20,6 +21,8 @@ def check(stages: Sequence[Stage]) -> None:
         if stage.lora.by_component():
             _check_begun_once(stage, stages[:number])
             check_peft()
+        if any(asked.kind == "store" for asked in stage.data.sets):
+            pyarrow()
         optimisers.make(stage.optimiser, [torch.zeros(1)])
         if stage.validation.tracker != "none":
             trackers.library(stage.validation.tracker)

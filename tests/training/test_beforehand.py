@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from lightbagel_core.training.beforehand import check
-from lightbagel_core.training.stages import Adapters, Lora, Optimiser, Stage, Validation
+from lightbagel_core.training.stages import Adapters, Data, DataSet, Lora, Optimiser, Stage, Validation
 
 LORA = Adapters(generation=Lora(rank=2))
 
@@ -19,6 +19,7 @@ def test_a_library_that_only_a_later_stage_needs_is_missed_at_once(monkeypatch):
         "trackio": Stage(name="b", validation=Validation(tracker="trackio")),
         "scipy": Stage(name="b", validation=Validation(suites=1)),
         "matplotlib": Stage(name="b"),
+        "pyarrow": Stage(name="b", data=Data((DataSet("store", path="x"),))),
     }
     for library, later in lacking.items():
         with monkeypatch.context() as patch:

@@ -14,6 +14,7 @@ from ...config import PUBLISHED
 from ...files.formats import read_config
 from ...images import size_by_rule
 from ..data.store import LEFT_OUT, Manifest, SetAbout, StoredRow
+from ..planning.plan_table import gb
 from .rows import LeftOut
 
 NAMED, REASONS, SIZES = 3, 12, 8  # of a reason so many keys are named; so many reasons and sizes are told
@@ -83,7 +84,7 @@ def report(folder: Path, manifest: Manifest, tallies: Sequence[Tally]) -> str:
     examples, size = (sum(about.examples for about in manifest.sets), sum(shard.bytes for shard in manifest.shards))
     repeated = f", {examples:,} with their repeats" if examples != manifest.rows else ""
     files = f"{len(manifest.shards)} file" + "s" * (len(manifest.shards) != 1)
-    lines = [f"{folder}: {manifest.rows:,} rows{repeated}, {size / 1e9:.3g} GB in {files}"]
+    lines = [f"{folder}: {manifest.rows:,} rows{repeated}, {gb(size)} in {files}"]
     first = len(manifest.sets) - len(tallies)
     for number, about in enumerate(manifest.sets):
         lines.append(f"{about.name}: {about.rows:,} rows, {about.doubles:,} doubles, {about.left_out:,} left out")

@@ -50,7 +50,7 @@ def test_the_report_tells_what_was_kept_and_why_the_rest_was_not():
     shards = (Shard("rows-00000.arrow", 0, 1, 10**9, "", ((1, 1),)), Shard("rows-00001.arrow", 1, 5, 9, "", ((5, 2),)))
     lines = report(Path("store"), Manifest((old, about), shards), [tally]).splitlines()
     assert lines == [
-        "store: 6 rows, 11 with their repeats, 1 GB in 2 files",
+        "store: 6 rows, 11 with their repeats, 1.0 GB in 2 files",
         "old: 1 rows, 0 doubles, 0 left out",
         "  layout omniedit, source the web, licence mit",
         "mine: 5 rows, 2 doubles, 5 left out",
