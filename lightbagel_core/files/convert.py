@@ -37,8 +37,8 @@ def entries(component: str, tensors: Tensors, dtype: torch.dtype | None) -> list
         source = tensors[name]
         narrow = source.dtype not in FLOAT8_KINDS and source.dtype.itemsize < kind.itemsize and not source.added
         if dtype is None or narrow:
-            kind = FLOAT8 if source.added and source.dtype in FLOAT8_KINDS else source.dtype
-        made.append(entry(name, tensors, kind))
+            kind = source.dtype
+        made.append(entry(name, tensors, FLOAT8 if source.added and kind in FLOAT8_KINDS else kind))
     return made
 
 

@@ -65,15 +65,10 @@ class Precision:
 def dtypes(component: str, tensors: Mapping[str, Stored], precision: Precision) -> dict[str, torch.dtype]:
     """The dtype of every weight of a component when it is loaded; scales among the `tensors` are left out."""
     return {
-        name: _dtype(component, name, tensor.shape, _held(tensor), precision)
+        name: _dtype(component, name, tensor.shape, tensor.dtype, precision)
         for name, tensor in tensors.items()
         if not is_scale(name, tensors)
     }
-
-
-def _held(tensor: Stored) -> torch.dtype:
-    """What a tensor is made from: one to which something is added is made float8 anew, which is always e4m3."""
-    return FLOAT8 if tensor.added and tensor.dtype in FLOAT8_KINDS else tensor.dtype
 
 
 def is_scale(name: str, names: Collection[str]) -> bool:

@@ -242,15 +242,16 @@ def test_a_merged_matrix_is_as_wide_as_is_asked_for(places, tmp_path):
     torch.testing.assert_close(weights(tmp_path / str(kind), torch.float32), applied, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float8_e4m3fn])
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_a_merged_float8_matrix_stays_float8(places, tmp_path, kind):
+def test_a_merged_float8_matrix_stays_float8(places, tmp_path, kind, dtype):
     scaled = float8_scaled(load_file(places["wan.safetensors"]), in_blocks)
     held = {n: t.to(kind) if t.dtype == torch.float8_e4m3fn else t for n, t in scaled.items()}
     opened = with_generation(places, save(held, tmp_path / "wan.safetensors"), {a_lora(places, tmp_path): 1.0})
-    convert(opened, tmp_path / "new", progress=False)
+    convert(opened, tmp_path / "new", dtype, progress=False)
     written, name = load_file(tmp_path / "new" / "generation.safetensors"), "blocks.1.attn1.to_q.weight"
     assert written[name].dtype == torch.float8_e4m3fn
-    assert same(weights(tmp_path / "new", None), weights(opened, None))
+    assert same(weights(tmp_path / "new", dtype), weights(opened, dtype))
     wide = weights(opened, torch.float32)[f"generation.{name}"]
     error = written[name].float() * written[f"{name}_scale"] - wide
     assert error.norm() < 0.04 * wide.norm()

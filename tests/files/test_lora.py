@@ -85,6 +85,8 @@ def test_at_strength_0_the_weights_are_those_of_the_files(tmp_path: Path) -> Non
     parts, _ = halves("fusion")
     path = file_of(tmp_path, "diffusion_model.lightbagel.layers.2.gen_out", parts)
     assert torch.equal(weight("fusion", {path: 0.0}), weight("fusion", {}))
+    # Not even 0 is added: a float8 matrix would be made float8 anew.
+    assert not any(stored.added for stored in open_model(NANO, loras={path: 0.0}).components["fusion"].values())
 
 
 def test_several_loras_add_up(tmp_path: Path) -> None:
