@@ -14,7 +14,7 @@ import torch
 from ..config import ATTENTION
 from ..files.components import COMPONENTS
 from ..files.formats import Opened
-from ..files.lora import LowRank, read_lora
+from ..files.lora import StoredLowRank, read_lora
 from ..files.lora import about as said_by
 from ..files.precision import Precision, default_device, is_scale
 from ..files.tensor_files import Tensors
@@ -56,8 +56,8 @@ def _about_lora(opened: Opened, file: Path, strength: float) -> list[str]:
     """What a LoRA is added to, as found in its file; below that what it says of itself."""
     lines = [f"  LoRA {file}, strength {strength:g}"]
     for component, added in read_lora(file, opened.components).items():
-        ranks = sorted({one.rank for one in added.values() if isinstance(one, LowRank)})
-        matrices = sum(isinstance(one, LowRank) for one in added.values())
+        ranks = sorted({one.rank for one in added.values() if isinstance(one, StoredLowRank)})
+        matrices = sum(isinstance(one, StoredLowRank) for one in added.values())
         rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}" if ranks else "no rank"
         others = f", and to {len(added) - matrices} tensors as a whole" if len(added) > matrices else ""
         lines.append(f"    added to {matrices} matrices of the {component} component, {rank}{others}")

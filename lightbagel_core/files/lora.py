@@ -35,10 +35,24 @@ _ENDS = {
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """What is added to a matrix [out, in]: scale * up @ down. Both are read when they are added, and not before.
+    """What is added to a matrix [out, in]: scale * up @ down.
 
     down: [rank, in]. up: [out, rank]. scale: strength * alpha / rank.
     """
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+    def added_to(self, weight: Tensor) -> Tensor:
+        """A matrix with it added, float32 and new, on the matrix's device."""
+        down, up = (x.to(weight.device).float() for x in (self.down, self.up))
+        return weight.float().addmm(up, down, alpha=self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredLowRank:
+    """The same in a file, from which it is read when it is added, and not before."""
 
     down: Stored
     up: Stored
@@ -48,19 +62,22 @@ class LowRank:
     def rank(self) -> int:
         return self.down.shape[0]
 
-    def added_to(self, weight: Tensor) -> Tensor:
-        """A matrix with it added, float32 and new, on the matrix's device.
+    def read(self) -> LowRank:
+        """It with its numbers.
 
         Raises:
             ValueError: the file is gone or no longer what it was.
         """
-        down, up = (read(x).to(weight.device).float() for x in (self.down, self.up))
-        return weight.float().addmm(up, down, alpha=self.scale)
+        return LowRank(read(self.down), read(self.up), self.scale)
+
+    def added_to(self, weight: Tensor) -> Tensor:
+        """As `LowRank.added_to`. Raises ValueError as `read`."""
+        return self.read().added_to(weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """What is added to a tensor as a whole: scale * values, of its shape. They are read when they are added.
+    """What is added to a tensor as a whole: scale * values, of its shape, read from a file when they are added.
 
     scale: the strength.
     """
@@ -69,11 +86,11 @@ class Difference:
     scale: float
 
     def added_to(self, weight: Tensor) -> Tensor:
-        """A tensor with it added; as `LowRank.added_to`."""
+        """A tensor with it added, as `StoredLowRank.added_to`."""
         return weight.float().add(read(self.values).to(weight.device).float(), alpha=self.scale)
 
 
-Added = LowRank | Difference
+Added = StoredLowRank | Difference
 
 
 def written_name(component: str, weight: str) -> str:
@@ -202,7 +219,7 @@ def _additions(
         alpha = float(read(parts[ALPHA]).float()) if ALPHA in parts else float(rank)
         if not math.isfinite(alpha):
             raise ValueError(f"{file} is damaged: the alpha of {name} is {alpha}")
-        yield weight, LowRank(parts[DOWN], parts[UP], strength * alpha / max(rank, 1))
+        yield weight, StoredLowRank(parts[DOWN], parts[UP], strength * alpha / max(rank, 1))
     if WEIGHT in parts:
         yield weight, Difference(parts[WEIGHT], strength)
     if BIAS in parts:

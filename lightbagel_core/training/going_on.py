@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..files.lora import LowRank, read_lora
+from ..files.lora import Difference, LowRank, components_of, read_lora
 from ..files.tensor_files import Tensors, listed
 from .adapters import NUMBERED, targeted
 from .stages import Lora, Stage
@@ -51,10 +51,16 @@ def numbers(component: str, file: Path, tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _held(component: str, file: Path, tensors: Tensors) -> dict[str, LowRank]:
-    found = read_lora(file, {component: tensors}).get(component)
-    if not found:
+    if component not in components_of(file):
         raise ValueError(f"lora.{component}.file: {file} holds no LoRA of the {component} component")
-    return found
+    found = read_lora(file, {component: tensors})[component]
+    whole = sorted(name for name, one in found.items() if isinstance(one, Difference))
+    if whole:
+        raise ValueError(
+            f"lora.{component}.file: {file} holds differences of whole tensors too, of {listed(whole)}; merge it into "
+            "the model instead (model.loras), and train another on top"
+        )
+    return {name: one.read() for name, one in found.items() if not isinstance(one, Difference)}
 
 
 def _resolved(component: str, lora: Lora, file: Path, tensors: Tensors) -> Lora:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lightbagel_core.files.lora import written_name
 from lightbagel_core.training.going_on import numbers, resolved
@@ -92,6 +92,13 @@ def test_what_disagrees_with_the_file_is_said(saved, tmp_path, said, message):
         gone_on(saved, file=str(file), **said)
 
 
+def with_a_difference(path, layers):
+    held = load_file(lora(path, "fusion", layers))
+    save_file(
+        held | {"diffusion_model.lightbagel.layers.0.gen_q.diff_b": torch.ones(layers["layers.0.gen_q"][0])}, path
+    )
+
+
 def test_files_that_cannot_be_gone_on_from_are_named(saved, tmp_path):
     layers = layers_of(saved, "fusion")
     path = tmp_path / "lora.safetensors"
@@ -103,6 +110,7 @@ def test_files_that_cannot_be_gone_on_from_are_named(saved, tmp_path):
         (lambda: lora(path, "generation", layers_of(saved, "generation")), "holds no LoRA of the fusion component"),
         (lambda: lora(path, "fusion", {"layers.99.gen_q": (4, 4)}), "LoRA of another model.*layers.99.gen_q"),
         (lambda: lora(path, "fusion", {"layers.0.gen_q": (4, 4)}), "LoRA of another model.*layers.0.gen_q"),
+        (lambda: with_a_difference(path, layers), "differences of whole tensors too.*layers.0.gen_q.bias.*model.loras"),
         (path.unlink, "there is no file"),
     ):
         made()
