@@ -21,13 +21,31 @@ from torch.distributed.tensor import DTensor
 from ..config import LightBagelConfig
 from ..evaluation.writing import write_whole
 from ..files import convert
-from ..files.lora import ABOUT, ALPHA, DOWN, UP, LowRank, written_name
-from ..files.precision import FLOAT8_KINDS, SCALE, is_scale
+from ..files.lora import ABOUT, ALPHA, DOWN, UP, written_name
+from ..files.precision import FLOAT8, FLOAT8_KINDS, SCALE, is_scale
 from ..files.tensor_files import Stored, Tensors
 from ..files.writer import Entry, write_checkpoint
 from .adapters import is_adapter, plain
 
-Trained = Mapping[str, Mapping[str, LowRank]]  # LoRAs that were trained: by component, by the weight that they add to
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A LoRA that was trained, float32 on the CPU: it adds alpha / rank * up @ down to a matrix [out, in].
+
+    down: [rank, in]. up: [out, rank].
+    """
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    def added_to(self, weight: Tensor) -> Tensor:
+        """A matrix with it added, float32 and new, on the matrix's device."""
+        down, up = (x.to(weight.device) for x in (self.down, self.up))
+        return weight.float().addmm(up, down, alpha=self.alpha / len(down))
+
+
+Trained = Mapping[str, Mapping[str, Adapter]]  # LoRAs that were trained: by component, by the weight that they add to
 
 
 def lora_file(component: str) -> str:
@@ -47,7 +65,7 @@ class Part:
     own: Mapping[str, Tensor]
     stored: Tensors
     casts: bool = False
-    merged: Mapping[str, LowRank] = field(default_factory=dict)
+    merged: Mapping[str, Adapter] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,7 +74,7 @@ class Part:
         trained: Collection[Tensor],
         stored: Tensors,
         casts: bool = False,
-        merged: Mapping[str, LowRank] | None = None,
+        merged: Mapping[str, Adapter] | None = None,
     ) -> Part:
         """A component of which some tensors are trained; without stored ones it began fresh, and all are its own."""
         learned = {id(tensor) for tensor in trained}
@@ -85,11 +103,13 @@ class Part:
         stage goes on from these, and float8 would lose most of what was added.
         """
         if stored.dtype in FLOAT8_KINDS:
-            return dtype if stored.added and dtype == torch.float32 else stored.dtype
+            if stored.added:
+                return dtype if dtype == torch.float32 else FLOAT8
+            return stored.dtype
         return dtype if self.casts or stored.added else stored.dtype
 
 
-def whole(tensor: Tensor, dtype: torch.dtype, added: LowRank | None = None) -> Iterator[Tensor]:
+def whole(tensor: Tensor, dtype: torch.dtype, added: Adapter | None = None) -> Iterator[Tensor]:
     """The numbers of a tensor, flat, on the CPU; of a sharded one put together, for which every process must ask."""
     tensor = tensor.detach()
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -122,7 +142,7 @@ def write_model(
 
 
 def trained_loras(trained: Mapping[str, Tensor], alphas: Mapping[str, float]) -> Trained:
-    """The LoRAs among what was trained, float32 on the CPU; every process must ask for them.
+    """The LoRAs among what was trained; every process must ask for them.
 
     Args:
         trained: by component and name: "fusion.layers.0.gen_q.lora_A.weight". alphas: by component.
@@ -134,10 +154,9 @@ def trained_loras(trained: Mapping[str, Tensor], alphas: Mapping[str, float]) ->
             layer, _, half = rest.rpartition(".lora_")
             held = next(whole(tensor, torch.float32)).view(tensor.shape)
             halves.setdefault((component, f"{layer}.weight"), {})[f"lora_{half}"] = held
-    found: dict[str, dict[str, LowRank]] = {}
+    found: dict[str, dict[str, Adapter]] = {}
     for (component, weight), pair in halves.items():
-        scale = alphas[component] / len(pair[DOWN])
-        found.setdefault(component, {})[weight] = LowRank(pair[DOWN], pair[UP], scale)
+        found.setdefault(component, {})[weight] = Adapter(pair[DOWN], pair[UP], alphas[component])
     return found
 
 
@@ -155,6 +174,6 @@ def write_loras(folder: Path, loras: Trained, about: Mapping[str, Mapping[str, A
         for weight, lora in of.items():
             layer = written_name(component, weight)
             held[f"{layer}.{DOWN}"], held[f"{layer}.{UP}"] = lora.down.to(dtype), lora.up.to(dtype)
-            held[f"{layer}.{ALPHA}"] = torch.tensor(lora.scale * len(lora.down))
+            held[f"{layer}.{ALPHA}"] = torch.tensor(float(lora.alpha))
         content = save(held, {"format": "pt", ABOUT: json.dumps(about[component])})
         write_whole(folder / lora_file(component), content, folder)

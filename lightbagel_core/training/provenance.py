@@ -93,7 +93,7 @@ def base(model: Model, opened: Opened, component: str) -> dict[str, Any]:
     files = sorted({stored.file for stored in tensors.values()})
     return {
         "name": opened.config.name,
-        "made_from": origin(model) or "nothing",
+        "started_from": origin(model) or "nothing",
         "files": {file.name: file.stat().st_size for file in files},
         "parameters": sum(math.prod(stored.shape) for name, stored in tensors.items() if not is_scale(name, tensors)),
     }

@@ -194,4 +194,4 @@ def test_a_sharded_tensor_is_gathered_whole():
     finally:
         stop()
     assert torch.equal(loras["fusion"]["x.weight"].down, whole)
-    assert loras["fusion"]["x.weight"].scale == 2 / 4
+    assert loras["fusion"]["x.weight"].alpha == 2

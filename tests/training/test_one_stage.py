@@ -82,7 +82,7 @@ def test_loras_alone_come_out_as_files_that_say_what_they_are(tmp_path):
     for component, (rank, alpha) in {"fusion": (2, 3.0), "generation": (1, 1)}.items():
         said = about(tmp_path / "model" / files[component])
         assert (said["component"], said["rank"], said["alpha"], said["targets"]) == (component, rank, alpha, [])
-        assert (said["base"]["name"], said["base"]["made_from"]) == ("nano", "nano")
+        assert (said["base"]["name"], said["base"]["started_from"]) == ("nano", "nano")
         assert said["base"]["files"] == {f"{component}.safetensors": (NANO / f"{component}.safetensors").stat().st_size}
         assert (said["data"], said["config"]) == (metadata["data"], metadata["config"])
         assert said["data"] == data

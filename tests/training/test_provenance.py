@@ -91,6 +91,6 @@ def test_a_stage_is_told_as_it_differs_from_the_defaults_and_without_a_persons_f
 
 def test_a_lora_says_which_component_it_was_trained_on():
     found = base(Model("nano"), open_model(NANO, need=["fusion"]), "fusion")
-    assert (found["name"], found["made_from"]) == ("nano", "nano")
+    assert (found["name"], found["started_from"]) == ("nano", "nano")
     assert found["files"] == {"fusion.safetensors": (NANO / "fusion.safetensors").stat().st_size}
     assert found["parameters"] == sum(p.numel() for p in load_file(NANO / "fusion.safetensors").values())
