@@ -49,6 +49,12 @@ def test_how_often_and_how_long_may_differ(tmp_path):
         take(tmp_path, replace(Stage(name="a"), validation=Validation(held_out=7)))
 
 
+def test_which_weights_come_out_may_differ(tmp_path):
+    stage = Stage(name="a", validation=Validation(every=5, held_out=2))
+    take(tmp_path, stage, resume=False)
+    take(tmp_path, replace(stage, output="trained", output_from="best"))
+
+
 def test_how_long_may_not_differ_where_it_says_what_the_learning_rate_is(tmp_path):
     cosine = Stage(steps=5, optimiser=Optimiser(schedule="cosine"))
     take(tmp_path, cosine, resume=False)
