@@ -35,6 +35,14 @@ class StoreSet:
     def identity(self) -> str:
         return f"store {self.store.checksum}"
 
+    def about(self) -> list[dict[str, Any]]:
+        """Of each of the store's sets its name, its examples, and where they are known its source and its licence."""
+        found: list[dict[str, Any]] = []
+        for one in self.store.manifest.sets:
+            known = {"source": one.source, "licence": one.licence}
+            found.append({"name": one.name, "count": one.examples} | {key: text for key, text in known.items() if text})
+        return found
+
     def rows(self, indices: Any) -> np.ndarray:
         """The row that each example is: int64, as many as are asked for."""
         indices = np.asarray(indices, dtype=np.int64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from prepared_rows import stored, write_store
 
-from lightbagel_core.training.data.sets import identity, open_sets, order, split
+from lightbagel_core.training.data.sets import about, identity, open_sets, order, split
 from lightbagel_core.training.data.store_set import StoreSet
 from lightbagel_core.training.planning.portions import portions
 from lightbagel_core.training.stages import Data, DataSet, Stage, Validation
@@ -59,6 +61,18 @@ def test_another_store_is_another_identity_and_another_place_is_not(folder, stag
     assert StoreSet(moved).identity == before
     write_store(tmp_path / "other", [stored(n) for n in range(12)])
     assert StoreSet(tmp_path / "other").identity != before
+
+
+def test_what_a_store_says_of_its_sets_is_said_of_what_is_trained_on_them(stage):
+    (whole,) = open_sets(stage)
+    manifest = whole.store.manifest
+    (one,) = manifest.sets
+    other = replace(one, name="other", source="", licence="")  # of which nothing is known
+    whole.store.manifest = replace(manifest, sets=(one, other))
+    (said,) = about([whole], stage)
+    known = {"name": one.name, "count": one.examples, "source": "my own", "licence": "cc0-1.0"}
+    assert said.pop("sets") == [known, {"name": "other", "count": one.examples}]
+    assert said == {"name": "store", "kind": "store", "count": 17, "weight": 1.0}
 
 
 def test_the_dry_run_counts_what_a_store_holds(stage):
