@@ -6,7 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .draw import LightBagelEdit, LightBagelGenerate
 from .encode import LightBagelDescribe, LightBagelTextEncode
-from .loader import LightBagelApplyFusion, LightBagelLoader, register_folder
+from .loader import LightBagelApplyFusion, LightBagelLoader, register_folders
 
 NODES = [
     LightBagelLoader,
@@ -20,7 +20,7 @@ NODES = [
 
 class LightBagel(ComfyExtension):
     async def on_load(self) -> None:
-        register_folder()
+        register_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -18,6 +18,8 @@ CATEGORY = "LightBagel"
 FOLDER = "lightbagel"
 BUILT_IN = "nano (built in)"
 OWN = "from the checkpoint"
+NONE = "none"
+LORAS = Path(__file__).resolve().parents[1] / "loras"  # those that come with the pack
 CHECKPOINT = re.compile(r"^config\.json$|\.safetensors(\.index\.json)?$")  # what a folder is known by
 BASE = {"understanding": "text_encoders", "generation": "diffusion_models", "vae": "vae"}  # ComfyUI's model folders
 WEIGHT_DTYPES = {
@@ -29,10 +31,12 @@ WEIGHT_DTYPES = {
 }
 
 
-def register_folder() -> None:
+def register_folders() -> None:
     """Makes models/lightbagel/ a model folder like any other; extra_model_paths.yaml may add to it. As with other
-    models, what was saved under `lightbagel/…` in the output folder is listed too.
+    models, what was saved under `lightbagel/…` in the output folder is listed too. The LoRAs that come with the pack
+    are listed among a person's own, after them.
     """
+    folder_paths.add_model_folder_path("loras", str(LORAS))
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER), is_default=True)
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.get_output_directory(), FOLDER))
     paths, extensions = folder_paths.folder_names_and_paths[FOLDER]
@@ -94,6 +98,46 @@ def base_files(component: str) -> list[str]:
     return [OWN, *(name for name in files if name.endswith(".safetensors"))]
 
 
+def loras() -> list[str]:
+    """None, then the LoRAs that people have, by name; pickled ones are left out."""
+    return [NONE, *(name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors"))]
+
+
+def lora_files(name: str | None) -> list[Path]:
+    """The file of a LoRA that was chosen, if one was.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    return [] if name in (NONE, None) else [Path(folder_paths.get_full_path_or_raise("loras", name))]
+
+
+def chosen_lora(name: str | None, strength: float | None) -> tuple[Path, float] | None:
+    return next(((file, 1.0 if strength is None else strength) for file in lora_files(name)), None)
+
+
+def lora_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "fusion_lora",
+            options=loras(),
+            default=NONE,
+            optional=True,
+            tooltip="A LoRA of the fusion stack, from models/loras. That of the diffusion model goes through ComfyUI's "
+            "own LoRA loader.",
+        ),
+        io.Float.Input(
+            "fusion_lora_strength",
+            default=1.0,
+            min=-2.0,
+            max=2.0,
+            step=0.01,
+            optional=True,
+            tooltip="How strongly the fusion stack's LoRA acts. 0: not at all; below 0: against what it has learned.",
+        ),
+    ]
+
+
 def base_input(component: str, name: str, tooltip: str) -> io.Combo.Input:
     return io.Combo.Input(
         name, options=base_files(component), default=OWN, advanced=True, optional=True, tooltip=tooltip
@@ -134,6 +178,7 @@ class LightBagelLoader(io.ComfyNode):
                     "checkpoint's, which LightBagel has trained further.",
                 ),
                 base_input("vae", "vae_file", "The Wan2.2 VAE from models/vae, if not the checkpoint's."),
+                *lora_inputs(),
             ],
             outputs=[
                 io.Model.Output(tooltip="Draws; for KSampler, LoRA loaders and every other MODEL input."),
@@ -151,13 +196,16 @@ class LightBagelLoader(io.ComfyNode):
         text_encoder: str = OWN,
         diffusion_model: str = OWN,
         vae_file: str = OWN,
+        fusion_lora: str = NONE,
+        fusion_lora_strength: float = 1.0,
     ) -> io.NodeOutput:
         from .host.load import Files, load_checkpoint
 
         if weight_dtype not in WEIGHT_DTYPES:
             raise ValueError(f"the weight_dtype input needs one of {', '.join(WEIGHT_DTYPES)}, not {weight_dtype!r}")
         components = chosen_files(understanding=text_encoder, generation=diffusion_model, vae=vae_file)
-        files = Files(checkpoint_path(checkpoint), tuple(components))
+        lora = chosen_lora(fusion_lora, fusion_lora_strength)
+        files = Files(checkpoint_path(checkpoint), tuple(components), lora)
         return io.NodeOutput(*load_checkpoint(files, WEIGHT_DTYPES[weight_dtype]))
 
     @classmethod
@@ -167,12 +215,13 @@ class LightBagelLoader(io.ComfyNode):
         text_encoder: str | None = None,
         diffusion_model: str | None = None,
         vae_file: str | None = None,
+        fusion_lora: str | None = None,
         **others: Any,
     ) -> str:
         """Has ComfyUI load again what was exchanged on the disk since: weights lie in the file, not in a copy of it."""
         components = chosen_files(understanding=text_encoder, generation=diffusion_model, vae=vae_file)
         whole = [] if checkpoint is None else [checkpoint_path(checkpoint)]  # None: it comes by a link
-        return as_they_lie(*whole, *(file for _, file in components))
+        return as_they_lie(*whole, *(file for _, file in components), *lora_files(fusion_lora))
 
 
 class LightBagelApplyFusion(io.ComfyNode):
@@ -195,18 +244,23 @@ class LightBagelApplyFusion(io.ComfyNode):
                     default=BUILT_IN,
                     tooltip="The checkpoint whose fusion stack to use; its sizes must be the model's.",
                 ),
+                *lora_inputs(),
             ],
             outputs=[io.Model.Output(tooltip="The model, listening to LightBagel's text encoder.")],
         )
 
     @classmethod
     @checked
-    def execute(cls, model: Any, fusion: str) -> io.NodeOutput:
+    def execute(
+        cls, model: Any, fusion: str, fusion_lora: str = NONE, fusion_lora_strength: float = 1.0
+    ) -> io.NodeOutput:
         from .host.load import Files, apply_fusion
 
-        return io.NodeOutput(apply_fusion(model, Files(checkpoint_path(fusion))))
+        lora = chosen_lora(fusion_lora, fusion_lora_strength)
+        return io.NodeOutput(apply_fusion(model, Files(checkpoint_path(fusion), lora=lora)))
 
     @classmethod
-    def fingerprint_inputs(cls, fusion: str | None = None, **others: Any) -> str:
+    def fingerprint_inputs(cls, fusion: str | None = None, fusion_lora: str | None = None, **others: Any) -> str:
         """As of the loader."""
-        return "" if fusion is None else as_they_lie(checkpoint_path(fusion))
+        whole = [] if fusion is None else [checkpoint_path(fusion)]
+        return as_they_lie(*whole, *lora_files(fusion_lora))

@@ -47,23 +47,34 @@ def fusion_stack(opened: Opened, dtype: torch.dtype | None, compute: torch.dtype
 
 
 def saved(
-    original: Callable[..., dict[str, Tensor]], config: LightBagelConfig, beside: FusionStack | None
+    original: Callable[..., dict[str, Tensor]], config: LightBagelConfig, beside: Any | None
 ) -> Callable[..., dict[str, Tensor]]:
     """What ComfyUI's `original` makes of a Wan's tensors before it saves them, with the fusion stack and the config.
 
     Args:
-        beside: the stack where it is no part of the Wan.
+        beside: what manages the stack where it is no part of the Wan.
     """
 
     def process(state: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         state = dict(state)
         if beside is not None:
             state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{FUSION}.")}
-            state |= {f"{FUSION}.{name}": tensor for name, tensor in beside.state_dict().items()}
+            state |= {f"{FUSION}.{name}": tensor for name, tensor in patched(beside).items()}
         state[f"{FUSION}.config.json"] = as_tensor(json.dumps(config.to_dict()).encode())
         return original(state, **kwargs)
 
     return process
+
+
+def patched(patcher: Any) -> dict[str, Tensor]:
+    """The tensors of a module with its patches, whether ComfyUI has it loaded just now or not."""
+    missing = [key for key in patcher.patches if key not in patcher.backup]
+    for key in missing:
+        patcher.patch_weight_to_device(key, device_to=comfy.utils.get_attr(patcher.model, key).device)
+    state: dict[str, Tensor] = patcher.model.state_dict()
+    for key in missing:
+        comfy.utils.set_attr_param(patcher.model, key, patcher.backup.pop(key).weight)
+    return state
 
 
 def patch_outside_layers(patcher: Any, device: Any, *_: Any, **kwargs: Any) -> None:

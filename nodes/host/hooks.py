@@ -30,6 +30,7 @@ from ...lightbagel_core.model.unsized import at_size
 from .conditioning import AHEAD, KEY, Row, Rows, checked, rows_of, say_unread, sources_beside
 from .fusion import FUSION, SAVING, patch_outside_layers, saved, warn_of_merging
 from .latents import ImageFormat, as_pictures, checked_channels, conds_in_cells, is_native, with_frame
+from .lora import warn_of_loras
 from .patched import check_flow
 from .run_cache import RunCache, layers_of_context
 from .training import each_its_own, in_training, one_size, trainable
@@ -69,6 +70,7 @@ class Fused:
         check_flow(guider.model_patcher)
         if self.beside is not None:
             warn_of_merging(guider.model_patcher.patches)
+            warn_of_loras(guider.model_patcher, *guider.model_patcher.get_additional_models_with_key(KEY))
         found = guider.model_patcher.get_model_object("latent_format")
         pictures = checked_channels(as_pictures(latent_image), found.latent_channels)
         if "latent_shapes" in kwargs:
@@ -280,7 +282,7 @@ def attach(model: ModelPatcher, config: LightBagelConfig, beside: ModelPatcher |
         model.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, patch_outside_layers)
     described = model.model.model_config
     stock = partial(type(described).process_unet_state_dict_for_saving, described)
-    model.add_object_patch(SAVING, saved(stock, config, stack))
+    model.add_object_patch(SAVING, saved(stock, config, beside))
     return model
 
 

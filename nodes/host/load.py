@@ -20,6 +20,7 @@ from ...lightbagel_core.files.tokenizer import find_tokenizer
 from .clip import clip
 from .fusion import fusion_stack
 from .hooks import attach
+from .lora import add, parts, tensors_of
 from .patched import MODEL_SAMPLING
 from .wan import managed, wan_model, wan_vae
 from .weights import asked_float8, birthplace, operations, state_of, use_layers
@@ -29,10 +30,13 @@ TOKENIZER = Path(next(iter(comfy.text_encoders.__path__))) / "qwen25_tokenizer" 
 
 @dataclass(frozen=True)
 class Files:
-    """What a person chose: a checkpoint, and base models' files for some components, (component, file) each."""
+    """What a person chose: a checkpoint, base models' files for some components, (component, file) each, and a LoRA of
+    the fusion stack, (file, strength).
+    """
 
     checkpoint: Path
     components: tuple[tuple[str, Path], ...] = ()
+    lora: tuple[Path, float] | None = None
 
     def open(self, need: Collection[str] = COMPONENTS) -> Opened:
         """Raises ValueError: anything missing, unexpected, damaged or of a wrong shape."""
@@ -82,10 +86,15 @@ def load_clip_patcher(files: Files, dtype: torch.dtype | None, disable_dynamic: 
 
 
 def load_generation(files: Files, dtype: torch.dtype | None, disable_dynamic: bool = False, **kwargs: Any) -> Any:
-    """The Wan of some files with its fusion stack, which ComfyUI may load again: for TorchCompileModel, hooks, several
-    GPUs.
+    """The Wan of some files with its fusion stack and its LoRA, which ComfyUI may load again: for TorchCompileModel,
+    hooks, several GPUs.
     """
-    model = wan_model(files.open(["generation", "fusion"]), dtype, disable_dynamic)
+    opened = files.open(["generation", "fusion"])
+    file, strength = files.lora or (None, 0.0)
+    added = parts(file, opened.components) if file else {}
+    model = wan_model(opened, dtype, disable_dynamic)
+    for component, additions in added.items():
+        add(model, component, additions, strength)
     model.cached_patcher_init = (load_generation, (files, dtype))
     return model
 
@@ -94,7 +103,11 @@ def load_fusion(
     files: Files, dtype: torch.dtype | None, compute: torch.dtype, disable_dynamic: bool = False, **kwargs: Any
 ) -> Any:
     """The fusion stack of some files for a Wan that computes in `compute`, to stand beside it; loaded again like it."""
-    fusion = managed(fusion_stack(files.open(["fusion"]), dtype, compute), disable_dynamic)
+    opened = files.open(["fusion"])
+    fusion = managed(fusion_stack(opened, dtype, compute), disable_dynamic)
+    if files.lora:
+        file, strength = files.lora
+        add(fusion, "fusion", parts(file, opened.components)["fusion"], strength)
     fusion.cached_patcher_init = (load_fusion, (files, dtype, compute))
     return fusion
 
@@ -103,9 +116,10 @@ def apply_fusion(model: Any, files: Files) -> Any:
     """A Wan MODEL with a checkpoint's fusion stack on it, and with its shift if nobody has set another.
 
     Raises:
-        ValueError: the MODEL is no Wan model of the fusion stack's sizes.
+        ValueError: the MODEL is no Wan model of the fusion stack's sizes; the LoRA does not fit them.
     """
-    config = files.open(["fusion"]).config
+    opened = files.open(["fusion"])
+    config = opened.config
     wan = model.model.diffusion_model
     wanted = (config.fusion.layers + 1, config.fusion.gen_dim)
     found = (len(getattr(wan, "blocks", ())), getattr(wan, "dim", None))
@@ -116,4 +130,9 @@ def apply_fusion(model: Any, files: Files) -> Any:
         )
     if MODEL_SAMPLING not in model.object_patches:
         (model,) = ModelSamplingSD3().patch(model, config.defaults.shift)
-    return attach(model, config, load_fusion(files, None, model.model.get_dtype_inference()))
+    # Checked before anything is loaded, and against both: of a stack alone no file of the DiT's part is a stranger.
+    file, strength = files.lora or (None, 0.0)
+    added = parts(file, {**opened.components, "generation": tensors_of(wan)}) if file else {}
+    model = attach(model, config, load_fusion(files, None, model.model.get_dtype_inference()))
+    add(model, "generation", added.get("generation", {}), strength)
+    return model

@@ -849,6 +849,37 @@ def test_patches_of_merging_nodes():
     hold(not isinstance(patch, list), "a LoRA's patch is a list, as a merging node's")
 
 
+@row("comfyui-65")
+def test_patches_of_a_lora(monkeypatch):
+    """load_lora makes patches of lora_A, lora_B and alpha, which add_patches takes: strength * alpha / rank * B @ A."""
+    kind = module("comfy.model_patcher", "ModelPatcher").ModelPatcher
+    layer, cpu = nn.Linear(3, 2, bias=False).requires_grad_(False), torch.device("cpu")
+    before = layer.weight.clone()
+    down, up = torch.arange(6.0).reshape(2, 3), torch.ones(2, 2)
+    state = {"x.lora_A.weight": down, "x.lora_B.weight": up, "x.alpha": torch.tensor(3.0)}
+    loaded = module("comfy.lora", "load_lora").load_lora(state, {"x": "weight"})
+    hold(list(loaded) == ["weight"], f"load_lora makes patches of {list(loaded)}")
+    model = kind(layer, load_device=cpu, offload_device=cpu)
+    model.add_patches(loaded, -0.5)
+    hold(list(model.patches) == ["weight"], "add_patches takes no patch that load_lora makes")
+    found = model.patch_weight_to_device("weight", device_to=cpu, return_weight=True)
+    hold(torch.allclose(found, before - 0.75 * up @ down), "a LoRA no longer adds strength * alpha / rank * B @ A")
+    model.add_patches({"weight": ("diff", (torch.ones(2, 3),))}, 2.0)
+    more = model.patch_weight_to_device("weight", device_to=cpu, return_weight=True)
+    hold(torch.allclose(more, found + 2), 'a patch ("diff", (tensor,)) no longer adds strength * tensor')
+    hold("weight" not in model.backup, "patch_weight_to_device with return_weight keeps a backup")
+    layout = signature_of_lora_loader()
+    if "lora_metadata" in layout:
+        has(model, "get_attachment", "set_attachments")
+        stock = module("comfy.sd").load_lora_for_models
+        made, _ = stock(patcher(base()), None, {}, 1.0, 0.0, lora_metadata={"ours": "said"})
+        hold(made.get_attachment("lora_metadata") == {"ours": "said"}, "a LoRA's metadata is kept elsewhere")
+
+
+def signature_of_lora_loader() -> list[str]:
+    return list(inspect.signature(module("comfy.sd", "load_lora_for_models").load_lora_for_models).parameters)
+
+
 @row("comfyui-64")
 def test_weights_that_comfyui_does_not_patch():
     """ON_LOAD is called with patcher and device; a weight outside layers is passed over, and put back from backup."""
@@ -968,7 +999,7 @@ def test_model_folders(tmp_path):
         hold(found.get_folder_paths("lightbagel_contract") == [str(tmp_path)], "get_folder_paths gives other paths")
     finally:
         del found.folder_names_and_paths["lightbagel_contract"]
-    for name in ("text_encoders", "diffusion_models", "vae"):
+    for name in ("text_encoders", "diffusion_models", "vae", "loras"):
         hold(name in found.folder_names_and_paths, f"there is no model folder {name}")
 
 

@@ -13,9 +13,13 @@ from conftest import PACK, comfyui
 from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, counted, pixels, psnr, source, tensor
 from PIL import Image
 
+LORA = ["fusion_lora", "fusion_lora_strength"]
 CONTRACT = {
-    "LightBagelLoader": (["checkpoint", "weight_dtype"], ["MODEL", "CLIP", "VAE"]),
-    "LightBagelApplyFusion": (["model", "fusion"], ["MODEL"]),
+    "LightBagelLoader": (
+        ["checkpoint", "weight_dtype", "text_encoder", "diffusion_model", "vae_file", *LORA],
+        ["MODEL", "CLIP", "VAE"],
+    ),
+    "LightBagelApplyFusion": (["model", "fusion", *LORA], ["MODEL"]),
     "LightBagelTextEncode": (["clip", "prompt", "vae", "images"], ["CONDITIONING"]),
     "LightBagelGenerate": (["model", "clip", "vae", "prompt", "width", "height", "batch_size"], ["IMAGE", "LATENT"]),
     "LightBagelEdit": (["model", "clip", "vae", "images", "instruction", "mask"], ["IMAGE", "LATENT"]),
