@@ -27,7 +27,7 @@ METADATA = "lora_metadata"  # what ComfyUI's LoRA loaders leave on a MODEL: the 
 
 
 def parts(file: Path, components: Mapping[str, Tensors]) -> dict[str, dict[str, Added]]:
-    """{component: {weight or bias: what the file adds to it}} of a LoRA of the fusion stack, or of the stack and the DiT.
+    """{component: {weight or bias: what the file adds to it}} of a LoRA of the fusion stack, or of stack and DiT.
 
     Raises:
         ValueError: the file is missing or damaged, is of another model, or has nothing for the fusion stack.

@@ -125,9 +125,8 @@ def test_the_command_lines_picture(host, loaded, core, files, strengths, task):
     """From the same files at the same strengths, below zero too; and not the picture without them."""
     from lightbagel_core import LightBagel
 
-    ours = LightBagel.from_pretrained(
-        "nano", "cpu", loras={files / f"{n}.safetensors": s for n, s in strengths.items()}
-    )
+    loras = {files / f"{name}.safetensors": strength for name, strength in strengths.items()}
+    ours = LightBagel.from_pretrained("nano", "cpu", loras=loras)
     ours.need("understanding", "generation", "fusion", "vae")
     model = loaded[0]
     for name in ("fusion", "differences"):
