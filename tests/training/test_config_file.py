@@ -20,7 +20,7 @@ def stages(tmp_path, text: str, *overrides: str) -> list[Stage]:
 
 
 def test_there_are_the_presets_that_are_promised():
-    assert NAMES == ["nano", "paper", "single-card-fusion", "single-card-lora"]
+    assert NAMES == ["nano", "paper", "single-card-full", "single-card-fusion", "single-card-lora"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,7 +179,7 @@ def test_what_is_no_override_is_said(tmp_path, override):
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="no preset 'papre'; there are nano, paper, single-card-fusion"):
+    with pytest.raises(ValueError, match="no preset 'papre'; there are nano, paper, single-card-full"):
         read("papre")
     with pytest.raises(ValueError, match=r"there is no file .*papre\.toml"):
         read(tmp_path / "papre.toml")

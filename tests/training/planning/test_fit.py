@@ -41,6 +41,11 @@ def test_a_single_card_is_enough_where_it_is_promised(real, name, card):
         fit(made, real, card / 2)
 
 
+def test_one_card_of_80_gb_is_enough_to_train_dit_and_fusion_stack_whole(real):
+    (stage,) = read("single-card-full")
+    fit(plan(stage, CONFIG, real), real, 80e9)
+
+
 def test_the_first_thing_that_helps_is_named(real):
     (lora,) = read("single-card-lora", ["checkpointing=false"])
     with pytest.raises(ValueError, match=r"it would fit with checkpointing=true \("):
