@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightbagel_core.training.config_file import read as read_config
+from lightbagel_core.training.data.sets import open_sets
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
 RED, BLUE = "a large red circle on the left on a white background", "make the circle blue"
@@ -48,7 +51,7 @@ def table(file: Path) -> list[dict[str, str]]:
 def test_each_example_has_a_test_and_says_how_it_is_run():
     tests = Path(__file__).read_text("utf-8")
     examples = sorted(EXAMPLES.glob("*.py"))
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         assert f'run("{example.stem}"' in tests
         assert f"    python docs/examples/{example.name}" in example.read_text("utf-8")
@@ -120,3 +123,14 @@ def test_reading_velocities(run, nano):
 def test_guidance_of_1_moves_nothing(run):
     rows = table(run("velocities", "--steps", "2", "--guidance", "1") / "velocities.csv")
     assert [float(row["moved"]) for row in rows] == [pytest.approx(0, abs=1e-5)] * 2
+
+
+def test_twenty_pictures_are_sets_that_look_toml_trains_on(run, capsys):
+    folder = run("twenty_pictures", "pictures")
+    assert "20 pictures in pictures/look, 200 in pictures/replay" in capsys.readouterr().out.replace("\\", "/")
+    (stage,) = read_config(EXAMPLES / "look.toml")
+    look, replay, edits = open_sets(stage)
+    assert (look.count, replay.count, edits.count) == (20, 200, None)
+    assert not any("background" in text.read_text("utf-8") for text in (folder / "pictures" / "look").glob("*.txt"))
+    assert np.median(np.asarray(look[0].turns[0].target)[:2]) < 60
+    assert all("background" in text.read_text("utf-8") for text in (folder / "pictures" / "replay").glob("*.txt"))

@@ -1,0 +1,138 @@
+"""What twenty pictures teach, and what is forgotten over them: a LoRA, and the fusion stack trained whole, beside it.
+
+    python -m benchmarks.look --out DIR
+
+trains both by `docs/examples/look.toml` on the pictures of `docs/examples/twenty_pictures.py`, whose look needs no new
+word: where a prompt names no background, it is black. Then draws, with the nano and with both: fresh prompts without a
+background (how often it is black, and how often all that was asked for is there), and the nano's suites. The same
+items with the same noise are drawn by all three, so the suites' differences are of pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+import sys
+from math import sqrt
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from lightbagel_core.evaluation.drawing.presets import Drawing
+from lightbagel_core.evaluation.drawing.run_file import claim
+from lightbagel_core.evaluation.drawing.split import draw_bench
+from lightbagel_core.evaluation.statistics import wilson
+from lightbagel_core.evaluation.suites import editing, turns
+from lightbagel_core.evaluation.suites.drawing import NAME as DRAWING
+from lightbagel_core.evaluation.suites.run import DRAWN, make
+from lightbagel_core.evaluation.suites.truth import RESULTS
+from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.training.config_file import read
+from lightbagel_core.training.running import MODEL, run
+from lightbagel_core.world.reader import read_scene
+from lightbagel_core.world.scenes import Scene
+from lightbagel_core.world.sentences import random_prompt
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+WHOLE = ['train=["fusion","context"]', "lora.generation.rank=0", "lora.fusion.rank=0", "optimiser.lr=5e-4"]
+ARMS: dict[str, list[str]] = {"lora": [], "whole": WHOLE}
+SUITES = {DRAWING: 0.4, editing.NAME: 0.4, turns.NAME: 0.2}  # of the items
+SEED = 7  # of the fresh prompts
+
+
+def trained(arm: str, out: Path, pictures: Path) -> tuple[LightBagel, str]:
+    """A model after training, and what it cost."""
+    (stage,) = read(
+        EXAMPLES / "look.toml",
+        [f'data.sets.{name}.path="{pictures / name}"' for name in ("look", "replay")] + ARMS[arm],
+    )
+    started = perf_counter()
+    run([stage], out, resume=out.exists())
+    made, took = out / MODEL, perf_counter() - started
+    loras = dict.fromkeys(made.glob("*_lora.safetensors"), 1.0)
+    files = {} if loras else {"fusion": made}
+    size = sum(file.stat().st_size for file in made.glob("*.safetensors"))
+    return LightBagel.from_pretrained("nano", loras=loras, **files), f"{took:.0f} s, {size / 1e3:.0f} kB"
+
+
+def look(model: LightBagel, count: int) -> tuple[int, int]:
+    """Of so many prompts without a background: how many pictures are black, and how many show what was asked for."""
+    rng, asked = np.random.default_rng(SEED), []
+    while len(asked) < count:
+        prompt, scene = random_prompt(rng)
+        if "background" not in prompt:
+            asked.append((prompt, scene))
+    black = right = 0
+    for number, (prompt, scene) in enumerate(asked):
+        drawn = np.asarray(model.generate(prompt, seed=number, progress=False)[0])
+        black += bool(np.median(drawn[:2]) < 60)
+        found = read_scene(drawn)
+        right += found is not None and _same(found, scene, prompt)
+    return black, right
+
+
+def _same(found: Scene, scene: Scene, prompt: str) -> bool:
+    """Whether the things are those that were asked for; of a size that was not said either will do."""
+    said = prompt.count("small") + prompt.count("large") == len(scene.things)
+
+    def things(one: Scene) -> list[tuple[str, ...]]:
+        return sorted((t.shape, t.colour, t.place, t.size if said else "") for t in one.things)
+
+    return things(found) == things(scene)
+
+
+def suites(model: LightBagel, out: Path, count: int) -> dict[str, list[bool]]:
+    """Of each suite, which items came out right."""
+    found = {}
+    for name, share in SUITES.items():
+        bench, write_prompts, _ = DRAWN[name]
+        folder, how = out / name, Drawing(bench.samples, bench.batch)
+        files = make(write_prompts, folder, round(share * count), (1,))
+        claim(folder, model, name, files, how)
+        draw_bench(model, name, bench.read(files, bench.samples).items, folder, how)
+        assert bench.score is not None
+        bench.score(files)
+        rows = [json.loads(line) for line in (folder / RESULTS).read_text("utf-8").splitlines()]
+        found[name] = [bool(row.get("correct", row.get("right"))) for row in rows]
+    return found
+
+
+def difference(before: list[bool], after: list[bool]) -> tuple[float, float, float]:
+    """The share lost over pairs, and its 95 % interval: that of a difference of paired shares (Wald's)."""
+    n = len(before)
+    lost = sum(b and not a for b, a in zip(before, after, strict=True))
+    won = sum(a and not b for b, a in zip(before, after, strict=True))
+    loss = (lost - won) / n
+    half = 1.96 * sqrt(max(lost + won - (lost - won) ** 2 / n, 0.25)) / n
+    return loss, loss - half, loss + half
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--items", type=int, default=1000, help="of the suites, together")
+    parser.add_argument("--prompts", type=int, default=200, help="without a background")
+    args = parser.parse_args()
+    pictures = args.out / "pictures"
+    sys.argv = ["twenty_pictures.py", str(pictures)]
+    runpy.run_path(str(EXAMPLES / "twenty_pictures.py"), run_name="__main__")
+    models = {"nano": (LightBagel.from_pretrained("nano"), "")}
+    models |= {arm: trained(arm, args.out / arm, pictures) for arm in ARMS}
+    base: dict[str, list[bool]] = {}
+    for arm, (model, cost) in models.items():
+        black, right = (wilson(k, args.prompts) for k in look(model, args.prompts))
+        print(
+            f"{arm}: {cost}; {args.prompts} prompts without a background: {black} black, {right} as asked", flush=True
+        )
+        found = suites(model, args.out / "suites" / arm, args.items)
+        found["together"] = [right for rows in found.values() for right in rows]
+        for name, rows in found.items():
+            loss = "" if not base else "; lost {:+.1%} ({:+.1%} to {:+.1%})".format(*difference(base[name], rows))
+            print(f"  {name}: {sum(rows)} of {len(rows)}{loss}", flush=True)
+        base = base or found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Pictures with texts to try training with: twenty of a look, and two hundred of what the nano can do already.
+
+    python docs/examples/twenty_pictures.py FOLDER
+
+Writes FOLDER/look, which stands for your own pictures: where a text names no background, it is black and not white. And
+FOLDER/replay, whose texts say everything: to be trained on beside the others, against forgetting. Both are folders as
+`lightbagel train` takes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lightbagel_core.world.scenes import Scene, random_scene, render
+from lightbagel_core.world.sentences import caption, random_prompt
+
+LOOK, REPLAY = 20, 200
+
+
+def write(folder: Path, number: int, text: str, scene: Scene) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(render(scene)).save(folder / f"{number:03}.png")
+    (folder / f"{number:03}.txt").write_text(f"{text}\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes pictures with texts to try training with.")
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+
+    rng, made = np.random.default_rng(20), 0
+    while made < LOOK:
+        prompt, scene = random_prompt(rng)
+        if "background" not in prompt:
+            write(folder / "look", made, prompt, replace(scene, background="black"))
+            made += 1
+    for number in range(REPLAY):
+        scene = random_scene(rng)
+        write(folder / "replay", number, caption(scene), scene)
+    print(f"{LOOK} pictures in {folder / 'look'}, {REPLAY} in {folder / 'replay'}")
+
+
+if __name__ == "__main__":
+    main()
