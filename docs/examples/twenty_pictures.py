@@ -1,8 +1,9 @@
-"""Pictures with texts to try training with: twenty of a look, and two hundred of what the nano can do already.
+"""Pictures with texts to try training with: twenty of a look, and four hundred of what the nano can do already.
 
     python docs/examples/twenty_pictures.py FOLDER
 
-Writes FOLDER/look, which stands for your own pictures: where a text names no background, it is black and not white. And
+Writes FOLDER/look, which stands for your own pictures: one thing each, and where its text names no
+background, it is black and not white. And
 FOLDER/replay, whose texts say everything: to be trained on beside the others, against forgetting. Both are folders as
 `lightbagel train` takes them.
 """
@@ -19,7 +20,7 @@ from PIL import Image
 from lightbagel_core.world.scenes import Scene, random_scene, render
 from lightbagel_core.world.sentences import caption, random_prompt
 
-LOOK, REPLAY = 20, 200
+LOOK, REPLAY = 20, 400
 
 
 def write(folder: Path, number: int, text: str, scene: Scene) -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     rng, made = np.random.default_rng(20), 0
     while made < LOOK:
         prompt, scene = random_prompt(rng)
-        if "background" not in prompt:
+        if len(scene.things) == 1 and "background" not in prompt:
             write(folder / "look", made, prompt, replace(scene, background="black"))
             made += 1
     for number in range(REPLAY):

@@ -1,4 +1,4 @@
-"""Training, on torch's own engines, from one process to many; docs/training.md says what it does.
+"""Training, on torch's own engines, from one process to many; docs/trainer.md says how it works.
 
 In reading order: `stages` and `config_file` (what a run is told), `running` and `one_stage` (stages in order, one of
 them), `assembly` (what a stage works on), `trainer` (the loop), `drawing_recipe` and `loss` (the paper's), `data/`
