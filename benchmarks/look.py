@@ -62,7 +62,7 @@ def look(model: LightBagel, count: int) -> tuple[int, int]:
     rng, asked = np.random.default_rng(SEED), []
     while len(asked) < count:
         prompt, scene = random_prompt(rng)
-        if "background" not in prompt:
+        if len(scene.things) == 1 and "background" not in prompt:
             asked.append((prompt, scene))
     black = right = 0
     for number, (prompt, scene) in enumerate(asked):

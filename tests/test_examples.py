@@ -127,10 +127,10 @@ def test_guidance_of_1_moves_nothing(run):
 
 def test_twenty_pictures_are_sets_that_look_toml_trains_on(run, capsys):
     folder = run("twenty_pictures", "pictures")
-    assert "20 pictures in pictures/look, 200 in pictures/replay" in capsys.readouterr().out.replace("\\", "/")
+    assert "20 pictures in pictures/look, 400 in pictures/replay" in capsys.readouterr().out.replace("\\", "/")
     (stage,) = read_config(EXAMPLES / "look.toml")
     look, replay, edits = open_sets(stage)
-    assert (look.count, replay.count, edits.count) == (20, 200, None)
+    assert (look.count, replay.count, edits.count) == (20, 400, None)
     assert not any("background" in text.read_text("utf-8") for text in (folder / "pictures" / "look").glob("*.txt"))
     assert np.median(np.asarray(look[0].turns[0].target)[:2]) < 60
     assert all("background" in text.read_text("utf-8") for text in (folder / "pictures" / "replay").glob("*.txt"))
