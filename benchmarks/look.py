@@ -16,7 +16,6 @@ import runpy
 import sys
 from math import sqrt
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from lightbagel_core.evaluation.suites import editing, turns
 from lightbagel_core.evaluation.suites.drawing import NAME as DRAWING
 from lightbagel_core.evaluation.suites.run import DRAWN, make
 from lightbagel_core.evaluation.suites.truth import RESULTS
+from lightbagel_core.files.formats import read_config
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.running import MODEL, run
@@ -36,7 +36,7 @@ from lightbagel_core.world.scenes import Scene
 from lightbagel_core.world.sentences import random_prompt
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
-WHOLE = ['train=["fusion","context"]', "lora.generation.rank=0", "lora.fusion.rank=0", "optimiser.lr=5e-4"]
+WHOLE = ['train=["fusion","context"]', "lora.generation.rank=0", "lora.fusion.rank=0", "optimiser.lr=3e-4"]
 ARMS: dict[str, list[str]] = {"lora": [], "whole": WHOLE}
 SUITES = {DRAWING: 0.4, editing.NAME: 0.4, turns.NAME: 0.2}  # of the items
 SEED = 7  # of the fresh prompts
@@ -48,13 +48,14 @@ def trained(arm: str, out: Path, pictures: Path) -> tuple[LightBagel, str]:
         EXAMPLES / "look.toml",
         [f'data.sets.{name}.path="{pictures / name}"' for name in ("look", "replay")] + ARMS[arm],
     )
-    started = perf_counter()
     run([stage], out, resume=out.exists())
-    made, took = out / MODEL, perf_counter() - started
+    made = out / MODEL
     loras = dict.fromkeys(made.glob("*_lora.safetensors"), 1.0)
-    files = {} if loras else {"fusion": made}
+    components = {} if loras else {"fusion": made}
     size = sum(file.stat().st_size for file in made.glob("*.safetensors"))
-    return LightBagel.from_pretrained("nano", loras=loras, **files), f"{took:.0f} s, {size / 1e3:.0f} kB"
+    minutes = read_config(made / "config.json").metadata["stages"][stage.name]["minutes"]
+    model = LightBagel.from_pretrained("nano", loras=loras, components=components)
+    return model, f"{minutes} minutes, {size / 1e3:.0f} kB"
 
 
 def look(model: LightBagel, count: int) -> tuple[int, int]:
@@ -113,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--items", type=int, default=1000, help="of the suites, together")
-    parser.add_argument("--prompts", type=int, default=200, help="without a background")
+    parser.add_argument("--prompts", type=int, default=100, help="without a background")
     args = parser.parse_args()
     pictures = args.out / "pictures"
     sys.argv = ["twenty_pictures.py", str(pictures)]
