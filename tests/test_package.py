@@ -45,12 +45,12 @@ def package(tmp_path_factory) -> Path:
 def test_nothing_large_or_private_is_shipped(package):
     names = shipped()
     assert not [name for name in names if PRIVATE.search(name)]
-    served = ("nodes/", "web/", "locales/", "workflows/", "subgraphs/")
+    served = ("nodes/", "web/", "locales/", "workflows/", "subgraphs/", "loras/")
     assert {name for name in git() if name.startswith(served)} <= names
     assert not [name for name in names if (ROOT / name).stat().st_size > LARGEST]
     tops = {name.split("/")[0] for name in names}
-    assert tops <= {"__init__.py", "nodes", "lightbagel_core", "web", "locales", "workflows", "subgraphs", "LICENSE",
-                    "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}  # fmt: skip
+    assert tops <= {"__init__.py", "nodes", "lightbagel_core", "web", "locales", "workflows", "subgraphs", "loras",
+                    "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}  # fmt: skip
     assert {"LICENSE", "README.md", "pyproject.toml", "requirements.txt", "__init__.py"} <= tops
 
 
