@@ -271,3 +271,18 @@ def test_what_is_prepared_is_a_data_set_and_comes_out_as_a_store(tmp_path):
     before = prepare.checksum(store)
     (store / "left_out.jsonl").write_text("another")
     assert prepare.checksum(store) != before
+
+
+def test_what_is_lost_over_pairs_is_a_difference_with_its_interval():
+    pytest.importorskip("torch", minversion="2.9")  # as training asks for
+    from benchmarks import look
+
+    before = [True] * 70 + [False] * 30
+    after = [True] * 60 + [False] * 10 + [True] * 4 + [False] * 26  # ten lost, four won
+    loss, low, high = look.difference(before, after)
+    assert loss == pytest.approx(0.06)
+    # McNemar's counts in the variance of a difference of paired shares: (b + c - (b - c) ** 2 / n) / n ** 2
+    half = 1.96 * ((10 + 4 - 36 / 100) / 100**2) ** 0.5
+    assert (low, high) == (pytest.approx(0.06 - half), pytest.approx(0.06 + half))
+    assert look.difference(before, before)[0] == 0
+    assert look.share(70, 100) == "70% (60% to 78%)"
