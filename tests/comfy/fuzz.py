@@ -131,7 +131,10 @@ def fuzz(server: Server, graphs: int, seed: int, say: Any = None) -> Fuzz:
                 seen.theirs[text] += 1
             else:
                 seen.messages[text] += 1
-                if (why := judged(error, node["inputs"])) is not None:
+                groups = info[node["class_type"]]["input"].values()  # an input that was taken away has a name too
+                if (
+                    why := judged(error, {name: None for group in groups for name in group} | node["inputs"])
+                ) is not None:
                     seen.wrong.setdefault(f"{why}: {text}", graph)
         if end == "no answer in words":
             seen.wrong.setdefault(f"{end}: graph {i}", graph)

@@ -266,7 +266,7 @@ def test_saving_bakes_it_in(host, loaded, files, drawn, tmp_path, node, ran):
     saving = host.mappings["ModelSave"]()
     saving.output_dir = str(tmp_path)
     with torch.inference_mode():
-        saving.save(model, "diffusion_models/it")
+        saving.save(model, f"diffusion_models/{node}-{ran}")  # of two files of one name a loader takes the first
     (file,) = (tmp_path / "diffusion_models").iterdir()
     folder_paths.filename_list_cache.clear()
     expected = weight_of(load(host, "fusion", 0.7)[0], LAYER)
