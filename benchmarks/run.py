@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 
-from lightbagel_core.model.understanding import Turn, Understanding
+from lightbagel_core.model.chat import Turn, answers
+from lightbagel_core.model.understanding import Understanding
 from lightbagel_core.pipeline import LightBagel
 
 from . import ways
@@ -86,7 +87,7 @@ def answering(und: Understanding, turns: Sequence[Turn], tokens: int) -> dict[st
         answers = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [answer.strip() for answer in answers]
 
-    return {"ours": lambda: und.answers(turns, tokens, min_new_tokens=tokens), "stock": stock}
+    return {"ours": lambda: answers(und, turns, tokens, min_new_tokens=tokens), "stock": stock}
 
 
 def described(und: Understanding, side: int, count: int, tokens: int, rounds: int) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from .files.checkpoint import build_understanding
 from .files.formats import Opened
 from .files.precision import Precision
 from .memory.offload import Offload, Residency
-from .model.understanding import Talk, Turn, Understanding
+from .model import chat
+from .model.chat import Talk, Turn
+from .model.understanding import Understanding
 
 
 class Describer:
@@ -67,4 +69,4 @@ class Describer:
             ValueError: an unknown word (nano).
         """
         self.need()
-        return self.und.answers(turns, max_new_tokens)
+        return chat.answers(self.und, turns, max_new_tokens)

@@ -29,6 +29,7 @@ from .model.attention import SDPA, Attention, by_name, choose
 from .model.forward import CleanImage, Content, Context
 from .model.fusion import FusionStack
 from .model.generation import Generation, LearnedContext
+from .model.reading import Reading
 from .model.understanding import Understanding, VitImage
 from .sampling.denoise import OnStep, Stopped, draw_noise, guided, sample
 from .sampling.guidance import Guidance
@@ -216,8 +217,13 @@ class LightBagel:
         return CleanImage(vae.encode(self.vae, pixels[None].to(self.device))[0])
 
     @torch.no_grad()
-    def encode(self, samples: Sequence[Sequence[Content]], width: int, height: int) -> Context:
+    def encode(
+        self, samples: Sequence[Sequence[Content]], width: int, height: int, reading: Reading | None = None
+    ) -> Context:
         """All that is constant over a run: the context of each sample for a target of width x height pixels.
+
+        Args:
+            reading: what the VLM has read in earlier calls, with the same weights; it is not run over that again.
 
         Raises:
             ValueError: a size that is not made of whole tokens (see `size`).
@@ -227,7 +233,7 @@ class LightBagel:
             raise ValueError(f"a target of {width}x{height} is not made of whole tokens of {stride} pixels")
         tokens = forward.pack_samples(samples, self.gen.patch, (height // stride, width // stride))
         self.need("understanding")
-        states = forward.und_states(self.und, tokens)
+        states = forward.und_states(self.und, tokens) if reading is None else reading.read(self.und, tokens)
         self.need("generation", "fusion")
         learned = self._learned.get(self._streamed)
         return forward.encode(

@@ -12,6 +12,7 @@ from scenes import PICTURE, one_thing
 from lightbagel_core.config import NANO
 from lightbagel_core.describe import Describer
 from lightbagel_core.files.formats import open_model
+from lightbagel_core.model.chat import answers
 
 
 def test_describe_each(nano):
@@ -29,7 +30,7 @@ def test_what_describing_refuses(nano):
     with pytest.raises(ValueError, match="needs a question"):
         nano.describe_each([PICTURE], " ")
     with pytest.raises(ValueError, match="does not know: president"):
-        nano.und.answers([([PICTURE], "what is on the left?"), ([], "the president")])
+        answers(nano.und, [([PICTURE], "what is on the left?"), ([], "the president")])
 
 
 def test_the_vlm_alone_is_opened(nano):

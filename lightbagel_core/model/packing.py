@@ -44,6 +44,7 @@ class Pack:
     """U distinct und tokens and the clean source images of B samples.
 
     contents: what each distinct segment holds, in the order of the und tokens (every segment has some).
+    keys: of each, those of all segments up to it; where keys are equal, so are tokens. sizes: how many und tokens.
     positions: int64 [3, U]. layouts: of the samples.
     und: per sample, which of the U are its own, int64 [U_b], in sequence order.
     images: the distinct clean images, none before one that it attends to.
@@ -52,6 +53,8 @@ class Pack:
     """
 
     contents: list[Any]
+    keys: list[Hashable]
+    sizes: list[int]
     positions: Tensor
     layouts: Sequence[TokenLayout]
     und: list[Tensor]
@@ -95,6 +98,7 @@ def pack(
     distinct: dict[Hashable, Tensor] = {}  # by all segments up to one: the numbers of its und tokens
     images: dict[Hashable, CleanTokens] = {}
     held: list[Any] = []
+    sizes: list[int] = []
     positions: list[Tensor] = []
     und: list[Tensor] = []
     count = 0
@@ -114,6 +118,7 @@ def pack(
             if key not in distinct:
                 distinct[key] = torch.arange(count, count + at.shape[1])
                 count += at.shape[1]
+                sizes.append(at.shape[1])
                 held.append(what)
                 positions.append(at)
             own.append(distinct[key])
@@ -124,7 +129,8 @@ def pack(
                 first += image.positions.shape[1]
         und.append(torch.cat(own))
     noised = [parts.noised for parts in found]
-    return Pack(held, torch.cat(positions, dim=1), layouts, und, list(images.values()), lengths, noised)
+    at = torch.cat(positions, dim=1)
+    return Pack(held, list(distinct), sizes, at, layouts, und, list(images.values()), lengths, noised)
 
 
 @dataclass(frozen=True, eq=False)

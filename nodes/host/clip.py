@@ -17,12 +17,13 @@ import comfy.sd
 import torch
 from PIL import Image
 from torch import nn
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria
 
 from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.files.embedded import as_tensor
 from ...lightbagel_core.files.tokenizer import tokenizer_files
+from ...lightbagel_core.model.chat import answer_ids
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
@@ -185,11 +186,10 @@ class TextEncoder(nn.Module):
         if do_sample:
             options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
             options |= {"repetition_penalty": repetition_penalty}
-        stop = StoppingCriteriaList([_Interruptible()])
         with torch.random.fork_rng():
             if seed is not None:
                 torch.manual_seed(seed)
-            return self.und.answer_ids([(seen, text)], stopping_criteria=stop, **options)[0]
+            return answer_ids(self.und, [(seen, text)], stops=[_Interruptible()], **options)[0]
 
 
 class _Interruptible(StoppingCriteria):

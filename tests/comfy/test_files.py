@@ -242,6 +242,7 @@ def test_the_real_models_files_open_in_comfyui(host, tmp_path, monkeypatch):
     from lightbagel_core.files.components import build_components
     from lightbagel_core.files.formats import read_config
     from lightbagel_core.files.key_maps import original_vae_name
+    from lightbagel_core.model import chat
 
     with torch.device("meta"):
         states = {part: module.state_dict() for part, module in build_components(read_config(PUBLISHED)).items()}
@@ -266,7 +267,7 @@ def test_the_real_models_files_open_in_comfyui(host, tmp_path, monkeypatch):
     theirs = Qwen25_7BVLITokenizer().tokenizer(text, add_special_tokens=False)["input_ids"]
     assert clip.cond_stage_model.und.text_ids(text) == [151644, *theirs, 151645]
     turn = [source(size=(56, 56))], "what is it?"
-    asked = clip.cond_stage_model.und.chat_inputs([turn])["input_ids"][0].tolist()
+    asked = chat.chat_inputs(clip.cond_stage_model.und, [turn])["input_ids"][0].tolist()
     assert asked.count(151655) == 4  # a token for each 28 pixels squared
     with pytest.raises(ValueError, match=r"real_qwen\.safetensors is damaged: .* is 0\.0, which is no scale"):
         host("LightBagelLoader", **opened, text_encoder="real_qwen.safetensors")  # a hole has scales of zero

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ...images import open_image, to_rgb
-from ...model.understanding import Talk
+from ...model.chat import Talk
 
 FILLER = "\n\n"  # what lmms-eval puts into `until` where a task names none; its own Qwen2.5-VL passes over it too
 USED = {"max_new_tokens", "until", "do_sample", "temperature", "num_beams"}

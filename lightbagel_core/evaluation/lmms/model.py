@@ -19,7 +19,7 @@ from ...describe import Describer
 from ...files.formats import open_model
 from ...files.precision import MODES, default_device
 from ...memory.offload import Offload
-from ...model.understanding import Talk
+from ...model.chat import Talk, check
 from .messages import Wanted, read_talk
 
 SHOWN = 5  # refusals in the log
@@ -127,7 +127,7 @@ class LightBagel(lmms):
             messages = to_messages(self.task_dict[task][split][document])
             try:
                 talks[index] = read_talk(messages)
-                self._describer.und.check(talks[index])
+                check(self._describer.und, talks[index])
             except ValueError as error:
                 talks.pop(index, None)
                 refused.append(f"{task} {document}: {str(error).split('. ')[0]}")

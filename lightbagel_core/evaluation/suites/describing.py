@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ...config import DESCRIBE
 from ...files.png import png_bytes
 from ...images import to_pixels
-from ...model import vae
+from ...model import chat, vae
 from ...pipeline import LightBagel
 from ...world.arrangements import scene_of
 from ...world.reader import same_spot
@@ -140,7 +140,7 @@ def answered(model: LightBagel, items: Sequence[Asked]) -> list[Row]:
     """The rows of items that ask something: one batch, whatever they ask."""
     model.need("understanding")
     turns = [([picture(scene_of_dict(item.scene))], item.question) for item in items]
-    return [_row(item, said, item.answer) for item, said in zip(items, model.und.answers(turns), strict=True)]
+    return [_row(item, said, item.answer) for item, said in zip(items, chat.answers(model.und, turns), strict=True)]
 
 
 def reconstructed(model: LightBagel, items: Sequence[Asked], out: Path) -> list[Row]:

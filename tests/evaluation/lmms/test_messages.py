@@ -12,6 +12,7 @@ from scenes import PICTURE, noise_picture, one_thing
 
 from lightbagel_core.evaluation.lmms import messages as lmms
 from lightbagel_core.evaluation.lmms.messages import Wanted, read_talk
+from lightbagel_core.model.chat import answers
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -128,7 +129,7 @@ def test_what_the_nano_answers_is_what_it_answers_to_describe(nano):
         )
         for each in pictures
     ]
-    assert nano.und.answers(talks) == nano.describe_each(pictures, "what colour is the background?")
+    assert answers(nano.und, talks) == nano.describe_each(pictures, "what colour is the background?")
 
 
 @pytest.mark.parametrize("kind", ["video", "audio", None])

@@ -17,7 +17,7 @@ from PIL import Image
 from scenes import PICTURE
 
 from lightbagel_core.evaluation.suites.truth import picture
-from lightbagel_core.model.understanding import Talk
+from lightbagel_core.model.chat import Talk, answers
 from lightbagel_core.world.scenes import random_scene
 from lightbagel_core.world.sentences import random_question
 
@@ -178,7 +178,7 @@ def own_answers(nano, folder, lines):
         first, *words = (part.strip() for part in question.split("*"))
         assert not first
         parts = [part for i, said in zip(indices, words, strict=True) for part in (seen(i), said)]
-        (answer,) = nano.und.answers([Talk([("user", parts)])], 24)
+        (answer,) = answers(nano.und, [Talk([("user", parts)])], 24)
         return answer.split(" on")[0]  # the task's ending
 
     answered = {"nano_world": single, "nano_pairs": between}

@@ -11,7 +11,8 @@ from PIL import Image
 from scenes import noise_picture, one_thing
 
 from benchmarks.run import StockProcessor
-from lightbagel_core.model.understanding import Talk
+from lightbagel_core.model import chat
+from lightbagel_core.model.chat import Looked, Talk
 
 SIZES = [(112, 112), (112, 56), (56, 112), (84, 112)]
 
@@ -43,15 +44,15 @@ def und(request):
 def test_a_batch_answers_as_each_turn_alone(und, turns):
     """Words, not bits: no token was a near thing (the two best logits lie 0.0004 apart or more)."""
     options = {"max_new_tokens": 16, "do_sample": False}
-    alone = [und.answer_ids([turn], **options)[0] for turn in turns]
-    assert und.answer_ids(turns, **options) == alone
+    alone = [chat.answer_ids(und, [turn], **options)[0] for turn in turns]
+    assert chat.answer_ids(und, turns, **options) == alone
     words = [und.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in alone]
-    assert und.answers(turns, 16) == words
+    assert chat.answers(und, turns, 16) == words
 
 
 def test_inputs_are_those_of_the_stock_processor(und):
     expected = StockProcessor.of(und).inputs(TURNS)
-    inputs = und.chat_inputs(TURNS)
+    inputs = chat.chat_inputs(und, TURNS)
     assert set(expected) - {"mm_token_type_ids"} == set(inputs) - {"mm_token_type_ids"}
     for name, value in expected.items():
         ours = inputs[name]
@@ -65,7 +66,7 @@ def test_inputs_are_those_of_the_stock_processor(und):
 def test_a_short_answer_ends_where_it_ends(nano, monkeypatch, ends):
     """Qwen's padding is one of its end markers, the nano's is not."""
     monkeypatch.setattr(nano.und.vlm.generation_config, "eos_token_id", ends)
-    answers = nano.und.answer_ids(SCENES, max_new_tokens=16)
+    answers = chat.answer_ids(nano.und, SCENES, max_new_tokens=16)
     assert [nano.und.tokenizer.decode(ids, skip_special_tokens=False) for ids in answers] == [
         "red <|im_end|>",
         "a large blue star in the centre on a white background <|im_end|>",
@@ -75,15 +76,15 @@ def test_a_short_answer_ends_where_it_ends(nano, monkeypatch, ends):
 
 def test_without_an_end_marker_nothing_is_cut(nano, monkeypatch):
     monkeypatch.setattr(nano.und.vlm.generation_config, "eos_token_id", None)
-    assert [len(ids) for ids in nano.und.answer_ids(SCENES, max_new_tokens=4)] == [4, 4, 4]
+    assert [len(ids) for ids in chat.answer_ids(nano.und, SCENES, max_new_tokens=4)] == [4, 4, 4]
 
 
 def test_a_tokenizer_that_pads_otherwise_or_not_at_all_will_do(nano, monkeypatch):
-    expected = nano.und.answers(SCENES)
+    expected = chat.answers(nano.und, SCENES)
     tokenizer = copy.deepcopy(nano.und.tokenizer)
     tokenizer.padding_side, tokenizer.pad_token = "right", None
     monkeypatch.setattr(nano.und, "tokenizer", tokenizer)
-    assert nano.und.answers(SCENES) == expected
+    assert chat.answers(nano.und, SCENES) == expected
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -96,7 +97,7 @@ def test_a_batch_is_one_run_of_the_stock_model(tiny, count):
             calls[name] += 1
 
         hooks.append(getattr(tiny.und.vlm.model, name).register_forward_hook(called))
-    tiny.und.answers(TURNS[:count], 7, min_new_tokens=7)
+    chat.answers(tiny.und, TURNS[:count], 7, min_new_tokens=7)
     for hook in hooks:
         hook.remove()
     assert calls == {"visual": 1, "language_model": 7}  # all of the input at once, then a token at a time
@@ -111,13 +112,13 @@ def test_describe_is_the_stock_model_token_for_token(tiny, count):
     ids = tiny.und.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
     batch = tiny.und.processor(images=pictures, return_tensors="pt") if pictures else {}
     extra = {}
-    if "mm_token_type_ids" in tiny.und.chat_inputs([(pictures, question)]):
+    if "mm_token_type_ids" in chat.chat_inputs(tiny.und, [(pictures, question)]):
         extra["mm_token_type_ids"] = (ids == tiny.und.token_id("<|image_pad|>")).int()
     expected = tiny.und.vlm.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, **batch, **extra
     )[0, ids.shape[1] :]
     words = tiny.und.tokenizer.decode(expected, skip_special_tokens=True).strip()
-    assert tiny.und.answers([(pictures, question)], max_new_tokens=12) == [words]
+    assert chat.answers(tiny.und, [(pictures, question)], max_new_tokens=12) == [words]
     assert words or count == 2  # with random weights an answer may be nothing but markers
 
 
@@ -131,7 +132,7 @@ def test_a_conversation_keeps_its_order(tiny):
             ("user", [small, "what colour is the circle?"]),
         ]
     )
-    inputs = tiny.und.chat_inputs([talk, ([wide], "what is there?")])
+    inputs = chat.chat_inputs(tiny.und, [talk, ([wide], "what is there?")])
     seen = {name: f"<|vision_start|>{'<|image_pad|>' * count}<|vision_end|>" for name, count in (("w", 12), ("s", 4))}
     prompt = (
         f"<|im_start|>user what is on the left?{seen['w']}and there?{seen['s']}<|im_end|>"
@@ -146,9 +147,73 @@ def test_a_conversation_keeps_its_order(tiny):
 
 def test_a_conversation_of_one_question_is_a_turn(nano):
     talks = [Talk([("user", [*images, question])]) for images, question in SCENES]
-    assert nano.und.answers(talks) == nano.und.answers(SCENES)
+    assert chat.answers(nano.und, talks) == chat.answers(nano.und, SCENES)
 
 
 def test_a_role_that_the_nano_has_no_word_for_is_refused(nano):
     with pytest.raises(ValueError, match="does not know: system"):
-        nano.und.answers([Talk([("system", ["the circle"]), ("user", ["what colour is the circle?"])])])
+        chat.answers(nano.und, [Talk([("system", ["the circle"]), ("user", ["what colour is the circle?"])])])
+
+
+def told(und, talk, **options):
+    """The words of an answer as they were told one by one, and the answer."""
+    heard: list[str] = []
+    return heard, chat.answer(und, talk, on_text=heard.append, **options)
+
+
+def test_words_are_told_while_they_are_made(nano):
+    heard, answer = told(nano.und, SCENES[1])
+    assert answer.text == chat.answers(nano.und, SCENES[1:2])[0] == heard[-1]
+    assert not answer.cut
+    assert len(heard) >= len(answer.text.split()) - 1  # a word at a time
+    assert all(later.startswith(earlier) for earlier, later in zip(heard, heard[1:], strict=False))
+
+
+def test_a_listener_may_end_an_answer(nano):
+    heard: list[str] = []
+
+    def listen(text: str) -> bool:
+        heard.append(text)
+        return len(heard) < 3
+
+    stopped = chat.answer(nano.und, SCENES[1], on_text=listen).text
+    assert len(heard) <= 4  # the last token's words come out at the end
+    whole = chat.answers(nano.und, SCENES[1:2])[0]
+    assert whole.startswith(stopped)
+    assert stopped != whole
+
+
+def test_an_answer_at_its_bound_is_cut(nano):
+    assert chat.answer(nano.und, SCENES[1], max_new_tokens=2).cut
+    whole = len(chat.answer_ids(nano.und, SCENES[1:2], max_new_tokens=64, do_sample=False)[0])
+    assert not chat.answer(nano.und, SCENES[1], max_new_tokens=whole).cut  # its end is its last token
+
+
+def test_a_batch_has_no_listener(nano):
+    with pytest.raises(ValueError, match="one conversation at a time"):
+        chat.answers(nano.und, SCENES, on_text=print)
+
+
+def test_a_conversation_that_goes_on_does_not_look_again(nano, monkeypatch):
+    """The ViT's patches are counted, of two pictures of different sizes and then of a third."""
+    patches: list[int] = []
+    visual = nano.und.vlm.model.visual
+    forward = visual.forward
+    monkeypatch.setattr(visual, "forward", lambda x, *args, **kw: patches.append(len(x)) or forward(x, *args, **kw))
+    looked, first, question = Looked(), [SCENES[0][0][0], SCENES[1][0][0]], "how many shapes are there?"
+    third = SCENES[2][0][0]
+    talks = [Talk([("user", [first[0], question])]), Talk([("user", [*first, question])])]
+    talks += [Talk([*talks[1].messages, ("assistant", ["two"]), ("user", [third, question])]), talks[0]]
+    for talk in talks:
+        assert chat.answer(nano.und, talk, looked=looked) == chat.answer(nano.und, talk)
+    sizes = [int(nano.und.pixel_values([p])[1].prod()) for p in (*first, third)]
+    # with `looked` each picture once; without, all of a talk's pictures
+    alone = [sizes[0], sum(sizes[:2]), sum(sizes), sizes[0]]
+    assert patches == [sizes[0], alone[0], sizes[1], alone[1], sizes[2], alone[2], alone[3]]
+    assert "get_image_features" not in vars(nano.und.vlm.model)
+
+
+def test_a_tokenizer_without_a_chat_template_is_named(tiny, monkeypatch):
+    monkeypatch.setattr(tiny.und.tokenizer, "chat_template", None)
+    with pytest.raises(ValueError, match="no chat template"):
+        chat.answers(tiny.und, TURNS[:1])
