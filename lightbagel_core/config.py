@@ -104,9 +104,21 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Thinking:
+    """How weights are asked that were trained to think before they draw (the authors' think variant).
+
+    system: the text of a segment before the prompt's. max_new_tokens: of a thought.
+    """
+
+    system: str
+    max_new_tokens: int = 384
+
+
+@dataclass(frozen=True)
 class LightBagelConfig:
     """A whole model. `understanding`, `generation` and `vae` are their libraries' own config dicts.
 
+    thinking: None for weights that were not trained to think.
     preview: None where the VAE is Wan2.2's own, whose preview colours hosts know.
     """
 
@@ -120,6 +132,7 @@ class LightBagelConfig:
     vit_image: ImageRule
     defaults: Defaults = field(default_factory=Defaults)
     preview: Preview | None = None
+    thinking: Thinking | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -157,13 +170,14 @@ class LightBagelConfig:
             data = dict(data)
             fusion = dict(data.pop("fusion"))
             fusion["mrope_section"] = tuple(fusion["mrope_section"])
-            preview = data.pop("preview", None)
+            preview, thinking = data.pop("preview", None), data.pop("thinking", None)
             return cls(
                 fusion=FusionConfig(**fusion),
                 vae_image=ImageRule(**data.pop("vae_image")),
                 vit_image=ImageRule(**data.pop("vit_image")),
                 defaults=Defaults(**data.pop("defaults")),
                 preview=preview and Preview(**preview),
+                thinking=thinking and Thinking(**thinking),
                 **data,
             )
         except (KeyError, TypeError, AttributeError) as error:

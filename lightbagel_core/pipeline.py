@@ -31,6 +31,7 @@ from .model.fusion import FusionStack
 from .model.generation import Generation, LearnedContext
 from .model.reading import Reading
 from .model.understanding import Understanding, VitImage
+from .sampling.branches import branches_of
 from .sampling.denoise import OnStep, Stopped, draw_noise, guided, sample
 from .sampling.guidance import Guidance
 from .sampling.settings import Asked, Settings, resolve
@@ -375,8 +376,7 @@ class LightBagel:
         if not prompt.strip():
             raise ValueError("generate needs a prompt: say what to draw")
         settings = self.settings(**asked) if settings is None else settings
-        branches = {"full": [self.text(prompt)], "negative": [self.text(negative_prompt)]}
-        return self._run(branches, settings, on_step, progress)
+        return self._run(branches_of([], self.text(prompt), self.text(negative_prompt)), settings, on_step, progress)
 
     def edit(
         self,
@@ -416,12 +416,7 @@ class LightBagel:
         pictures: list[Content] = [
             content for pair in zip(clean, seen, strict=True) for kind in pair for content in kind
         ]
-        text, negative = self.text(instruction), self.text(negative_prompt)
-        branches: dict[str, list[Content]] = {
-            "full": [*pictures, text],
-            "negative": [*pictures, negative],
-            "no_image": [text],
-        }
+        branches = branches_of(pictures, self.text(instruction), self.text(negative_prompt))
         return self._run(branches, settings, on_step, progress)
 
     def _run(
