@@ -22,14 +22,16 @@ ROOMS = {
     "files": {"config", "model"},
     "memory": {"config", "images", "model", "files"},
     "describe": BELOW_THE_PIPELINE,
-    "pipeline": {*BELOW_THE_PIPELINE, "describe"},
+    "language": {*BELOW_THE_PIPELINE, "describe"},
+    "conversation": {*BELOW_THE_PIPELINE, "describe", "language"},
+    "pipeline": {*BELOW_THE_PIPELINE, "describe", "language", "conversation"},
     "face": {"pipeline", "sampling"},
     "evaluation": {*BELOW_THE_PIPELINE, "describe", "pipeline", "face", "world"},
     "training": {*BELOW_THE_PIPELINE, "pipeline", "face", "world", "evaluation"},
-    "cli": {*BELOW_THE_PIPELINE, "describe", "pipeline", "face", "evaluation", "training"},
+    "cli": {*BELOW_THE_PIPELINE, "describe", "language", "conversation", "pipeline", "face", "evaluation", "training"},
     "__main__": {"cli"},
-    "nodes/host": {*BELOW_THE_PIPELINE, "pipeline", "face"},
-    "nodes": {*BELOW_THE_PIPELINE, "pipeline", "face", "nodes/host"},
+    "nodes/host": {*BELOW_THE_PIPELINE, "language", "pipeline", "face"},
+    "nodes": {*BELOW_THE_PIPELINE, "language", "pipeline", "face", "nodes/host"},
 }
 # The modules that ComfyUI puts on the path. The core knows none of them, nor the pack's own nodes.
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "execution", "folder_paths", "latent_preview", "nodes", "server"}

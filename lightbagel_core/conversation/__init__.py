@@ -1,0 +1,1 @@
+"""Several turns: pictures, texts and answers in order, and their transcripts."""

@@ -1,0 +1,1 @@
+"""The VLM as a language model: prompts rewritten, thoughts, plans."""
