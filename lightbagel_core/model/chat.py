@@ -153,9 +153,7 @@ def answer_ids(
     return [row[: next((i + 1 for i, token in enumerate(row) if token in ends), None)] for row in ids]
 
 
-def answers(
-    und: Understanding, turns: Sequence[Turn | Talk], max_new_tokens: int = 128, **options: Any
-) -> list[str]:
+def answers(und: Understanding, turns: Sequence[Turn | Talk], max_new_tokens: int = 128, **options: Any) -> list[str]:
     """The stock model's greedy answer to each turn.
 
     In float32 a turn's answer is what it is alone; in fewer bits a batch rounds otherwise.

@@ -20,9 +20,7 @@ class Said(Generic[T]):
     text: T
 
 
-def branches_of(
-    pictures: Sequence[T], text: T, negative: T, history: Sequence[Said[T]] = ()
-) -> dict[str, list[T]]:
+def branches_of(pictures: Sequence[T], text: T, negative: T, history: Sequence[Said[T]] = ()) -> dict[str, list[T]]:
     """The contents before the target of each guidance branch (docs/model.md, section 7).
 
     full: the history, the pictures, the text. negative: the same with another text in place of the last. no_image: all

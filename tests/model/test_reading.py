@@ -30,7 +30,11 @@ def contents(model, count: int) -> list:
     made = []
     for number in range(count):
         picture = Image.new("RGB", (96, 96), (40 * number, 0, 90))
-        made += [model.clean(picture), model.vit(picture), model.text(["a red circle", "make the circle blue"][number % 2])]
+        made += [
+            model.clean(picture),
+            model.vit(picture),
+            model.text(["a red circle", "make the circle blue"][number % 2]),
+        ]
     return made
 
 
