@@ -681,6 +681,53 @@ def test_settings_that_bring_in_code():
     hold(not strange, f"a config has settings that may load code and are not refused: {', '.join(strange)}")
 
 
+@row("transformers-14")
+@torch.no_grad()
+def test_where_an_answer_asks_for_the_vits_tokens(monkeypatch):
+    """generate asks `model.get_image_features(pixel_values, image_grid_thw)`, once, and takes what it gives."""
+    model, asked = vlm(), []
+    pixels, grid = seen()
+    stock = model.model.get_image_features
+
+    def features(pixel_values, image_grid_thw=None, **kwargs):
+        asked.append((tuple(pixel_values.shape), image_grid_thw.tolist()))
+        return stock(pixel_values, image_grid_thw, **kwargs)
+
+    monkeypatch.setattr(model.model, "get_image_features", features, raising=False)
+    ids = torch.tensor([[2, 3, 5, 5, 5, 5, 4, 7]])
+    types = (
+        {"mm_token_type_ids": (ids == 5).int()}
+        if "mm_token_type_ids" in inspect.signature(model.forward).parameters
+        else {}
+    )
+    model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels[:16],
+                   image_grid_thw=grid[:1], max_new_tokens=2, do_sample=False, **types)  # fmt: skip
+    hold(asked == [((16, 1176), [[1, 4, 4]])], f"generate asks for the ViT's tokens so: {asked}")
+
+
+@row("transformers-15")
+@torch.no_grad()
+def test_a_cache_between_layers():
+    """A DynamicCache is filled by hand, and a layer adds its own keys and values to it."""
+    cache = module("transformers", "DynamicCache").DynamicCache()
+    cache.update(torch.zeros(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
+    cache.update(torch.zeros(1, 2, 1, 4), torch.ones(1, 2, 1, 4), 0)
+    hold(tuple(cache.layers[0].keys.shape) == (1, 2, 4, 4), "a cache's layer no longer holds all its keys in `keys`")
+    hold(bool((cache.layers[0].values == 1).all()), "a cache's layer no longer holds its values in `values`")
+    layer = vlm().model.language_model.layers[0]
+    names = {"cache", "past_key_values"} & set(inspect.signature(layer.forward).parameters)
+    hold(bool(names), "a decoder layer takes its cache by a new name")
+
+
+@row("transformers-16")
+def test_what_tells_words_and_ends_an_answer():
+    """A TextStreamer gives text to on_finalized_text; a criterion is called with ids and scores."""
+    streamer = module("transformers", "TextStreamer").TextStreamer
+    order(streamer.on_finalized_text, "text", "stream_end")
+    criterion = module("transformers", "StoppingCriteria").StoppingCriteria
+    order(criterion.__call__, "input_ids", "scores")
+
+
 # --- huggingface_hub, accelerate, safetensors ------------------------------------------------------------------------
 
 

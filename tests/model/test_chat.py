@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_words_are_told_while_they_are_made(nano):
     assert answer.text == chat.answers(nano.und, SCENES[1:2])[0] == heard[-1]
     assert not answer.cut
     assert len(heard) >= len(answer.text.split()) - 1  # a word at a time
-    assert all(later.startswith(earlier) for earlier, later in zip(heard, heard[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(heard))
 
 
 def test_a_listener_may_end_an_answer(nano):
