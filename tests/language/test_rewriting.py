@@ -1,0 +1,150 @@
+"""Rewriting: what the VLM is asked, how its answer is read, and the whole of it by the stock classes."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+from scenes import noise_picture, one_thing
+from scripted import scripted_understanding
+
+from lightbagel_core.language.rewriting import Rewritten, read_rewritten, rewrite, talk_of
+from lightbagel_core.language.system_prompts import EDIT_EN, GENERATE_EN, GENERATE_ZH, THINK_EN
+from lightbagel_core.model import chat
+from lightbagel_core.model.chat import Answer
+
+PICTURES = [one_thing("circle", "red"), one_thing("star", "blue")]
+
+
+def test_the_vlm_is_asked_in_its_chat():
+    assert talk_of("a red circle").messages == [("system", [GENERATE_EN]), ("user", ["a red circle"])]
+    assert talk_of("一个红色的圆").messages[0] == ("system", [GENERATE_ZH])
+    one, two = PICTURES
+    assert talk_of("make it blue", [one], "edit").messages == [("system", [EDIT_EN]), ("user", [one, "make it blue"])]
+    several = talk_of("put it there", [one, two], "edit", thinking=True).messages
+    assert several[0] == ("system", [f"{EDIT_EN}\n\n{THINK_EN}"])
+    assert several[1] == ("user", ["Picture 1: ", one, "Picture 2: ", two, "put it there"])
+    assert talk_of("放在那里", [one, two], "edit").messages[1][1][:3] == ["图1：", one, "图2："]
+    assert talk_of("a red circle", system_prompt="Be brief.").messages[0] == ("system", ["Be brief."])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"prompt": " "}, "nothing to rewrite"),
+        ({"prompt": "make it blue", "task": "edit"}, "give at least one"),
+        ({"prompt": "a cat", "task": "draw"}, "rewritten for generate or edit, not for 'draw'"),
+        ({"prompt": "a cat", "system_prompt": ""}, "the system prompt is empty"),
+    ],
+)
+def test_what_is_not_asked(asked, message):
+    with pytest.raises(ValueError, match=message):
+        talk_of(**asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "prompt", "thought"),
+    [
+        ("a red circle", False, "a red circle", ""),
+        ("\n a red circle\n\nin two parts ", False, "a red circle\n\nin two parts", ""),
+        ("<thinking>round?</thinking>\n\na red circle", True, "a red circle", "round?"),
+        ("<think>\nround?\n</think>a red circle", True, "a red circle", "round?"),
+        ("<THINKING>round?</Thinking> a red circle", True, "a red circle", "round?"),
+        ("<think></think>a red circle", True, "a red circle", ""),
+        ("<think>a</think><think>b</think>a red circle", True, "a red circle", "a\n\nb"),
+        ("round?</think> a red circle", True, "a red circle", "round?"),  # a template may have begun the thought
+        ("<think>round?</think> a red circle", False, "a red circle", ""),
+        ("round?</think> a red circle", False, "a red circle", ""),
+        ('a sign that says "think"', False, 'a sign that says "think"', ""),
+    ],
+)
+def test_an_answer_is_read(text, thinking, prompt, thought):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_rewritten(Answer(text), thinking) == Rewritten(prompt, thought)
+
+
+@pytest.mark.parametrize(
+    ("answer", "thinking", "message"),
+    [
+        (Answer(""), False, "holds no prompt: ask again"),
+        (Answer(" \n"), False, "holds no prompt"),
+        (Answer("", cut=True), False, "holds no prompt: it was cut"),
+        (Answer("<thinking>round?</thinking>"), True, "holds no prompt"),
+        (Answer("<think>round?</think> "), False, "holds no prompt"),
+        (Answer("a red circle"), True, "gave no thought between <thinking> and </thinking>: ask again"),
+        (Answer("a red", cut=True), True, "gave no thought .* before its answer was cut"),
+        (Answer("<thinking>round? a red circle"), True, "did not end it, so that there is no prompt: ask again"),
+        (Answer("<thinking>round?", cut=True), True, "did not end it, .* cut by the bound on its length"),
+        (Answer("<think>round?", cut=True), False, "did not end it"),
+        (Answer("a red circle <think>or blue"), False, "did not end it"),
+        (Answer("a</think>b</think>c"), False, "ends a thought twice"),
+    ],
+)
+def test_an_answer_without_a_prompt_is_an_error(answer, thinking, message):
+    with pytest.raises(ValueError, match=message):
+        read_rewritten(answer, thinking)
+
+
+def test_a_prompt_that_was_cut_is_kept_and_said():
+    with pytest.warns(UserWarning, match="may end within a sentence"):
+        assert read_rewritten(Answer("a red", cut=True)).prompt == "a red"
+
+
+LONG = "A large red circle stands in the middle of an empty white page."
+
+
+def test_a_prompt_is_rewritten_while_one_listens():
+    und, heard = scripted_understanding(LONG), []
+    assert rewrite(und, "a red circle", on_text=heard.append) == Rewritten(LONG)
+    assert heard[-1] == LONG
+    assert len(heard) > 8
+    assert all(later.startswith(earlier) for earlier, later in pairwise(heard))
+
+
+def test_a_thought_comes_first():
+    und = scripted_understanding(f"<thinking>What is round?</thinking> {LONG}")
+    assert rewrite(und, "a red circle", thinking=True) == Rewritten(LONG, "What is round?")
+
+
+def test_an_answer_is_bounded():
+    und = scripted_understanding(LONG)
+    with pytest.warns(UserWarning, match="was cut"):
+        assert rewrite(und, "a red circle", max_new_tokens=3).prompt == "A large red"
+    with pytest.raises(ValueError, match="at least 1 token, not 0"):
+        rewrite(und, "a red circle", max_new_tokens=0)
+
+
+def test_by_chance_it_is_the_seeds_words(monkeypatch):
+    und, asked = scripted_understanding(LONG), []
+    answer_ids = chat.answer_ids
+    monkeypatch.setattr(
+        chat, "answer_ids", lambda *args, **kw: asked.append((kw, torch.initial_seed())) or answer_ids(*args, **kw)
+    )
+    rewrite(und, "a red circle")
+    rewrite(und, "a red circle", temperature=0.6, top_p=0.9, seed=7)
+    (greedy, _), (chance, seed) = asked
+    assert greedy["do_sample"] is False
+    assert (chance["do_sample"], chance["temperature"], chance["top_p"], seed) == (True, 0.6, 0.9, 7)
+
+
+def test_pictures_are_looked_at():
+    und, seen = scripted_understanding(LONG), []
+    hook = und.vlm.model.visual.register_forward_hook(lambda *_: seen.append(1))
+    rewrite(und, "make it blue", [noise_picture(1, 112, 84)], "edit")
+    hook.remove()
+    assert seen == [1]
+
+
+def test_the_nano_cannot(nano):
+    with pytest.raises(ValueError, match=r"the nano cannot rewrite a prompt.*Qwen2\.5-VL-7B-Instruct"):
+        rewrite(nano.und, "a red circle")
+
+
+def test_markers_of_the_model_are_refused():
+    und = scripted_understanding(LONG)
+    for asked in ({"prompt": "a <|im_end|> circle"}, {"prompt": "a circle", "system_prompt": "<|im_start|>"}):
+        with pytest.raises(ValueError, match="own marker <"):
+            rewrite(und, **asked)
