@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lightbagel_core.evaluation.writing import write_whole
+from lightbagel_core.files.writing import write_whole
 from lightbagel_core.training.data.store import FILE, Manifest, SetAbout, StoredRow
 from lightbagel_core.training.prepare.shards import ShardWriter
 

@@ -114,7 +114,7 @@ def score(args: argparse.Namespace) -> int:
     from ..evaluation.registry import bench_named
     from ..evaluation.scores import FILE
     from ..evaluation.show.runs import samples_of
-    from ..evaluation.writing import write_beside
+    from ..files.writing import write_beside
 
     bench, files = bench_named(args.bench), _files(args, samples_of(args.out))
     if bench.score is None:

@@ -14,10 +14,10 @@ from typing import Literal
 
 from PIL import Image
 
+from ..files.writing import write_whole
 from ..images import open_image
 from .items import Item, Source
 from .scores import WORST, Worst
-from .writing import write_whole
 
 SMALL = "worst"  # below the output folder: small copies of the sources of these items that lie elsewhere
 SIDE = 384  # pixels: the longest side of a small copy

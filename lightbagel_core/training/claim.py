@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..evaluation.writing import write_whole
+from ..files.writing import write_whole
 from .data.sets import open_sets, order
 from .stages import Stage
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..evaluation.show.figure import STYLES
 from ..evaluation.show.fonts import cut, fonts_for, without
-from ..evaluation.writing import write_whole
+from ..files.writing import write_whole
 from .journal import HELD_OUT, Line, Record
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ..config import LightBagelConfig
-from ..evaluation.writing import write_whole
 from ..files import convert
 from ..files.lora import ABOUT, ALPHA, DOWN, UP, written_name
 from ..files.precision import FLOAT8, FLOAT8_KINDS, SCALE, is_scale
 from ..files.tensor_files import Stored, Tensors
 from ..files.writer import Entry, write_checkpoint
+from ..files.writing import write_whole
 from .adapters import is_adapter, plain
 
 

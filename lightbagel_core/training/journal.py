@@ -19,7 +19,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..evaluation.writing import write_whole
+from ..files.writing import write_whole
 
 FILE = "record.jsonl"
 HELD_OUT = "held_out"  # the figure of a validation by which a checkpoint is the best: the least is

@@ -14,8 +14,8 @@ from ..evaluation.show.fonts import bundled, fonts_for, lacking_note
 from ..evaluation.show.lettering import Lettering
 from ..evaluation.show.sheet import page
 from ..evaluation.show.sheet_card import GAP, INK, LINES, PAD, PALE, Letters, captioned, grey_tile, thumbnail
-from ..evaluation.writing import write_whole
 from ..files.png import png_bytes
+from ..files.writing import write_whole
 from ..images import open_image
 from ..pipeline import LightBagel
 from ..world.scenes import render

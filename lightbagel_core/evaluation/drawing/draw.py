@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from ...files.png import png_bytes
+from ...files.writing import write_whole
 from ...model.forward import Content
 from ...pipeline import LightBagel
 from ...sampling.settings import Asked, Settings
 from ..items import Item
-from ..writing import write_whole
 from .presets import Drawing
 
 NOT_DRAWN = PurePosixPath("not-drawn")  # the folder, below the output folder, that says of each lacking item why

@@ -18,10 +18,10 @@ from filelock import FileLock
 from ... import __version__
 from ...files.convert import told_apart
 from ...files.tensor_files import sha256
+from ...files.writing import write_whole
 from ...pipeline import LightBagel
 from ..bench import Files
 from ..scores import RUN_FILE
-from ..writing import write_whole
 from .presets import Drawing
 
 SCRATCH = ".drawing"  # the folder, below the output folder, of locks and of what is being written

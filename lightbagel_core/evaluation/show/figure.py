@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..writing import write_beside
+from ...files.writing import write_beside
 from .figure_panel import INK, PALE, PAPER_MARK, Panel
 from .fonts import cut, fonts_for, without
 from .paper import PAPER, SOURCE

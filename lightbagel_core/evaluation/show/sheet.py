@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from ...files.writing import write_beside
 from ..scores import WORST
-from ..writing import write_beside
 from .fonts import bundled, fonts_for, lacking_note
 from .lettering import Lettering
 from .paper import PAPER

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ...files.writing import write_beside
 from ..scores import Score, Unit
-from ..writing import write_beside
 from .paper import PAPER, Paper
 from .runs import Run, by_bench, row_names
 from .words import INTERVALS, NONE, UNITS, about_paper, interval, lost, narrow, of_paper, value

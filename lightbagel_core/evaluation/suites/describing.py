@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ...config import DESCRIBE
 from ...files.png import png_bytes
+from ...files.writing import write_whole
 from ...images import to_pixels
 from ...model import chat, vae
 from ...pipeline import LightBagel
@@ -27,7 +28,6 @@ from ..drawing.run_file import SCRATCH
 from ..items import safe_name
 from ..json_lines import lines_of, parsed
 from ..scores import Score, Scores
-from ..writing import write_whole
 from .checks import TOLERANCE, UNREADABLE
 from .truth import (
     Row,

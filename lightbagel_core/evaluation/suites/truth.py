@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...files.writing import write_whole
 from ...images import open_image
 from ...world.reader import read_scene
 from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, Thing, render
@@ -21,7 +22,6 @@ from ..drawing.run_file import SCRATCH
 from ..items import Item
 from ..scores import WORST, Score, Worst
 from ..statistics import wilson
-from ..writing import write_whole
 from .checks import Change
 
 FILE = "truth.json"

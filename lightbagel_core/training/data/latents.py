@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...config import ImageRule
-from ...evaluation.writing import write_whole
 from ...files.tensor_files import read, read_header
+from ...files.writing import write_whole
 
 
 class KeptLatents:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ...evaluation.writing import write_whole
+from ...files.writing import write_whole
 from ...images import MAX_ASPECT
 
 FILE = ".sizes.json"  # per picture: bytes, time of its last change, width, height

@@ -15,8 +15,8 @@ from ...evaluation.show.lettering import Lettering
 from ...evaluation.show.sheet import page
 from ...evaluation.show.sheet_card import GAP, INK, LINES, PAD, PALE, THUMB, WRONG, Letters, captioned, grey_tile
 from ...evaluation.show.sheet_card import thumbnail as small
-from ...evaluation.writing import write_beside
 from ...files.png import png_bytes
+from ...files.writing import write_beside
 from ...images import read_image
 from ..data.store import FILE, Store, StoredRow
 from .checking import check_row

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ...evaluation.writing import write_whole
+from ...files.writing import write_whole
 from ..data.store import FILE, LATENTS, LEFT_OUT, SHARD, Manifest, SetAbout, Shard, Store, manifest_of, read_manifest
 from .checking import check_unit
 from .rows import Layout, LeftOut

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
-from ..files.file_names import check_new
+from .file_names import check_new
 
 
 def write_whole(file: Path, content: bytes, scratch: Path) -> None:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from lightbagel_core.evaluation.writing import write_beside, write_whole
+from lightbagel_core.files.writing import write_beside, write_whole
 
 
 def test_it_writes_into_folders_that_are_not_there_yet(tmp_path):
