@@ -73,7 +73,10 @@ class ImageRule:
 
 @dataclass(frozen=True)
 class Defaults:
-    """Sampling settings a model is used with unless asked otherwise. Sizes in pixels."""
+    """Sampling settings a model is used with unless asked otherwise. Sizes in pixels.
+
+    guidance_interval, renorm: see `sampling.guidance.Guidance`.
+    """
 
     width: int = 1024
     height: int = 1024
@@ -83,6 +86,8 @@ class Defaults:
     edit_text_guidance: float = 3.0
     image_guidance: float = 1.0
     solver: SolverName = "unipc"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    renorm: Renorm = "none"
 
 
 def _keys(data: Any) -> set[str]:
@@ -170,12 +175,14 @@ class LightBagelConfig:
             data = dict(data)
             fusion = dict(data.pop("fusion"))
             fusion["mrope_section"] = tuple(fusion["mrope_section"])
+            defaults = dict(data.pop("defaults"))
+            defaults["guidance_interval"] = tuple(defaults.get("guidance_interval", Defaults.guidance_interval))
             preview, thinking = data.pop("preview", None), data.pop("thinking", None)
             return cls(
                 fusion=FusionConfig(**fusion),
                 vae_image=ImageRule(**data.pop("vae_image")),
                 vit_image=ImageRule(**data.pop("vit_image")),
-                defaults=Defaults(**data.pop("defaults")),
+                defaults=Defaults(**defaults),
                 preview=preview and Preview(**preview),
                 thinking=thinking and Thinking(**thinking),
                 **data,

@@ -70,3 +70,14 @@ def test_unknown_and_missing_fields_and_newer_formats_are_refused():
             LightBagelConfig.from_dict(changed)
     with pytest.raises(ValueError, match="has format 2, this version reads up to 1"):
         LightBagelConfig.from_dict({**data, "format_version": 2})
+
+
+def test_what_a_config_may_lack_and_may_say_of_guidance():
+    config = tiny_config()
+    data = config.to_dict()
+    for name in ("guidance_interval", "renorm"):
+        del data["defaults"][name]
+    assert LightBagelConfig.from_dict(data) == LightBagelConfig.from_dict(config.to_dict())
+    own = replace(config, defaults=replace(config.defaults, guidance_interval=(0.7, 1.0), renorm="text_channel"))
+    again = LightBagelConfig.from_dict(json.loads(json.dumps(own.to_dict()))).defaults
+    assert (again.guidance_interval, again.renorm) == ((0.7, 1.0), "text_channel")

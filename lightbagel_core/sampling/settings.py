@@ -23,8 +23,8 @@ class Asked(TypedDict, total=False):
     shift: float | None
     text_guidance: float | None
     image_guidance: float | None
-    guidance_interval: tuple[float, float]
-    renorm: Renorm
+    guidance_interval: tuple[float, float] | None
+    renorm: Renorm | None
     renorm_min: float
     seed: int | torch.Generator
     num_images: int
@@ -96,6 +96,8 @@ def resolve(
         "shift": defaults.shift,
         "text_guidance": defaults.text_guidance if source is None else defaults.edit_text_guidance,
         "image_guidance": 1.0 if source is None else defaults.image_guidance,
+        "guidance_interval": defaults.guidance_interval,
+        "renorm": defaults.renorm,
     }
     found = own | {name: value for name, value in asked.items() if value is not None}
     found["width"], found["height"] = fit(found["width"], found["height"])

@@ -34,7 +34,7 @@ def parsed(*words: str):
         (("--size", "96x64"), "size", (96, 64)),
         (("--size", "96X64"), "size", (96, 64)),
         (("--size", "96"), "size", (96, 96)),
-        ((), "guidance_interval", (0.0, 1.0)),
+        ((), "guidance_interval", None),
         (("--guidance-interval", "0.4,1"), "guidance_interval", (0.4, 1.0)),
         (("--offload", "parts"), "offload", "parts"),
         ((), "offload", "auto"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -52,6 +52,13 @@ def test_what_is_asked_for_wins_and_none_asks_for_nothing():
 def test_what_cannot_be_is_refused(asked, message):
     with pytest.raises(ValueError, match=message):
         resolve(OWN, asked, on_32)
+
+
+def test_a_model_may_have_an_interval_and_a_renorm_of_its_own():
+    own = replace(OWN, guidance_interval=(0.7, 1.0), renorm="text_channel")
+    asked = {"guidance_interval": None, "renorm": None}
+    assert resolve(own, asked, on_32).guidance == Guidance(2.0, 1.0, (0.7, 1.0), "text_channel")
+    assert resolve(own, {"guidance_interval": (0.0, 1.0), "renorm": "none"}, on_32).guidance == Guidance(2.0)
 
 
 def test_settings_there_are_not_are_refused():
