@@ -23,9 +23,12 @@ from .files.components import COMPONENTS
 from .files.convert import merged_loras, told_apart
 from .files.formats import Opened, open_model
 from .files.precision import Precision, default_device
+from .language.system_prompts import Task
+from .language.thinking import Think, fed, has_thought, thought_of
 from .memory.offload import Offload, Residency
 from .model import forward, vae
 from .model.attention import SDPA, Attention, by_name, choose
+from .model.chat import OnText
 from .model.forward import CleanImage, Content, Context
 from .model.fusion import FusionStack
 from .model.generation import Generation, LearnedContext
@@ -309,6 +312,7 @@ class LightBagel:
         shift: float | None = None,
         on_step: OnStep | None = None,
         progress: bool = True,
+        reading: Reading | None = None,
     ) -> list[Image.Image]:
         """Draws a batch of samples: one guided run from noise to pictures.
 
@@ -316,6 +320,7 @@ class LightBagel:
             branches: the contents of each of B samples, for every branch that `guidance` names.
             noise: [B * k, C, h, w], k pictures for each sample in turn (see `noise`).
             steps, solver, shift: default: the model's own. on_step, progress: as in `generate`.
+            reading: as in `encode`.
         """
         default = self.config.defaults
         schedule = make_solver(
@@ -325,7 +330,7 @@ class LightBagel:
             self.device,
         )
         # Apart, so that nothing of the run but its latents is there when they are decoded.
-        return self.decode(self._denoised(branches, noise, guidance, schedule, on_step, progress))
+        return self.decode(self._denoised(branches, noise, guidance, schedule, on_step, progress, reading))
 
     def _denoised(
         self,
@@ -335,12 +340,13 @@ class LightBagel:
         schedule: Any,
         on_step: OnStep | None,
         progress: bool,
+        reading: Reading | None,
     ) -> Tensor:
         """The latents that `draw` decodes."""
         height, width = (side * self.pixels_per_token // self.gen.patch for side in noise.shape[-2:])
         pictures = len(noise) // len(branches["full"])
         samples = [sample for name in guidance.branches for sample in branches[name] for _ in range(pictures)]
-        context = self.encode(samples, width, height)
+        context = self.encode(samples, width, height, reading)
         plain = context.rows(list(range(len(noise))))
         one, together = (partial(self.velocity, context=each) for each in (plain, context))
         velocity = guided(one, together, guidance, self.gen.patch)
@@ -357,6 +363,8 @@ class LightBagel:
         prompt: str,
         negative_prompt: str = "",
         *,
+        think: Think = False,
+        on_thought: OnText | None = None,
         settings: Settings | None = None,
         on_step: OnStep | None = None,
         progress: bool = True,
@@ -365,18 +373,25 @@ class LightBagel:
         """Draws pictures of a prompt.
 
         Args:
+            think: True: the VLM thinks first. Weights that were trained to (`config.thinking`) draw after prompt and
+                thought, each a segment of its own; others draw after the prompt that they come to (see `rewrite`).
+                "feed", EXPERIMENTAL: after prompt and thought, with weights that never saw a thought; it warns.
+            on_thought: told all words of the VLM so far, as they are made; returning False ends them there.
             settings: of the run, as a whole; or `asked`, one by one: width, height, steps, solver, shift,
                 text_guidance, guidance_interval, renorm, renorm_min, seed, num_images (see `Settings`).
             on_step: called after each step with (done, all, latents); returning False stops the run.
 
         Raises:
-            ValueError: a setting outside its range, an empty prompt, an unknown word (nano).
+            ValueError: a setting outside its range, an empty prompt, an unknown word (nano), a thought that cannot be
+                used, a negative prompt beside one.
             Stopped: `on_step` asked to stop.
         """
         if not prompt.strip():
             raise ValueError("generate needs a prompt: say what to draw")
+        has_thought(self.config.thinking, think, negative_prompt)
         settings = self.settings(**asked) if settings is None else settings
-        return self._run(branches_of([], self.text(prompt), self.text(negative_prompt)), settings, on_step, progress)
+        branches, reading = self._branches([], [], prompt, negative_prompt, think, on_thought)
+        return self._run(branches, settings, on_step, progress, reading)
 
     def edit(
         self,
@@ -385,6 +400,8 @@ class LightBagel:
         negative_prompt: str = "",
         *,
         source_tokens: tuple[str, ...] = ("vae", "vit"),
+        think: Think = False,
+        on_thought: OnText | None = None,
         settings: Settings | None = None,
         on_step: OnStep | None = None,
         progress: bool = True,
@@ -392,12 +409,13 @@ class LightBagel:
     ) -> list[Image.Image]:
         """Edits a picture by an instruction, or makes one from several sources.
 
-        The size is the first source's, by the VAE rule, unless asked otherwise.
+        The size is the first source's, by the VAE rule, unless asked otherwise; after a thought of its own (see `think`
+        of `generate`) the last one's.
 
         Args:
             source_tokens: which kinds of source token are used; both is the paper's double fusion, one an ablation.
-            settings, asked, on_step: as in `generate`, with image_guidance, which above 1 adds the image step of dual
-                guidance.
+            think, on_thought, settings, asked, on_step: as in `generate`, with image_guidance, which above 1 adds the
+                image step of dual guidance.
 
         Raises:
             ValueError, Stopped: as `generate`.
@@ -409,18 +427,55 @@ class LightBagel:
             raise ValueError("edit needs an instruction: say what to change")
         if not source_tokens or not set(source_tokens) <= {"vae", "vit"}:
             raise ValueError(f"source_tokens must name 'vae', 'vit' or both, not {source_tokens}")
-        settings = self.settings(sources[0], **asked) if settings is None else settings
+        has_thought(self.config.thinking, think, negative_prompt)
+        settings = self.settings(self.sizing(sources, think), **asked) if settings is None else settings
         # All of one kind first: where only one component is on the device at a time, each comes once.
         clean = [[self.clean(source)] if "vae" in source_tokens else [] for source in sources]
         seen = [[self.vit(source)] if "vit" in source_tokens else [] for source in sources]
         pictures: list[Content] = [
             content for pair in zip(clean, seen, strict=True) for kind in pair for content in kind
         ]
-        branches = branches_of(pictures, self.text(instruction), self.text(negative_prompt))
-        return self._run(branches, settings, on_step, progress)
+        branches, reading = self._branches(sources, pictures, instruction, negative_prompt, think, on_thought)
+        return self._run(branches, settings, on_step, progress, reading)
+
+    def sizing(self, sources: Sequence[Image.Image], think: Think = False) -> Image.Image:
+        """Which of an edit's sources gives the size: the first, and after a thought of its own the last."""
+        return sources[-1 if has_thought(self.config.thinking, think) else 0]
+
+    def _branches(
+        self,
+        sources: Sequence[Image.Image],
+        pictures: Sequence[Content],
+        prompt: str,
+        negative: str,
+        think: Think,
+        on_thought: OnText | None,
+    ) -> tuple[Mapping[str, Sequence[Content]], Reading | None]:
+        """What is before the target in each branch of guidance, and what the VLM has read of it while it thought.
+
+        Args:
+            pictures: the contents of the sources.
+        """
+        thinking = self.config.thinking
+        if think and thinking is not None:
+            self.need("understanding")
+            thought = thought_of(self.und, thinking, pictures, prompt, self.gen.patch, on_thought)
+            return thought.branches, thought.reading
+        if think:
+            task: Task = "edit" if sources else "generate"
+            rewritten = self.rewrite(prompt, sources, task, thinking=True, on_text=on_thought)
+            if think == "feed":
+                return fed(self.und, pictures, prompt, rewritten.thinking).branches, None
+            prompt = rewritten.prompt
+        return branches_of(pictures, self.text(prompt), self.text(negative)), None
 
     def _run(
-        self, branches: Mapping[str, Sequence[Content]], settings: Settings, on_step: OnStep | None, progress: bool
+        self,
+        branches: Mapping[str, Sequence[Content]],
+        settings: Settings,
+        on_step: OnStep | None,
+        progress: bool,
+        reading: Reading | None,
     ) -> list[Image.Image]:
         """Pictures of one sample, as the settings say."""
         noise = self.noise(settings.num_images, settings.width, settings.height, settings.seed)
@@ -433,6 +488,7 @@ class LightBagel:
             shift=settings.shift,
             on_step=on_step,
             progress=progress,
+            reading=reading,
         )
 
 

@@ -65,9 +65,10 @@ def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> Lig
     )
 
 
-def make_tiny(**options) -> LightBagel:
+def make_tiny(config: LightBagelConfig | None = None, tokens=None, **options) -> LightBagel:
+    """The model of a config, by default `tiny_config`'s, with a tokenizer that fits it, by default the nano's."""
     torch.manual_seed(0)
-    config = tiny_config(**options)
+    config = tiny_config(**options) if config is None else config
     parts = build_components(config)
     for module in parts.values():
         module.eval().requires_grad_(False)
@@ -76,7 +77,9 @@ def make_tiny(**options) -> LightBagel:
         for norm in (layer.q_norm, layer.k_norm, layer.und_norm, layer.gen_norm):
             torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
     torch.nn.init.normal_(parts["generation"].proj_out.weight, std=0.2)
-    und = Understanding(parts["understanding"], tokenizer(), ImageProcessor(**config.processor))
+    und = Understanding(
+        parts["understanding"], tokenizer() if tokens is None else tokens, ImageProcessor(**config.processor)
+    )
     return LightBagel(config, und, Generation(parts["generation"]), parts["fusion"], parts["vae"])
 
 

@@ -7,7 +7,7 @@ A context that begins otherwise (fewer turns of history, say, whose positions be
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,13 +44,25 @@ class Reading:
         """The VLM's states of all und tokens of a pack after each layer, depth x [U, und_dim]; it runs over those only
         that were not read before.
         """
-        places = torch.arange(sum(tokens.sizes)).split(tokens.sizes)
-        known = [i for i, key in enumerate(tokens.keys) if key in self.segments]
-        new = [i for i, key in enumerate(tokens.keys) if key not in self.segments]
-        made = self._run(und, tokens, [places[i] for i in known], [places[i] for i in new], known, new)
-        self.segments = {key: made.get(key) or self.segments[key] for key in tokens.keys}
-        found = [self.segments[key] for key in tokens.keys]
+        found = self._read(und, tokens, range(len(tokens.keys)))
         return [torch.cat([each.states[i] for each in found]).to(und.device) for i in range(und.depth)]
+
+    def cache(self, und: Understanding, tokens: Pack) -> DynamicCache:
+        """The VLM's keys and values of what one sample has before its target, for it to go on in words; the target's
+        markers are not read.
+        """
+        found = self._read(und, tokens, [i for i, content in enumerate(tokens.contents) if content is not None])
+        return _cache(und, found)
+
+    def _read(self, und: Understanding, tokens: Pack, which: Sequence[int]) -> list[ReadSegment]:
+        """Some segments of a pack, of which those alone are run that were not read before."""
+        places = torch.arange(sum(tokens.sizes)).split(tokens.sizes)
+        known = [i for i in which if tokens.keys[i] in self.segments]
+        new = [i for i in which if tokens.keys[i] not in self.segments]
+        made = self._run(und, tokens, [places[i] for i in known], [places[i] for i in new], known, new)
+        keys = [tokens.keys[i] for i in which]
+        self.segments = {key: made.get(key) or self.segments[key] for key in keys}
+        return list(self.segments.values())
 
     def _run(
         self,
@@ -64,14 +76,8 @@ class Reading:
         """The new segments of a pack, read after the known ones."""
         if not new:
             return {}
-        device = und.device
-        cache, at = DynamicCache(), torch.cat(new_places)
-        for layer in range(und.depth if known else 0):
-            read = [self.segments[tokens.keys[i]] for i in known]
-            keys, values = (torch.cat(each, dim=1)[None].to(device) for each in (
-                [segment.keys[layer] for segment in read], [segment.values[layer] for segment in read],
-            ))  # fmt: skip
-            cache.update(keys, values, layer)
+        device, at = und.device, torch.cat(new_places)
+        cache = _cache(und, [self.segments[tokens.keys[i]] for i in known])
         embeddings = und.und_embeddings([as_read(tokens.contents[i]) for i in new])
         visible = tokens.visible[at][:, torch.cat([*old_places, at])]
         states = und.und_states(
@@ -92,3 +98,14 @@ class Reading:
             tokens.keys[i]: ReadSegment(*([layer[n].clone() for layer in kind] for kind in split))
             for n, i in enumerate(new)
         }
+
+
+def _cache(und: Understanding, read: Sequence[ReadSegment]) -> DynamicCache:
+    """Keys and values of segments, one after the other, as the VLM's layers take them."""
+    cache = DynamicCache()
+    for layer in range(und.depth if read else 0):
+        keys, values = (torch.cat(each, dim=1)[None].to(und.device) for each in (
+            [segment.keys[layer] for segment in read], [segment.values[layer] for segment in read],
+        ))  # fmt: skip
+        cache.update(keys, values, layer)
+    return cache

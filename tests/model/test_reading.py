@@ -83,3 +83,15 @@ def test_the_velocity_is_the_same(model):
     model.encode([turns[:3]], 96, 64, reading)
     ours, theirs = (model.velocity(noise, 0.5, model.encode([turns], 96, 64, each)) for each in (reading, None))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_what_goes_on_in_words_has_no_target_before_it(model, read_tokens):
+    """And nothing of the context is read anew when it is drawn after."""
+    turns, reading = contents(model, 1), Reading()
+    tokens = pack_samples([turns], 2, (2, 3))
+    cache = reading.cache(model.und, tokens)
+    before = sum(tokens.sizes) - 2
+    assert read_tokens == [before]
+    assert cache.get_seq_length() == before
+    reading.read(model.und, tokens)
+    assert read_tokens == [before, 2]
