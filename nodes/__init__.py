@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .draw import LightBagelEdit, LightBagelGenerate
 from .encode import LightBagelDescribe, LightBagelTextEncode
 from .loader import LightBagelApplyFusion, LightBagelLoader, register_folders
+from .rewrite import LightBagelRewritePrompt
 
 NODES = [
     LightBagelLoader,
@@ -15,6 +16,7 @@ NODES = [
     LightBagelGenerate,
     LightBagelEdit,
     LightBagelDescribe,
+    LightBagelRewritePrompt,
 ]
 
 

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..lightbagel_core.config import DESCRIBE
+from .answers import max_length_input, sampling_mode_input
 from .checked import checked
 from .loader import CATEGORY
 
@@ -75,66 +76,8 @@ class LightBagelDescribe(io.ComfyNode):
                     default=DESCRIBE,
                     tooltip="A question about the picture, or a request to describe it.",
                 ),
-                io.Int.Input("max_length", default=128, min=1, max=32768, tooltip="Tokens of the answer, at most."),
-                io.DynamicCombo.Input(
-                    "sampling_mode",
-                    display_name="Sampling Mode",
-                    tooltip="Off: always the likeliest word. On: chosen by chance, with these settings.",
-                    options=[
-                        io.DynamicCombo.Option("off", []),
-                        io.DynamicCombo.Option(
-                            "on",
-                            [
-                                io.Float.Input(
-                                    "temperature",
-                                    default=0.7,
-                                    min=0.01,
-                                    max=2.0,
-                                    step=0.01,
-                                    tooltip="Higher: more surprising words.",
-                                ),
-                                io.Int.Input(
-                                    "top_k",
-                                    default=64,
-                                    min=0,
-                                    max=1000,
-                                    tooltip="Choose among this many likeliest words; 0: among all.",
-                                ),
-                                io.Float.Input(
-                                    "top_p",
-                                    default=0.95,
-                                    min=0.0,
-                                    max=1.0,
-                                    step=0.01,
-                                    tooltip="Choose among the likeliest words that together reach this probability.",
-                                ),
-                                io.Float.Input(
-                                    "min_p",
-                                    default=0.05,
-                                    min=0.0,
-                                    max=1.0,
-                                    step=0.01,
-                                    tooltip="Leave out words less likely than this part of the likeliest one.",
-                                ),
-                                io.Float.Input(
-                                    "repetition_penalty",
-                                    default=1.05,
-                                    min=0.01,
-                                    max=5.0,
-                                    step=0.01,
-                                    tooltip="Above 1: words already said become less likely.",
-                                ),
-                                io.Int.Input(
-                                    "seed",
-                                    default=0,
-                                    min=0,
-                                    max=0xFFFFFFFFFFFFFFFF,
-                                    tooltip="The same seed gives the same answer.",
-                                ),
-                            ],
-                        ),
-                    ],
-                ),
+                max_length_input(128),
+                sampling_mode_input(),
             ],
             outputs=[io.String.Output(display_name="text", tooltip="The answer.")],
         )
@@ -144,14 +87,14 @@ class LightBagelDescribe(io.ComfyNode):
     def execute(
         cls, clip: Any, image: torch.Tensor, question: str, max_length: int, sampling_mode: Any
     ) -> io.NodeOutput:
+        from .host.asking import answer
         from .host.encoding import encoder_of, tokens
         from .host.images import pictures
+        from .host.telling import in_the_box
 
         encoder_of(clip)
         if not question.strip():
             raise ValueError(f'the question is empty: ask something, or write "{DESCRIBE}"')
         asked = tokens(clip, question, "question", pictures=pictures([image]))
-        options = {k: v for k, v in sampling_mode.items() if k != "sampling_mode"}
-        sampled = sampling_mode["sampling_mode"] == "on"
-        text = clip.decode(clip.generate(asked, do_sample=sampled, max_length=max_length, **options)).strip()
+        text = answer(clip, asked, max_length, sampling_mode, in_the_box()).text
         return io.NodeOutput(text, ui=ui.PreviewText(text))

@@ -1,5 +1,6 @@
 // Shows the answer of LightBagel Describe Image in a box at the node's foot. ComfyUI draws a node's text output by
 // itself only for nodes of its own.
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 const TYPE = "LightBagelDescribe";
@@ -20,6 +21,13 @@ const nodeOf = (key) => {
 
 app.registerExtension({
   name: "LightBagel.Describe",
+  setup() {
+    // The words so far, while the answer is made.
+    api.addEventListener("lightbagel.words", ({ detail }) => {
+      const node = nodeOf(String(detail.node));
+      if (node?.type === TYPE) show(node, detail);
+    });
+  },
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== TYPE) return;
 

@@ -23,10 +23,11 @@ from ...lightbagel_core import images
 from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.files.embedded import as_tensor
 from ...lightbagel_core.files.tokenizer import tokenizer_files
-from ...lightbagel_core.model.chat import answer_ids
+from ...lightbagel_core.model.chat import Talk, answer_ids
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from ...lightbagel_core.model.unsized import und_states_for_any_size
+from .asking import Asked
 from .conditioning import KEY, Sources, Unread, marked, remember
 from .foreign import NO_PICTURES_HERE, batches, refuse
 from .images import pictures as image_pictures
@@ -169,6 +170,7 @@ class TextEncoder(nn.Module):
         """Token ids of the answer to a question about its pictures, by the stock model's own `generate`.
 
         Args:
+            tokens: token lists of the question; or an `Asked` of our own nodes.
             kwargs: what newer ComfyUIs hand every text model (`mtp`: how fast, not what), passed over.
 
         Raises:
@@ -178,10 +180,8 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 "LightBagel's answers know no presence_penalty: set it to 0; repetition_penalty keeps from repeating"
             )
-        parts = read(self.und, tokens)
-        seen = [part.picture for part in parts if isinstance(part, Source)]
-        ids = [token for part in parts if not isinstance(part, Source) for token in part]
-        text = self.und.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        asked = tokens if isinstance(tokens, Asked) else Asked(tokens)
+        talk = asked.what if isinstance(asked.what, Talk) else self._question(asked.what)
         options: dict[str, Any] = {"max_new_tokens": max_length, "do_sample": do_sample}
         if do_sample:
             options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
@@ -189,7 +189,14 @@ class TextEncoder(nn.Module):
         with torch.random.fork_rng():
             if seed is not None:
                 torch.manual_seed(seed)
-            return answer_ids(self.und, [(seen, text)], stops=[_Interruptible()], **options)[0]
+            return answer_ids(self.und, [talk], asked.on_text, stops=[_Interruptible()], **options)[0]
+
+    def _question(self, tokens: Any) -> Talk:
+        """The one question that token lists ask about their pictures."""
+        parts = read(self.und, tokens)
+        seen = [part.picture for part in parts if isinstance(part, Source)]
+        ids = [token for part in parts if not isinstance(part, Source) for token in part]
+        return Talk([("user", [*seen, self.und.tokenizer.decode(ids, clean_up_tokenization_spaces=False)])])
 
 
 class _Interruptible(StoppingCriteria):

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -116,6 +117,30 @@ def core() -> Any:
     model = LightBagel.from_pretrained("nano", "cpu")
     model.need("understanding", "generation", "fusion", "vae")
     return model
+
+
+def save_scripted(folder: Path, text: str) -> None:
+    """A checkpoint folder of a model whose VLM, of an open vocabulary, answers with a text; see tests/scripted.py."""
+    sys.path += [path for path in (str(PACK), str(PACK / "tests")) if path not in sys.path]
+    import_module("scripted").save_scripted(folder, text)
+
+
+@pytest.fixture(scope="session")
+def scripted(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Gives the name of a checkpoint whose VLM answers with a text, as Load LightBagel lists it."""
+    import folder_paths
+
+    folder = tmp_path_factory.mktemp("scripted")
+    folder_paths.add_model_folder_path("lightbagel", str(folder))
+    made: dict[str, str] = {}
+
+    def name_of(text: str) -> str:
+        if text not in made:
+            made[text] = f"scripted {len(made)}"
+            save_scripted(folder / made[text], text)
+        return made[text]
+
+    return name_of
 
 
 @pytest.fixture(scope="session")

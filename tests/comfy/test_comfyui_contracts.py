@@ -1019,12 +1019,16 @@ def test_what_nodes_are_made_of():
 
 @row("comfyui-37")
 def test_scripts_of_the_page():
-    """The page serves scripts/app.js with app, which has widgets and rootGraph, and calls onNodeOutputsUpdated."""
+    """The page serves scripts/app.js with app, which has widgets and rootGraph, and calls onNodeOutputsUpdated; it
+    serves scripts/api.js with api.
+    """
     other = os.environ.get("COMFYUI_PAGE")
     folder = Path(other or Path(module("comfyui_frontend_package").__file__).parent / "static")
     hold((folder / "scripts" / "app.js").is_file(), "the page serves no scripts/app.js")
     text = (folder / "scripts" / "app.js").read_text("utf-8")
     hold(re.search(r"export const app =", text), "scripts/app.js exports no app")
+    api = folder / "scripts" / "api.js"
+    hold(api.is_file() and "export const api =" in api.read_text("utf-8"), "scripts/api.js exports no api")
     code = [file.read_text("utf-8") for file in (folder / "assets").glob("*.js")]
     for name in ("get widgets()", "get rootGraph()", "`onNodeOutputsUpdated`"):
         hold(any(name in text for text in code), f"the page's code has no {name.strip('`')}")
@@ -1045,6 +1049,19 @@ def test_transformer_options():
     kept = model.model_options["transformer_options"]
     hold(kept["patches_replace"]["dit"] == {("double_block", 1): max}, "a block's replacement stands elsewhere")
     hold("attn1_patch" in kept["patches"], "a patch no longer stands in transformer_options[patches]")
+
+
+@row("comfyui-73")
+def test_what_a_node_tells_the_page():
+    """A node that runs knows its id; PromptServer knows the page that asked, and sends it a text for a node."""
+    utils = module("comfy_execution.utils", "get_executing_context", "CurrentNodeContext")
+    with utils.CurrentNodeContext("prompt", "7", 0):
+        hold(utils.get_executing_context().node_id == "7", "a running node's context has another node_id")
+    server = module("server", "PromptServer").PromptServer
+    order(server.send_progress_text, "text", "node_id")
+    takes(server.send_progress_text, "sid")
+    order(server.send_sync, "event", "data", "sid")
+    hold("self.client_id" in inspect.getsource(server.__init__), "PromptServer has no client_id")
 
 
 @row("comfyui-46")

@@ -24,6 +24,10 @@ CONTRACT = {
     "LightBagelGenerate": (["model", "clip", "vae", "prompt", "width", "height", "batch_size"], ["IMAGE", "LATENT"]),
     "LightBagelEdit": (["model", "clip", "vae", "images", "instruction", "mask"], ["IMAGE", "LATENT"]),
     "LightBagelDescribe": (["clip", "image", "question", "max_length", "sampling_mode"], ["STRING"]),
+    "LightBagelRewritePrompt": (
+        ["clip", "prompt", "images", "task", "system_prompt", "max_length", "sampling_mode", "thinking"],
+        ["STRING", "STRING"],
+    ),
 }
 
 

@@ -59,5 +59,5 @@ def test_its_nodes_register_and_draw(package: Path) -> None:
     lines = [line for line in done.stdout.splitlines() if line.startswith("nodes:")]
     assert lines == [
         "nodes: LightBagelApplyFusion LightBagelDescribe LightBagelEdit LightBagelGenerate LightBagelLoader "
-        "LightBagelTextEncode"
+        "LightBagelRewritePrompt LightBagelTextEncode"
     ]
