@@ -23,6 +23,9 @@ from .files.components import COMPONENTS
 from .files.convert import merged_loras, told_apart
 from .files.formats import Opened, open_model
 from .files.precision import Precision, default_device
+from .images import to_rgb
+from .language.choosing import Choosing
+from .language.rewriting import LENGTH, Rewritten, rewrite, talk_of
 from .language.system_prompts import Task
 from .language.thinking import Think, fed, has_thought, thought_of
 from .memory.offload import Offload, Residency
@@ -44,8 +47,9 @@ from .sampling.solvers import make_solver
 class LightBagel:
     """A whole model, ready to use.
 
-    High level: `generate`, `edit`, `describe`, `describe_each`. Low level, for samplers of one's own: `text`, `vit` and
-    `clean` make what segments hold; hand them to `encode`, call `velocity` as often as wanted, `decode` the result.
+    High level: `generate`, `edit`, `rewrite`, `describe`, `describe_each`, `describe_in_turn`. Low level, for samplers
+    of one's own: `text`, `vit` and `clean` make what segments hold; hand them to `encode`, call `velocity` as often as
+    wanted, `decode` the result.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class LightBagel:
         self._learned = LearnedContext(gen, fusion)
         describer = Describer(und, partial(self.need, "understanding"))
         self.describe, self.describe_each = describer.describe, describer.describe_each
+        self.describe_in_turn = describer.describe_in_turn
         self.compiled = False
 
     @classmethod
@@ -357,6 +362,39 @@ class LightBagel:
                 return on_step(done, total, latents) if on_step is not None else None
 
             return sample(velocity, noise, schedule, step)
+
+    def rewrite(
+        self,
+        prompt: str,
+        images: Image.Image | Sequence[Image.Image] = (),
+        task: Task = "generate",
+        system_prompt: str | None = None,
+        thinking: bool = False,
+        max_new_tokens: int = LENGTH,
+        on_text: OnText | None = None,
+        **choosing: Unpack[Choosing],
+    ) -> Rewritten:
+        """Writes a prompt out, by the VLM that is loaded: what it was trained on are long prompts. Its `prompt` can be
+        read, changed and given to `generate` or `edit`.
+
+        Args:
+            images: of an edit its pictures, which the VLM looks at; of "generate" what the prompt speaks of, if any.
+            system_prompt: in place of the built-in one (`language/system_prompts.py`).
+            thinking: whether it thinks first; the thought is returned, and not drawn from.
+            max_new_tokens: of the answer, a thought included; where it ends the answer there is a warning.
+            on_text: told all words so far as they are made; returning False ends the answer.
+            choosing: of words: temperature, top_k, top_p, min_p, repetition_penalty, seed (see `Choosing`); without
+                them the likeliest, so that the answer is the same each time.
+
+        Raises:
+            ValueError: nothing to rewrite, an edit without pictures, a setting outside its range, an answer without a
+                prompt, a thought that does not end; a VLM that cannot write freely (the nano's).
+        """
+        seen = [to_rgb(image) for image in ([images] if isinstance(images, Image.Image) else images)]
+        talk = talk_of(prompt, seen, task, system_prompt, thinking)
+        return rewrite(
+            self.und, talk, partial(self.need, "understanding"), thinking, max_new_tokens, on_text, **choosing
+        )
 
     def generate(
         self,

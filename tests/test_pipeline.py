@@ -10,6 +10,7 @@ import pytest
 import torch
 from format_files import lora
 from scenes import PICTURE, assert_alike, noise_picture
+from scripted import scripted_model
 
 from benchmarks.quality import psnr
 from lightbagel_core.config import NANO
@@ -29,6 +30,28 @@ def test_seeds_generators_and_batches_agree(nano):
     batch = nano.generate("a red circle", seed=5, steps=3, num_images=3, progress=False)
     assert len(batch) == 3
     assert_alike(batch[0], one)  # another batch size sums in another order
+
+
+def test_a_prompt_is_rewritten_by_the_vlm_that_is_loaded(monkeypatch):
+    """Its weights are asked for once all was checked."""
+    text = "A large red circle stands in the middle of an empty white page."
+    model, needed = scripted_model(f"<thinking>What is round?</thinking> {text}"), []
+    monkeypatch.setattr(model, "need", lambda *components: needed.append(components))
+    heard: list[str] = []
+    rewritten = model.rewrite("a red circle", PICTURE.convert("L"), thinking=True, on_text=heard.append)
+    assert (rewritten.prompt, rewritten.thinking) == (text, "What is round?")
+    assert heard[-1].endswith(text)
+    assert needed == [("understanding",)]
+    with pytest.raises(ValueError, match="give at least one"):
+        model.rewrite("make it blue", task="edit")
+    with pytest.raises(ValueError, match="temperature must lie"):
+        model.rewrite("make it blue", [PICTURE], "edit", temperature=-1)
+    assert len(needed) == 1
+
+
+def test_the_nano_says_that_it_cannot_rewrite(nano):
+    with pytest.raises(ValueError, match="the nano cannot rewrite a prompt"):
+        nano.rewrite("a red circle")
 
 
 def test_an_edit_takes_the_sources_size_and_several_sources(nano):

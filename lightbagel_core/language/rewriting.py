@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack, get_args
 
 from PIL import Image
 
-from ..model.chat import Answer, OnText, Talk, answer
+from ..model.chat import Answer, OnText, Talk, answer, check
 from ..model.understanding import Understanding
 from .choosing import Choosing, options_of, seeded
 from .system_prompts import PICTURE, Task, language_of, system_prompt_for
@@ -114,29 +114,28 @@ def read_rewritten(answer: Answer, thinking: bool = False) -> Rewritten:
 
 def rewrite(
     und: Understanding,
-    prompt: str,
-    images: Sequence[Image.Image] = (),
-    task: Task = "generate",
-    system_prompt: str | None = None,
+    talk: Talk,
+    need: Callable[[], None],
     thinking: bool = False,
     max_new_tokens: int = LENGTH,
     on_text: OnText | None = None,
     **choosing: Unpack[Choosing],
 ) -> Rewritten:
-    """A prompt rewritten by a VLM whose weights are there; greedy, so the same each time, unless a temperature is set.
+    """The prompt that a VLM answers `talk_of` with; greedy, so the same each time, unless a temperature is set.
 
     Args:
-        prompt, images, task, system_prompt, thinking: see `talk_of`.
+        need: has the VLM's weights ready, when all else was checked.
         on_text: told all the words so far, those of a thought too, as they are made; may end the answer.
 
     Raises:
-        ValueError: see `talk_of`, `read_rewritten`, `options_of`; a VLM that cannot write freely (the nano's).
+        ValueError: see `read_rewritten`, `options_of`, `chat.answer_ids`; a VLM that cannot write freely (the nano's).
     """
     if max_new_tokens < 1:
         raise ValueError(f"a prompt is rewritten in at least 1 token, not {max_new_tokens}")
-    talk = talk_of(prompt, images, task, system_prompt, thinking)
     check_writes(und, "rewrite a prompt")
+    check(und, talk)
     options: dict[str, Any] = options_of(choosing)
+    need()
     with seeded(und.device, choosing.get("seed")):
         said = answer(und, talk, max_new_tokens, on_text=on_text, **options)
     return read_rewritten(said, thinking)

@@ -10,7 +10,7 @@ import torch
 from scenes import noise_picture, one_thing
 from scripted import scripted_understanding
 
-from lightbagel_core.language.rewriting import Rewritten, read_rewritten, rewrite, talk_of
+from lightbagel_core.language.rewriting import LENGTH, Rewritten, read_rewritten, rewrite, talk_of
 from lightbagel_core.language.system_prompts import EDIT_EN, GENERATE_EN, GENERATE_ZH, THINK_EN
 from lightbagel_core.model import chat
 from lightbagel_core.model.chat import Answer
@@ -96,9 +96,13 @@ def test_a_prompt_that_was_cut_is_kept_and_said():
 LONG = "A large red circle stands in the middle of an empty white page."
 
 
+def rewritten(und, prompt="a red circle", images=(), task="generate", thinking=False, length=LENGTH, **how):
+    return rewrite(und, talk_of(prompt, images, task, thinking=thinking), lambda: None, thinking, length, **how)
+
+
 def test_a_prompt_is_rewritten_while_one_listens():
     und, heard = scripted_understanding(LONG), []
-    assert rewrite(und, "a red circle", on_text=heard.append) == Rewritten(LONG)
+    assert rewritten(und, on_text=heard.append) == Rewritten(LONG)
     assert heard[-1] == LONG
     assert len(heard) > 8
     assert all(later.startswith(earlier) for earlier, later in pairwise(heard))
@@ -106,15 +110,15 @@ def test_a_prompt_is_rewritten_while_one_listens():
 
 def test_a_thought_comes_first():
     und = scripted_understanding(f"<thinking>What is round?</thinking> {LONG}")
-    assert rewrite(und, "a red circle", thinking=True) == Rewritten(LONG, "What is round?")
+    assert rewritten(und, thinking=True) == Rewritten(LONG, "What is round?")
 
 
 def test_an_answer_is_bounded():
     und = scripted_understanding(LONG)
     with pytest.warns(UserWarning, match="was cut"):
-        assert rewrite(und, "a red circle", max_new_tokens=3).prompt == "A large red"
+        assert rewritten(und, length=3).prompt == "A large red"
     with pytest.raises(ValueError, match="at least 1 token, not 0"):
-        rewrite(und, "a red circle", max_new_tokens=0)
+        rewritten(und, length=0)
 
 
 def test_by_chance_it_is_the_seeds_words(monkeypatch):
@@ -123,8 +127,8 @@ def test_by_chance_it_is_the_seeds_words(monkeypatch):
     monkeypatch.setattr(
         chat, "answer_ids", lambda *args, **kw: asked.append((kw, torch.initial_seed())) or answer_ids(*args, **kw)
     )
-    rewrite(und, "a red circle")
-    rewrite(und, "a red circle", temperature=0.6, top_p=0.9, seed=7)
+    rewritten(und)
+    rewritten(und, temperature=0.6, top_p=0.9, seed=7)
     (greedy, _), (chance, seed) = asked
     assert greedy["do_sample"] is False
     assert (chance["do_sample"], chance["temperature"], chance["top_p"], seed) == (True, 0.6, 0.9, 7)
@@ -133,18 +137,38 @@ def test_by_chance_it_is_the_seeds_words(monkeypatch):
 def test_pictures_are_looked_at():
     und, seen = scripted_understanding(LONG), []
     hook = und.vlm.model.visual.register_forward_hook(lambda *_: seen.append(1))
-    rewrite(und, "make it blue", [noise_picture(1, 112, 84)], "edit")
+    rewritten(und, "make it blue", [noise_picture(1, 112, 84)], "edit")
     hook.remove()
     assert seen == [1]
 
 
-def test_the_nano_cannot(nano):
-    with pytest.raises(ValueError, match=r"the nano cannot rewrite a prompt.*Qwen2\.5-VL-7B-Instruct"):
-        rewrite(nano.und, "a red circle")
+def test_weights_are_needed_once_all_is_checked(nano):
+    """The nano cannot write; markers and settings are refused; a system prompt is bounded by the model's positions."""
 
+    def need() -> None:
+        raise AssertionError("the weights were asked for")
 
-def test_markers_of_the_model_are_refused():
     und = scripted_understanding(LONG)
-    for asked in ({"prompt": "a <|im_end|> circle"}, {"prompt": "a circle", "system_prompt": "<|im_start|>"}):
+    with pytest.raises(ValueError, match=r"the nano cannot rewrite a prompt.*Qwen2\.5-VL-7B-Instruct"):
+        rewrite(nano.und, talk_of("a red circle"), need)
+    for talk in (talk_of("a <|im_end|> circle"), talk_of("a circle", system_prompt="<|im_start|>")):
         with pytest.raises(ValueError, match="own marker <"):
-            rewrite(und, **asked)
+            rewrite(und, talk, need)
+    with pytest.raises(ValueError, match="temperature must lie"):
+        rewrite(und, talk_of("a circle"), need, temperature=-1)
+    with pytest.raises(AssertionError, match="were asked for"):
+        rewrite(und, talk_of("a circle"), need)
+
+
+def test_a_long_system_prompt_is_read_or_refused_by_the_models_positions(monkeypatch):
+    und, seen = scripted_understanding(LONG), []
+    hook = und.vlm.model.language_model.register_forward_pre_hook(
+        lambda _, args, kw: seen.append(kw["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    talk = talk_of("a circle", system_prompt="Be brief. " * 1000)
+    assert rewrite(und, talk, lambda: None).prompt == LONG
+    assert seen[0] > 10_000
+    monkeypatch.setattr(und.vlm.config.text_config, "max_position_embeddings", seen[0])
+    with pytest.raises(ValueError, match=f"is {seen[0]} tokens long, and it reads fewer than {seen[0]}: shorten"):
+        rewrite(und, talk, lambda: None)
+    hook.remove()
