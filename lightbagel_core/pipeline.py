@@ -17,6 +17,8 @@ from tqdm.auto import tqdm
 
 from . import images
 from .config import NANO, LightBagelConfig, SolverName
+from .conversation import composing
+from .conversation.composition import Composition
 from .describe import Describer
 from .files.checkpoint import build_modules, save_components
 from .files.components import COMPONENTS
@@ -475,6 +477,21 @@ class LightBagel:
         ]
         branches, reading = self._branches(sources, pictures, instruction, negative_prompt, think, on_thought)
         return self._run(branches, settings, on_step, progress, reading)
+
+    def compose(
+        self,
+        request: str,
+        images: Sequence[Image.Image] = (),
+        tries: int = composing.TRIES,
+        *,
+        on_part: composing.OnPart | None = None,
+        on_step: OnStep | None = None,
+        progress: bool = True,
+        **asked: Unpack[Asked],
+    ) -> Composition:
+        """EXPERIMENTAL. Answers a request in words and pictures, by a plan of the VLM's; see `composing.compose`."""
+        how: dict[str, Any] = {"on_part": on_part, "on_step": on_step, "progress": progress, **asked}
+        return composing.compose(self, request, images, tries, **how)
 
     def sizing(self, sources: Sequence[Image.Image], think: Think = False) -> Image.Image:
         """Which of an edit's sources gives the size: the first, and after a thought of its own the last."""

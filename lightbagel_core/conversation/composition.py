@@ -1,0 +1,154 @@
+"""What was composed of words and pictures, and its pages: HTML by itself, and Markdown with the pictures beside it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from ..files.png import png_bytes
+from ..files.writing import write_whole
+from ..language.planning import Step, Verdict
+
+HTML_NAME, MARKDOWN_NAME = "composition.html", "composition.md"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A step that was carried out.
+
+    picture: of a step that draws or edits. prompt: by which it was made in the end. tries: how many there were.
+    verdict: the critic's of the last; None where it was not asked.
+    """
+
+    step: Step
+    picture: Image.Image | None = None
+    prompt: str = ""
+    tries: int = 1
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """An answer of words and pictures. model: the name of the one that made it."""
+
+    request: str
+    model: str
+    parts: tuple[Part, ...]
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """Its pictures in order."""
+        return [part.picture for part in self.parts if part.picture is not None]
+
+    @property
+    def texts(self) -> list[str]:
+        """Its words in order."""
+        return [part.step.text for part in self.parts if part.picture is None]
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes it into a new or empty folder: composition.html, a page that loads nothing else, composition.md and
+        the pictures as PNGs. Returns the page's path.
+
+        Raises:
+            ValueError: it could not be written, or something lies there.
+        """
+        folder = Path(folder)
+        check_folder(folder)
+        for name, part in zip(self._names(), (part for part in self.parts if part.picture), strict=True):
+            assert part.picture is not None
+            write_whole(folder / name, png_bytes(part.picture, self._said(part)), folder)
+        write_whole(folder / MARKDOWN_NAME, self.markdown().encode(), folder)
+        page = folder / HTML_NAME
+        write_whole(page, self.html().encode(), folder)
+        return page
+
+    def _names(self) -> list[str]:
+        return [f"{number:03}.png" for number in range(1, len(self.pictures) + 1)]
+
+    def _said(self, part: Part) -> dict[str, object]:
+        """What a picture's file says of it."""
+        asked = {"request": self.request, "step": part.step.text, "prompt": part.prompt, "tries": part.tries}
+        return {"command": "compose", "kind": part.step.kind, **asked, "model": self.model}
+
+    def markdown(self) -> str:
+        """The Markdown page, which shows the pictures beside it."""
+        names, paragraphs = iter(self._names()), [f"# {_plain(' '.join(self.request.split()))}"]
+        for part in self.parts:
+            if part.picture is None:
+                paragraphs.append(_plain(part.step.text))
+            else:
+                paragraphs.append(f"![{_plain(' '.join(part.prompt.split()))}]({next(names)})")
+                paragraphs += [_plain(objection) for objection in _objections(part)]
+        return "\n\n".join(paragraphs) + "\n"
+
+    def html(self) -> str:
+        """The page with everything inside."""
+        sections = "\n".join(map(_section, self.parts))
+        return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(self.request)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1 dir="auto">{escape(self.request)}</h1>
+{sections}
+<p class="how">Composed by {escape(self.model)} with LightBagel. Words and pictures are a model's.</p>
+</body>
+</html>
+"""
+
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { max-width: 46rem; margin: 0 auto; padding: 2rem 1rem; font: 16px/1.5 system-ui, "Noto Sans", sans-serif; }
+h1 { font-size: 1.4rem; }
+p { white-space: pre-wrap; overflow-wrap: anywhere; }
+figure { margin: 1.25rem 0; }
+img { display: block; min-width: min(16rem, 100%); max-width: 100%; height: auto; border-radius: .6rem; }
+figcaption, .how { font-size: .85rem; opacity: .7; }
+"""
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ValueError where nothing can be written into a folder, or something lies in it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; choose another")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"something lies in {folder}; choose a new or an empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"could not make the folder {folder}: {error.strerror or error}") from None
+
+
+def _section(part: Part) -> str:
+    if part.picture is None:
+        return f'<p dir="auto">{escape(part.step.text)}</p>'
+    data = base64.b64encode(png_bytes(part.picture, {})).decode()
+    size = f'width="{part.picture.width}" height="{part.picture.height}"'
+    picture = f'<img src="data:image/png;base64,{data}" alt="{escape(part.prompt)}" {size}>'
+    caption = "".join(f'<figcaption dir="auto">{escape(objection)}</figcaption>' for objection in _objections(part))
+    return f"<figure>{picture}{caption}</figure>"
+
+
+def _objections(part: Part) -> list[str]:
+    """What is to be said of a picture that the critic did not agree to."""
+    if part.verdict is None or part.verdict.good:
+        return []
+    return [
+        f"After {part.tries} tries the model did not agree to this picture: {part.verdict.why or 'it gave no reason'}"
+    ]
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<&#~])", r"\\\1", text)
