@@ -232,3 +232,50 @@ def test_a_thought_may_be_fed_with_a_warning(thinker):
         found = fed(thinker.und, pictures, PROMPT, "it was red")
     texts = [thinker.text(PROMPT), thinker.text("it was red")]
     assert found.branches == {"full": [*pictures, *texts], "negative": pictures, "no_image": texts}
+
+
+# --- weights that were not trained to think --------------------------------------------------------------------------
+
+ANSWER = "<thinking>It should be a blue one.</thinking>\n\na round blue circle"
+
+
+def test_other_weights_draw_after_the_prompt_they_come_to(asked):
+    model, told = scripted.scripted_model(ANSWER), []
+    model.generate(PROMPT, "ugly", think=True, on_thought=told.append)
+    expected = {"full": [["a round blue circle"]], "negative": [["ugly"]], "no_image": [["a round blue circle"]]}
+    assert words(model, asked["branches"]) == expected
+    assert told[-1] == ANSWER
+    model.edit(sources(2), PROMPT, think=True)
+    assert asked["size"] == (64 // 16, 96 // 16)  # the first picture's
+    assert words(model, asked["branches"])["full"] == [[None] * 4 + ["a round blue circle"]]
+
+
+def test_other_weights_may_be_fed_their_thought(asked):
+    model = scripted.scripted_model(ANSWER)
+    with pytest.warns(UserWarning, match="an experiment"):
+        model.edit(sources(1), PROMPT, think="feed")
+    texts = [PROMPT, "It should be a blue one."]
+    expected = {"full": [[None, None, *texts]], "negative": [[None, None]], "no_image": [texts]}
+    assert words(model, asked["branches"]) == expected
+
+
+def test_other_weights_that_give_no_thought_draw_nothing(asked):
+    with pytest.raises(ValueError, match="gave no thought"):
+        scripted.scripted_model("a round blue circle").generate(PROMPT, think=True)
+    assert asked == {}
+
+
+def test_the_nano_cannot_think(nano):
+    with pytest.raises(ValueError, match="the nano cannot"):
+        nano.generate("a red circle", think=True)
+
+
+def words(model: LightBagel, branches) -> dict[str, list]:
+    """The texts of branches, and None for each content of a picture."""
+    return {
+        name: [
+            [model.und.tokenizer.decode(part[1:-1]) if isinstance(part, list) else None for part in sample]
+            for sample in samples
+        ]
+        for name, samples in branches.items()
+    }
