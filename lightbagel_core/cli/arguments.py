@@ -13,6 +13,7 @@ from ..training.command import add_arguments as add_training
 from ..training.prepare.prepare_command import add_arguments as add_preparing
 from .argument_types import gigabytes, interval, lora, size
 from .bench_arguments import add_bench
+from .composed import add_arguments as add_composing
 
 EXIT_USAGE = 2
 
@@ -90,6 +91,11 @@ def make_parser() -> argparse.ArgumentParser:
     describe.add_argument("question", nargs="?")
     describe.add_argument("--each", nargs="+", default=[], metavar="IMAGE", help="more pictures, each answered for")
     describe.add_argument("--max-new-tokens", type=int, default=128)
+    add_composing(
+        commands.add_parser(
+            "compose", parents=[model], help="experimental: answer in words and pictures, into a folder"
+        )
+    )
     commands.add_parser("info", parents=[files], help="what a model is made of, and which card it fits")
     convert = commands.add_parser("convert", parents=[files], help="write a checkpoint folder of our own")
     convert.add_argument("output", type=Path, metavar="FOLDER", help="the new folder")

@@ -1,4 +1,4 @@
-"""lightbagel generate | edit | describe | info | convert | download | bench | train | prepare."""
+"""lightbagel generate | edit | describe | compose | info | convert | download | bench | train | prepare."""
 
 from __future__ import annotations
 
@@ -90,6 +90,12 @@ def _describe(args: argparse.Namespace) -> None:
         print(f"{path}: {' '.join(answer.split())}")
 
 
+def _compose(args: argparse.Namespace) -> None:
+    from .composed import compose
+
+    compose(args)
+
+
 def _info(args: argparse.Namespace) -> None:
     from .info import about
 
@@ -136,6 +142,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "generate": _draw,
     "edit": _draw,
     "describe": _describe,
+    "compose": _compose,
     "info": _info,
     "convert": _convert,
     "download": _download,

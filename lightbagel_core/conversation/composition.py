@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from dataclasses import dataclass
 from html import escape
@@ -119,15 +120,16 @@ figcaption, .how { font-size: .85rem; opacity: .7; }
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ValueError where nothing can be written into a folder, or something lies in it."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; choose another")
+    """Raises ValueError where nothing can be written into a folder that is there or can be made, or something lies in
+    it.
+    """
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"something lies in {folder}; choose a new or an empty folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"could not make the folder {folder}: {error.strerror or error}") from None
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise ValueError(f"{place} is no folder; choose another")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"nothing may be written into {place}; choose another folder")
 
 
 def _section(part: Part) -> str:

@@ -73,7 +73,8 @@ def test_markdown_shows_text_as_it_is_and_the_pictures_beside_it(composition, tm
 
 
 def test_only_new_and_empty_folders_are_written_to(composition, tmp_path):
-    check_folder(tmp_path / "new")
+    check_folder(tmp_path / "new" / "inside")
+    assert not (tmp_path / "new").exists()
     composition.save(tmp_path / "new")
     before = {file: file.read_bytes() for file in (tmp_path / "new").iterdir()}
     with pytest.raises(ValueError, match="something lies in"):
@@ -81,7 +82,7 @@ def test_only_new_and_empty_folders_are_written_to(composition, tmp_path):
     assert before == {file: file.read_bytes() for file in (tmp_path / "new").iterdir()}
     with pytest.raises(ValueError, match="is no folder"):
         composition.save(tmp_path / "new" / "001.png")
-    with pytest.raises(ValueError, match="could not make the folder"):
+    with pytest.raises(ValueError, match="001.png is no folder"):
         composition.save(tmp_path / "new" / "001.png" / "deeper")
 
 
