@@ -728,6 +728,25 @@ def test_what_tells_words_and_ends_an_answer():
     order(criterion.__call__, "input_ids", "scores")
 
 
+@row("transformers-17")
+@torch.no_grad()
+def test_how_words_come_out_of_the_last_layer():
+    """Logits are lm_head of the language model's norm of the last layer's states; a cache knows its length."""
+    model, states = vlm(), []
+    language = model.model.language_model
+    hook = language.layers[-1].register_forward_hook(
+        lambda module, args, out: states.append(out[0] if isinstance(out, tuple) else out)
+    )
+    output = model(input_ids=torch.tensor([[7, 8, 9]]), use_cache=True)
+    hook.remove()
+    ours = model.lm_head(language.norm(states[0]))
+    hold(
+        torch.allclose(ours, output.logits, atol=1e-6),
+        "logits are no longer lm_head of norm of the last layer's states",
+    )
+    hold(output.past_key_values.get_seq_length() == 3, "a cache's get_seq_length no longer counts its tokens")
+
+
 # --- huggingface_hub, accelerate, safetensors ------------------------------------------------------------------------
 
 

@@ -82,7 +82,7 @@ def test_only_new_and_empty_folders_are_written_to(composition, tmp_path):
     assert before == {file: file.read_bytes() for file in (tmp_path / "new").iterdir()}
     with pytest.raises(ValueError, match="is no folder"):
         composition.save(tmp_path / "new" / "001.png")
-    with pytest.raises(ValueError, match="001.png is no folder"):
+    with pytest.raises(ValueError, match=r"001\.png is no folder"):
         composition.save(tmp_path / "new" / "001.png" / "deeper")
 
 
