@@ -43,17 +43,23 @@ class LightBagelTextEncode(io.ComfyNode):
                     optional=True,
                     tooltip="Source images, in the order the instruction speaks of them. None: text to image.",
                 ),
+                io.Conditioning.Input(
+                    "history",
+                    optional=True,
+                    tooltip="The turn before: the CONDITIONING of its LightBagel Text Encode. Give the negative side "
+                    "the same one. More turns than one are untrained ground.",
+                ),
             ],
             outputs=[io.Conditioning.Output(tooltip="For a sampler that runs LightBagel's MODEL.")],
         )
 
     @classmethod
     @checked
-    def execute(cls, clip: Any, prompt: str, vae: Any = None, images: Any = None) -> io.NodeOutput:
+    def execute(cls, clip: Any, prompt: str, vae: Any = None, images: Any = None, history: Any = None) -> io.NodeOutput:
         from .host.encoding import encode
 
         batches = [image for image in (images or {}).values() if image is not None]
-        return io.NodeOutput(encode(clip, prompt, vae, batches))
+        return io.NodeOutput(encode(clip, prompt, vae, batches, history))
 
 
 class LightBagelDescribe(io.ComfyNode):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import Cache, DynamicCache
 
 from .forward import Content, EncodedSegment, as_read, segment_of
 from .packing import pack
@@ -18,22 +19,49 @@ from .sequence import SIDES, ImageSegment, Segment, lay_out
 from .understanding import Understanding
 
 
-def und_states_for_any_size(und: Understanding, sample: Sequence[Content], patch: int) -> list[Tensor]:
+def und_states_for_any_size(
+    und: Understanding,
+    sample: Sequence[Content],
+    patch: int,
+    before: Sequence[Segment] = (),
+    cache: Cache | None = None,
+) -> list[Tensor]:
     """The VLM's states of one sample after each layer: depth x [1, 2 * SIDES + U, und_dim].
 
     First the target's two markers for each longer side, then the U und tokens of the sample's own segments.
+
+    Args:
+        before: segments that stand before the sample's and were read in an earlier call: they are not read again, and
+            their states are not among the result.
+        cache: their keys and values, to which those of the sample's U tokens, and then of the markers, are added.
     """
-    segments = [segment_of(content, patch) for content in sample]
-    tokens = pack([lay_out([*segments, ImageSegment("noised", 1, 1)])], [[*sample, None]], [range(len(sample) + 1)])
-    u = tokens.positions.shape[1] - 2
+    segments = [*before, *(segment_of(content, patch) for content in sample)]
+    layout = lay_out([*segments, ImageSegment("noised", 1, 1)])
+    tokens = pack([layout], [[*before, *sample, None]], [range(len(segments) + 1)])
+    u, k = tokens.positions.shape[1] - 2, sum(segment.und_tokens for segment in before)
     markers = tokens.positions[:, u:].repeat(1, SIDES)
     markers[:, 1::2] += torch.arange(SIDES)  # the end marker moves with the side, by one for each token
     pairs = torch.block_diag(*[torch.ones(2, 2)] * SIDES).bool()
-    visible = torch.cat([F.pad(tokens.visible[:u, :u], (0, 2 * SIDES)), F.pad(pairs, (u, 0), value=True)])
+    visible = torch.cat([F.pad(tokens.visible[k:u, :u], (0, 2 * SIDES)), F.pad(pairs, (u, 0), value=True)])
     embeddings = und.und_embeddings([*map(as_read, sample), *[None] * SIDES])
-    positions = torch.cat([tokens.positions[:, :u], markers], dim=1)
-    states = und.und_states(embeddings[None], positions[:, None].to(und.device), visible[None].to(und.device))
-    return [torch.cat([state[:, u:], state[:, :u]], dim=1) for state in states]
+    positions = torch.cat([tokens.positions[:, k:u], markers], dim=1)
+    states = und.und_states(embeddings[None], positions[:, None].to(und.device), visible[None].to(und.device), cache)
+    return [torch.cat([state[:, u - k :], state[:, : u - k]], dim=1) for state in states]
+
+
+def filled(read: Sequence[Tensor], device: torch.device) -> DynamicCache:
+    """A cache of what was read, [depth, 2, heads, n, head_dim] each, one after the other."""
+    cache = DynamicCache()
+    for layers in zip(*read, strict=True):
+        keys, values = torch.cat([layer.to(device) for layer in layers], dim=-2)[:, None].unbind(0)
+        cache.update(keys, values, len(cache.layers))
+    return cache
+
+
+def newly_read(cache: DynamicCache, start: int, tokens: int) -> Tensor:
+    """Keys and values of some tokens in a cache of one sample, [depth, 2, heads, tokens, head_dim]."""
+    at = slice(start, start + tokens)
+    return torch.stack([torch.stack([layer.keys[0, :, at], layer.values[0, :, at]]) for layer in cache.layers])
 
 
 def at_size(

@@ -7,7 +7,9 @@ It serves the stock CLIPTextEncode (text alone), our encode node (text and sourc
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import comfy.hooks
@@ -25,15 +27,17 @@ from ...lightbagel_core.files.embedded import as_tensor
 from ...lightbagel_core.files.tokenizer import tokenizer_files
 from ...lightbagel_core.model.chat import Talk, answer_ids
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
+from ...lightbagel_core.model.sequence import SIDES
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
-from ...lightbagel_core.model.unsized import und_states_for_any_size
+from ...lightbagel_core.model.unsized import filled, newly_read, und_states_for_any_size
 from .asking import Asked
-from .conditioning import KEY, Sources, Unread, marked, remember
+from .conditioning import AHEAD, KEY, NOTHING, READ, Read, Sources, Unread, marked, remember
 from .foreign import NO_PICTURES_HERE, batches, refuse
 from .images import pictures as image_pictures
+from .keeping import keeps
 from .recent import Recent
 from .say import once
-from .tokens import Pictures, Source, Tokens, read, tokenize
+from .tokens import Earlier, Pictures, Source, Tokens, read, tokenize
 from .weights import move_buffers
 
 
@@ -51,10 +55,12 @@ class Tokenizer:
         latents: Sequence[torch.Tensor] = (),
         image: torch.Tensor | None = None,
         images: torch.Tensor | Sequence[torch.Tensor | None] | None = None,
+        sources: Sequence[Source | Earlier] = (),
         **kwargs: Any,
     ) -> Tokens:
         """The token lists of a text after pictures; `latents` holds none or one for each.
 
+        `sources`: what stands before these, as tokens already.
         `image`, `images`: IMAGEs to ask about, as ComfyUI's own Generate Text gives them (newer: a list).
 
         Raises:
@@ -65,12 +71,12 @@ class Tokenizer:
         if asked_about:
             pictures = (*pictures, *asked_about)
         seen = pictures if isinstance(pictures, Pictures) else Pictures(pictures)
-        sources = [Source(seen, i, latents[i] if latents else None, bool(asked_about)) for i in range(len(seen))]
-        return tokenize(self.und, text, sources, return_word_ids)
+        own = [Source(seen, i, latents[i] if latents else None, bool(asked_about)) for i in range(len(seen))]
+        return tokenize(self.und, text, [*sources, *own], return_word_ids)
 
     def untokenize(self, entries: Sequence[tuple[Any, ...]], **kwargs: Any) -> list[tuple[tuple[Any, ...], str]]:
         """Entries of a token list, each with its text."""
-        return [(e, repr(e[0]) if isinstance(e[0], Source) else self.decode([e[0]], False)) for e in entries]
+        return [(e, repr(e[0]) if isinstance(e[0], Source | Earlier) else self.decode([e[0]], False)) for e in entries]
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = True, **kwargs: Any) -> str:
         return self.und.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
@@ -88,8 +94,9 @@ class TextEncoder(nn.Module):
         self.__dict__["und"] = und  # not a second name of the model's weights
         self.transformer = und.vlm  # ComfyUI's name: CLIPSave leaves it out, so that the files have the release's names
         self.config = config
-        self.recent = Recent()
+        self.recent, self.images = Recent(), Recent(64)
         self.mark, self.encoded = object(), 0
+        self.keeps_read, self.apart = False, None
 
     def reset_clip_options(self, **kwargs: Any) -> None:
         self.encoded = 0
@@ -110,7 +117,20 @@ class TextEncoder(nn.Module):
         encodes of one schedule.
         """
         self.encoded += 1
-        return self.mark, getattr(self, "current_weight_patches_uuid", None), self.encoded
+        return self.mark, getattr(self, "current_weight_patches_uuid", None), self.encoded, self.apart
+
+    @contextmanager
+    def keeping(self, hooked: bool) -> Iterator[None]:
+        """While it lasts, keys and values of what is read are kept, as long as the states are, for a later turn.
+
+        Args:
+            hooked: whether hooks may change the weights. Then nothing is kept, and nothing of earlier prompts is used.
+        """
+        self.keeps_read, self.apart = keeps() and not hooked, object() if hooked else None
+        try:
+            yield
+        finally:
+            self.keeps_read, self.apart = False, None
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: Any, **kwargs: Any) -> tuple[torch.Tensor, None, dict[str, Any]]:
@@ -121,37 +141,64 @@ class TextEncoder(nn.Module):
             ValueError: tokens of another text encoder; pictures that another node gave to draw with.
         """
         weights, patch = self._weights(), self.config.generation["patch_size"][-1]
-        sample: list[Content] = []
-        latents: list[torch.Tensor | None] = []
-        keys: list[Hashable] = []
-        for part in read(self.und, tokens):
-            if not isinstance(part, Source):
-                sample.append([self.und.token_id(IM_START), *part, self.und.token_id(IM_END)])
-                latents.append(None)
-                keys.append(object())
-                continue
-            if part.only_ask:
-                raise ValueError(NO_PICTURES_HERE)
-            image = part.pictures.seen(weights, self._look)[part.index]
-            key = (part.pictures.mark, part.index)
-            if part.latents is not None:
-                sample.append(CleanImage(part.latents[0]))  # only its size counts here
-                latents.append(part.latents)
-                keys.append((*key, part.latents))
-            sample.append(image)
-            latents.append(None)
-            keys.append(key)
-        states = und_states_for_any_size(self.und, sample, patch)
         device = comfy.model_management.intermediate_device()
-        kept = marked(torch.cat(states, dim=-1), pictures=len(sample) > 1).to(device)
-        segments = tuple(segment_of(content, patch) for content in sample)
-        sources = Sources(segments, tuple(latents), tuple(keys), weakref.ref(kept))
-        remember(sources, kept)  # where a CLIP is scheduled ComfyUI keeps the tensor alone
+        parts = read(self.und, tokens)
+        old, old_states, turns = NOTHING, None, ()
+        if (known := self._read_before(parts[0], weights)) is not None:
+            old, old_states, turns = parts.pop(0).sources, *known
+        said = [pair for part in parts for pair in _keyed(part, weights)]
+        new = [content for part, key in said for content in self._contents(part, weights, key)]
+        sample = [content for content, *_ in new]
+        cache = filled(turns, self.und.device) if self.keeps_read else None
+        states = torch.cat(und_states_for_any_size(self.und, sample, patch, old.segments, cache), dim=-1).to(device)
+        if cache is not None:
+            first = sum(segment.und_tokens for segment in old.segments)
+            turns = (*turns, newly_read(cache, first, states.shape[1] - 2 * SIDES).to(device))
+        if old_states is not None:
+            states = torch.cat([states[:, : 2 * SIDES], old_states, states[:, 2 * SIDES :]], dim=1)
+        segments = (*old.segments, *(segment_of(content, patch) for content in sample))
+        kept = marked(states, pictures=len(segments) > 1)
+        sources = Sources(
+            segments,
+            (*old.latents, *(latents for _, latents, _ in new)),
+            (*old.keys, *(key for *_, key in new)),
+            weakref.ref(kept),
+            (*old.parts, *(part for part, _ in said)),
+            self.mark,
+        )
+        # Kept by the tensor itself, since where a CLIP is scheduled ComfyUI keeps the tensor alone.
+        remember(sources, kept, Read(turns, weights) if self.keeps_read else None)
         return kept, None, {"model_conds": {KEY: Unread(sources)}}
 
+    def _read_before(self, part: Any, weights: Hashable) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]] | None:
+        """The states [1, U, depth * hidden] of earlier turns that a prompt begins with, and their keys and values;
+        None: without any, or where they must be read again.
+        """
+        found = READ.get(id(part.states)) if self.keeps_read and isinstance(part, Earlier) else None
+        if found is None or found.weights != weights:
+            return None
+        return part.states[:, AHEAD:], found.turns
+
+    def _contents(
+        self, part: Source | Sequence[int], weights: Hashable, key: Hashable
+    ) -> list[tuple[Content, torch.Tensor | None, Hashable]]:
+        """The segments of a part: what each holds, the latents of a clean image, the key."""
+        if not isinstance(part, Source):
+            return [([self.und.token_id(IM_START), *part, self.und.token_id(IM_END)], None, key)]
+        if part.only_ask:
+            raise ValueError(NO_PICTURES_HERE)
+        image = part.pictures.seen(weights, self._look)[part.index]
+        image = replace(image, features=image.features.to(self.und.device))
+        key = (part.pictures.mark, part.index)
+        if part.latents is None:
+            return [(image, None, key)]
+        return [(CleanImage(part.latents[0]), part.latents, (*key, part.latents)), (image, None, key)]
+
     def _look(self, pictures: Pictures) -> list[VitImage]:
-        """What the ViT makes of pictures."""
-        return self.und.vit_images([images.resized(picture, self.config.vit_image) for picture in pictures])
+        """What the ViT makes of pictures, where it may stay."""
+        found = self.und.vit_images([images.resized(picture, self.config.vit_image) for picture in pictures])
+        device = comfy.model_management.intermediate_device()
+        return [replace(image, features=image.features.to(device)) for image in found]
 
     def generate(
         self,
@@ -194,9 +241,23 @@ class TextEncoder(nn.Module):
     def _question(self, tokens: Any) -> Talk:
         """The one question that token lists ask about their pictures."""
         parts = read(self.und, tokens)
+        if any(isinstance(part, Earlier) for part in parts):
+            raise ValueError("a history is for drawing: LightBagel's answers go by pictures and one question")
         seen = [part.picture for part in parts if isinstance(part, Source)]
         ids = [token for part in parts if not isinstance(part, Source) for token in part]
         return Talk([("user", [*seen, self.und.tokenizer.decode(ids, clean_up_tokenization_spaces=False)])])
+
+
+def _keyed(
+    part: Source | Earlier | list[int], weights: Hashable
+) -> Iterator[tuple[Source | tuple[int, ...], Hashable]]:
+    """The pictures and texts of a part, each with a key that is equal only where a text is said in the same place and
+    read with the same weights.
+    """
+    if isinstance(part, Earlier):
+        yield from ((each, (key, weights)) for each, key in part.keyed())
+    else:
+        yield part if isinstance(part, Source) else tuple(part), object()
 
 
 class _Interruptible(StoppingCriteria):

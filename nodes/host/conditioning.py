@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,17 +34,24 @@ class Sources:
     latents: of each, [1, C, h, w] of a clean image, as a VAE gives them, else None.
     keys: of each; equal where two prompts were encoded after the same pictures, while nobody has changed the states.
     given: the und states as the text encoder gave them.
+    parts: what the segments hold, as `tokens.read` gives it, earlier turns first; None where that is not known any
+        more. encoder: whose they are, told from others by this object.
     """
 
     segments: tuple[Segment, ...]
     latents: tuple[Tensor | None, ...]
     keys: tuple[Hashable, ...]
-    given: weakref.ref[Tensor]
+    given: Callable[[], Tensor | None]
+    parts: tuple[Any, ...] | None = None
+    encoder: object = None
 
     @property
     def images(self) -> list[Tensor]:
         """The clean source images' latents."""
         return [latents for latents in self.latents if latents is not None]
+
+
+NOTHING = Sources((), (), (), lambda: None, ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +83,20 @@ class Rows(comfy.conds.CONDRegular):
         return [len(self.cond), *max((row.states for row in self.cond), key=len).shape]
 
 
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Keys and values of all und tokens in a CONDITIONING, so that the VLM can go on from there.
+
+    turns: one tensor [depth, 2, heads, n, head_dim] for each turn, which later turns have in common with it.
+    weights: tells the weights they were made with from others.
+    """
+
+    turns: tuple[Tensor, ...]
+    weights: Hashable
+
+
 GIVEN: dict[int, Sources] = {}  # of living tensors, by id
+READ: dict[int, Read] = {}  # the same
 
 
 def plain(sources: Sources) -> list[tuple[str, Any]]:
@@ -132,10 +152,13 @@ def marked(states: Tensor, pictures: bool) -> Tensor:
     return torch.cat([row, states], dim=1)
 
 
-def remember(sources: Sources, states: Tensor) -> None:
-    """Keeps, as long as the tensor lives, what stands beside the und states that an encoder gave."""
+def remember(sources: Sources, states: Tensor, read: Read | None = None) -> None:
+    """Keeps, as long as the tensor lives, what stands beside the und states that an encoder gave, and what was read."""
     GIVEN[id(states)] = sources
     weakref.finalize(states, GIVEN.pop, id(states), None).atexit = False
+    if read is not None:
+        READ[id(states)] = read
+        weakref.finalize(states, READ.pop, id(states), None).atexit = False
 
 
 def sources_beside(conds: dict[str, Any], states: Tensor) -> Sources | None:

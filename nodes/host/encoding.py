@@ -10,8 +10,10 @@ from PIL import Image
 
 from ...lightbagel_core.config import LightBagelConfig
 from .clip import TextEncoder
+from .history import earlier
 from .images import pictures, sized
 from .latents import as_pictures
+from .tokens import Pictures, Source
 
 
 def encoder_of(clip: Any) -> TextEncoder:
@@ -46,10 +48,42 @@ def latents(vae: Any, found: Sequence[Image.Image], config: LightBagelConfig) ->
     return [as_pictures(vae.encode(sized(picture, config.vae_image))) for picture in found]
 
 
-def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tensor] = ()) -> Any:
-    """CONDITIONING of a prompt after its source images; without a VAE they stand there as ViT tokens only."""
-    config, found = encoder_of(clip).config, pictures(batches)
-    return condition(clip, prompt, found, latents(vae, found, config) if vae is not None else ())
+def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tensor] = (), history: Any = None) -> Any:
+    """CONDITIONING of a prompt after earlier turns, if any, and its source images; without a VAE these stand there as
+    ViT tokens only.
+
+    Args:
+        history: the CONDITIONING of the turns before.
+
+    Raises:
+        ValueError: a history that cannot be gone on from, see `earlier`; a VAE of another kind; unknown words.
+    """
+    encoder = encoder_of(clip)
+    before = [] if history is None else [earlier(history, encoder)]
+    if vae is not None:
+        check_vae(vae, encoder.config)
+    hooked = clip.patcher.forced_hooks is not None
+    sources = [source for batch in batches for source in sources_of(encoder, batch, vae, hooked)]
+    with encoder.keeping(hooked):
+        return clip.encode_from_tokens_scheduled(tokens(clip, prompt, "prompt", sources=[*before, *sources]))
+
+
+def sources_of(encoder: TextEncoder, batch: torch.Tensor, vae: Any, hooked: bool) -> list[Source]:
+    """The source pictures of an IMAGE. All prompts after it have in common what ViT and VAE make of it.
+
+    Args:
+        hooked: whether the encoder's weights are hooks' own, so that what its ViT sees is for one prompt alone.
+    """
+
+    def seen() -> Pictures:
+        return Pictures(pictures([batch]))
+
+    found = seen() if hooked else encoder.images.get("seen", (batch,), seen)
+    if vae is None:
+        return [Source(found, i) for i in range(len(found))]
+    weights = getattr(getattr(vae, "patcher", None), "patches_uuid", None)
+    made = encoder.images.get(("latents", weights), (vae, batch), lambda: latents(vae, found, encoder.config))
+    return [Source(found, i, each) for i, each in enumerate(made)]
 
 
 def condition(

@@ -1,4 +1,6 @@
-"""What the last one-box runs encoded, so that a run in which only the seed changed encodes nothing again."""
+"""What was made of objects lately, so that it is not made again: what the last one-box runs encoded, where only the
+seed has changed, and what ViT and VAE are to make of IMAGEs.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ T = TypeVar("T")
 
 
 class Recent:
-    """The results of the last few runs, by the words they were asked for and the very objects they were made from.
+    """The last few results, by the words they were asked for and the very objects they were made from.
 
-    Objects are only pointed at: a picture or a VAE that nobody else holds is not kept alive from here.
+    Objects are only pointed at: a picture or a VAE that nobody else holds is not kept alive from here, and what was
+    made of it goes with it.
     """
 
     def __init__(self, runs: int = 2) -> None:
@@ -34,5 +37,10 @@ class Recent:
             ):
                 return result
         result = make()
-        self.made.append((words, tuple(map(weakref.ref, objects)), result))
+        self.made.append((words, tuple(weakref.ref(each, self._forget) for each in objects), result))
         return result
+
+    def _forget(self, _: Any) -> None:
+        """Gives up what was made of objects that are gone: nobody can ask for it any more."""
+        living = (each for each in self.made if all(ref() is not None for ref in each[1]))
+        self.made = deque(living, self.made.maxlen)

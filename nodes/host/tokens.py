@@ -1,14 +1,15 @@
 """Token lists: what `CLIP.tokenize` gives and the text encoder reads.
 
 {KEY: [[(token, weight), ...], ...]}, as of every text encoder in ComfyUI. A token is the id of a piece of text, or a
-`Source`, which stands for a source picture. All that is to be encoded is read from the lists alone, so it survives what
-nodes do with them: slice and copy them, join them with others, build them anew.
+`Source`, which stands for a source picture, or an `Earlier`, which stands for the turns before. All that is to be
+encoded is read from the lists alone, so it survives what nodes do with them: slice and copy them, join them with
+others, build them anew.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
-from .conditioning import KEY
+from .conditioning import KEY, Sources
 from .foreign import INSTEAD
 from .say import once
 
@@ -78,6 +79,31 @@ class Source:
         return f"<source picture {self.index + 1} of {len(self.pictures)}>"
 
 
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """Earlier turns among tokens, before those of a turn of its own: und states that the text encoder gave, and what
+    stands beside them, whose `parts` are known.
+    """
+
+    states: Tensor
+    sources: Sources
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Earlier:
+        return self  # nothing of it changes, and a copy of the states is none that the text encoder gave
+
+    def __repr__(self) -> str:
+        texts = sum(not isinstance(part, Source) for part in self.sources.parts or ())
+        return f"<{texts} earlier turn{'s' * (texts > 1)}>"
+
+    def keyed(self) -> Iterator[tuple[Source | Sequence[int], Hashable]]:
+        """Its parts, each with the key of its last segment."""
+        keys = iter(self.sources.keys)
+        for part in self.sources.parts or ():
+            for _ in range(isinstance(part, Source) and part.latents is not None):
+                next(keys)
+            yield part, next(keys)
+
+
 class NoSuchTokens(ValueError, KeyError):
     """A node asks for the tokens of a text encoder that LightBagel does not have."""
 
@@ -95,8 +121,8 @@ class Tokens(dict[str, list[list[tuple[Any, ...]]]]):
         )
 
 
-def tokenize(und: Understanding, text: str, sources: Sequence[Source] = (), word_ids: bool = False) -> Tokens:
-    """The token lists of a text after source pictures: one batch.
+def tokenize(und: Understanding, text: str, sources: Sequence[Source | Earlier] = (), word_ids: bool = False) -> Tokens:
+    """The token lists of a text after earlier turns and source pictures: one batch.
 
     The text is taken as it stands, weights and all, as ComfyUI does for Qwen-Image; only `\\(` and `\\)`, by which
     prompts keep brackets from being weights, are brackets.
@@ -131,10 +157,11 @@ def tokenize(und: Understanding, text: str, sources: Sequence[Source] = (), word
     return Tokens({KEY: [batch if word_ids else [entry[:2] for entry in batch]]})
 
 
-def read(und: Understanding, tokens: Any) -> list[Source | list[int]]:
-    """What token lists say, in its order: source pictures, and the ids of the texts around them, the last a text.
+def read(und: Understanding, tokens: Any) -> list[Source | Earlier | list[int]]:
+    """What token lists say, in its order: earlier turns, source pictures, and the ids of the texts around them, the
+    last a text.
 
-    Batches are read one after the other; texts with no picture between are one text. Padding is left out.
+    Batches are read one after the other; texts with nothing between are one text. Padding is left out.
 
     Raises:
         ValueError: tokens of another text encoder, or none that LightBagel can read.
@@ -147,11 +174,11 @@ def read(und: Understanding, tokens: Any) -> list[Source | list[int]]:
     around = {und.token_id(IM_START), und.token_id(IM_END), und.tokenizer.pad_token_id}
     other = set(und.tokenizer.get_added_vocab().values()) - around
     known = und.vlm.get_input_embeddings().num_embeddings
-    parts: list[Source | list[int]] = [[]]
+    parts: list[Source | Earlier | list[int]] = [[]]
     for token, weight, *_ in chain.from_iterable(tokens):
         if weight != 1.0:
             once("a node has given tokens weights, which do not act: LightBagel reads all words alike")
-        if isinstance(token, Source):
+        if isinstance(token, Source | Earlier):
             parts += [token, []]
         elif not isinstance(token, Integral) or not 0 <= token < known or token in other:
             raise ValueError(

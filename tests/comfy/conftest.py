@@ -7,6 +7,7 @@ one these tests fail, not skip; .ci/comfy installs all they need, so that none i
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import tempfile
@@ -148,3 +149,35 @@ def prompts(host: Host, loaded: Any) -> tuple[Any, Any]:
     """(positive, negative) CONDITIONING."""
     clip = loaded[1]
     return host("CLIPTextEncode", clip, PROMPT), host("CLIPTextEncode", clip, "")
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said in the log, as if none of it had been said before."""
+    said: list[str] = []
+    monkeypatch.setattr(
+        logging, "warning", lambda message, *args, **_: said.append(message % args if args else message)
+    )
+    once = next(m.once for name, m in sys.modules.items() if name.endswith("nodes.host.say"))
+    once.cache_clear()
+    return said
+
+
+@pytest.fixture
+def clip_lora(loaded: Any, tmp_path: Path) -> str:
+    """The name of a LoRA that changes a layer of the text encoder and one of its ViT."""
+    import torch
+    from folder_paths import add_model_folder_path
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    keys, tensors = loaded[1].cond_stage_model.state_dict().keys(), {}
+    for layer, side in (("language_model.layers.0.self_attn.o_proj", 256), ("visual.blocks.0.attn.proj", 128)):
+        for part, shape in (("down", (4, side)), ("up", (side, 4))):
+            (name,) = (key for key in keys if key.endswith(f".{layer}.weight"))
+            name = f"text_encoders.{name.removesuffix('.weight')}.lora_{part}.weight"
+            tensors[name] = torch.randn(shape, generator=generator) * 0.2
+    file = tmp_path / f"clip{tmp_path.name}.safetensors"
+    save_file(tensors, file)
+    add_model_folder_path("loras", str(tmp_path))
+    return file.name

@@ -20,7 +20,7 @@ CONTRACT = {
         ["MODEL", "CLIP", "VAE"],
     ),
     "LightBagelApplyFusion": (["model", "fusion", *LORA], ["MODEL"]),
-    "LightBagelTextEncode": (["clip", "prompt", "vae", "images"], ["CONDITIONING"]),
+    "LightBagelTextEncode": (["clip", "prompt", "vae", "images", "history"], ["CONDITIONING"]),
     "LightBagelGenerate": (["model", "clip", "vae", "prompt", "width", "height", "batch_size"], ["IMAGE", "LATENT"]),
     "LightBagelEdit": (["model", "clip", "vae", "images", "instruction", "mask"], ["IMAGE", "LATENT"]),
     "LightBagelDescribe": (["clip", "image", "question", "max_length", "sampling_mode"], ["STRING"]),

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import PACK
 from helpers import INSTRUCTION, PROMPT, close, counted, ksampler, source, tensor
-from safetensors.torch import save_file
 
 KEY = "lightbagel"
 OTHERS: dict[str, dict[str, Any]] = {
@@ -46,39 +45,6 @@ def edit_tokens(clip: Any, vae: Any, text: str = INSTRUCTION) -> Any:
     with torch.inference_mode():
         latents = [vae.encode(tensor(source()))]
         return clip.tokenize(text, pictures=[source()], latents=[x.reshape(1, 48, 8, 8) for x in latents])
-
-
-@pytest.fixture
-def log(monkeypatch):
-    """What is said in the log."""
-    import logging
-    import sys
-
-    said: list[str] = []
-    monkeypatch.setattr(
-        logging, "warning", lambda message, *args, **_: said.append(message % args if args else message)
-    )
-    once = next(m.once for name, m in sys.modules.items() if name.endswith("nodes.host.say"))
-    once.cache_clear()
-    return said
-
-
-@pytest.fixture
-def clip_lora(loaded, tmp_path):
-    """The name of a LoRA that changes a layer of the text encoder and one of its ViT."""
-    from folder_paths import add_model_folder_path
-
-    generator = torch.Generator().manual_seed(0)
-    keys, tensors = loaded[1].cond_stage_model.state_dict().keys(), {}
-    for layer, side in (("language_model.layers.0.self_attn.o_proj", 256), ("visual.blocks.0.attn.proj", 128)):
-        for part, shape in (("down", (4, side)), ("up", (side, 4))):
-            (name,) = (key for key in keys if key.endswith(f".{layer}.weight"))
-            name = f"text_encoders.{name.removesuffix('.weight')}.lora_{part}.weight"
-            tensors[name] = torch.randn(shape, generator=generator) * 0.2
-    file = tmp_path / f"clip{tmp_path.name}.safetensors"
-    save_file(tensors, file)
-    add_model_folder_path("loras", str(tmp_path))
-    return file.name
 
 
 def test_a_token_list_is_as_every_encoders(loaded, core):
