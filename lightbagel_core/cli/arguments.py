@@ -80,17 +80,29 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument("--compile", action="store_true", help="compile what repeats: slower to start, then quicker")
     draw.add_argument("--quiet", action="store_true", help="no progress bar")
 
+    words = draw.add_argument_group("words before the picture", "by the VLM that is loaded; its text is in the PNG too")
+    words.add_argument("--rewrite", action="store_true", help="have it write the prompt out, and draw that")
+    words.add_argument(
+        "--think",
+        action="store_true",
+        help="have it think first; weights that were trained to then draw after their thought, others write the "
+        "prompt out as with --rewrite",
+    )
+    words.add_argument("--system-prompt", type=Path, metavar="FILE", help="what it is told, in place of our own words")
+    words.add_argument("--max-new-tokens", type=int, metavar="N", help="of what it writes; default: 512")
+
     generate = commands.add_parser("generate", parents=[model, draw], help="draw a picture of a prompt")
     generate.add_argument("prompt")
     edit = commands.add_parser("edit", parents=[model, draw], help="change a picture by an instruction")
     edit.add_argument("images", nargs="+", metavar="IMAGE", help="one or more source images")
     edit.add_argument("instruction")
     edit.add_argument("--image-guidance", type=float, help="above 1: dual guidance")
-    describe = commands.add_parser("describe", parents=[model], help="describe a picture or answer a question")
+    describe = commands.add_parser("describe", parents=[model], help="describe a picture or answer questions")
     describe.add_argument("image")
-    describe.add_argument("question", nargs="?")
+    describe.add_argument("questions", nargs="*", metavar="question", help="several are one conversation")
     describe.add_argument("--each", nargs="+", default=[], metavar="IMAGE", help="more pictures, each answered for")
-    describe.add_argument("--max-new-tokens", type=int, default=128)
+    describe.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="of an answer; default: 128")
+    describe.add_argument("--json", action="store_true", help="one JSON object, as cli/describe.schema.json says")
     add_composing(
         commands.add_parser(
             "compose", parents=[model], help="experimental: answer in words and pictures, into a folder"

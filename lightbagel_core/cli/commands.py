@@ -18,7 +18,7 @@ from ..files.file_names import check_new
 from ..files.png import write_pngs
 from .arguments import EXIT_USAGE, make_parser
 from .console import survive_any_console
-from .opening import files_of, how_of, open_model_of
+from .opening import files_of, open_model_of
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:
@@ -43,51 +43,46 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
 def _draw(args: argparse.Namespace) -> None:
     from ..images import open_image
     from ..sampling.settings import Asked
+    from .rewritten import ThoughtThenSteps, by_itself, check_options, rewritten, said_if_cut
 
     editing = args.command == "edit"
     outputs = _outputs(args)
     sources = [open_image(path) for path in args.images] if editing else []
+    prompt = args.instruction if editing else args.prompt
+    check_options(args)
     model = open_model_of(args)
+    think = by_itself(args, model)
+    sized = [model.sizing(sources, think)] if editing else []
     width, height = args.size or (None, None)
     asked = {name: value for name, value in vars(args).items() if name in Asked.__annotations__}
-    settings = model.settings(*sources[:1], width=width, height=height, num_images=args.count, **asked)
+    settings = model.settings(*sized, width=width, height=height, num_images=args.count, **asked)
     size = settings.width, settings.height
     if args.size not in (None, size):
         print(f"size {width}x{height} rounded to {size[0]}x{size[1]}", file=sys.stderr)
     started = time.monotonic()
-    how: dict[str, Any] = {"settings": settings, "progress": not args.quiet}
-    if editing:
-        asked_for = {"instruction": args.instruction, "images": [Path(path).name for path in args.images]}
-        pictures = model.edit(sources, args.instruction, args.negative, **how)
-    else:
-        asked_for = {"prompt": args.prompt}
-        pictures = model.generate(args.prompt, args.negative, **how)
+    written = {} if think else rewritten(args, model, prompt, sources)
+    drawn = written.get("rewritten_prompt", prompt)
+    with said_if_cut(), ThoughtThenSteps(think, args.quiet) as thought:
+        how: dict[str, Any] = {"settings": settings, **thought.how}
+        if editing:
+            asked_for = {"instruction": prompt, "images": [Path(path).name for path in args.images]}
+            pictures = model.edit(sources, drawn, args.negative, **how)
+        else:
+            asked_for = {"prompt": prompt}
+            pictures = model.generate(drawn, args.negative, **how)
     seconds = time.monotonic() - started
     dtype = str(model.gen.dtype).removeprefix("torch.")
     about = {"model": model.config.name, "device": str(model.device), "dtype": dtype, "version": __version__}
     loras = {"loras": model.loras} if model.loras else {}
-    words = {"command": args.command, **asked_for, "negative_prompt": args.negative}
+    words = {"command": args.command, **asked_for, **written, **thought.kept, "negative_prompt": args.negative}
     write_pngs(pictures, outputs, {**words, **settings.to_dict(), **about, **loras})
     print(f"{', '.join(map(str, outputs))} ({size[0]}x{size[1]}, {seconds:.1f} s)")
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from ..describe import Describer
-    from ..images import open_image
+    from .describing import describe
 
-    if args.max_new_tokens < 1:
-        raise ValueError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
-    paths = [args.image, *args.each]
-    pictures = [open_image(path) for path in paths]
-    question = {} if args.question is None else {"question": args.question}
-    options = {"max_new_tokens": args.max_new_tokens, **question}
-    opened = files_of(args, ["understanding"])
-    answers = Describer.of(opened, **how_of(args, opened)).describe_each(pictures, **options)
-    if len(answers) == 1:
-        print(answers[0])
-        return
-    for path, answer in zip(paths, answers, strict=True):
-        print(f"{path}: {' '.join(answer.split())}")
+    describe(args)
 
 
 def _compose(args: argparse.Namespace) -> None:
@@ -163,6 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     if rest and args.command == "edit" and not any(word.startswith("-") for word in rest):
         # An option stood between the images and the instruction, where argparse ends a list.
         args.images, args.instruction = [*args.images, args.instruction, *rest[:-1]], rest[-1]
+    elif rest and args.command == "describe" and not any(word.startswith("-") for word in rest):
+        args.questions += rest  # likewise
     elif rest and args.command == "train" and not any(word.startswith("-") for word in rest):
         args.words += rest  # likewise
     elif rest:

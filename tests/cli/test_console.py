@@ -1,13 +1,16 @@
-"""The command line on consoles that cannot show every character."""
+"""The command line on consoles that cannot show every character, and on those where a person looks on."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+
+from lightbagel_core.cli.console import AsMade, shown
 
 ROOT = Path(__file__).parents[2]
 CODE = r"""
@@ -56,3 +59,54 @@ def test_commands_with_bars_and_names_of_any_script(tmp_path):
     missing = run(encoding, "describe", folder / "犬.png")
     assert missing.returncode == 2
     assert b"there is no image file" in missing.stderr
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_text_is_printed_as_it_grows():
+    screen = Terminal()
+    with AsMade(screen) as told:
+        for text in ("a", "a red", "a red", "a red circle"):
+            told(text)
+        assert screen.getvalue() == "a red circle"
+    assert screen.getvalue() == "a red circle\n"
+
+
+def test_a_text_that_is_told_anew_gets_a_line_of_its_own():
+    screen = Terminal()
+    with AsMade(screen) as told:
+        told("a red")
+        told("the blue")
+    assert screen.getvalue() == "a red\nthe blue\n"
+
+
+@pytest.mark.parametrize(("screen", "quiet"), [(StringIO(), False), (Terminal(), True)])
+def test_where_nobody_looks_on_nothing_is_printed_in_between(screen, quiet):
+    with AsMade(screen, quiet) as told:
+        told("a red circle")
+    assert (screen.getvalue(), told.text, told.live) == ("", "a red circle", False)
+
+
+def test_a_line_that_was_begun_is_ended_where_something_goes_wrong():
+    screen = Terminal()
+
+    def interrupted() -> None:
+        with AsMade(screen) as told:
+            told("a red")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert screen.getvalue() == "a red\n"
+
+
+def test_a_models_text_does_not_move_the_cursor():
+    assert shown("a\x1b[2Jb\x07\x9bc\r\n\td 猫…") == "a[2Jbc\n\td 猫…"
+    screen = Terminal()
+    with AsMade(screen) as told:
+        told("a\x1b")
+        told("a\x1b[2J b")
+    assert screen.getvalue() == "a[2J b\n"
