@@ -80,7 +80,7 @@ def _draw(args: argparse.Namespace) -> None:
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from .describing import describe
+    from .answering import describe
 
     describe(args)
 
