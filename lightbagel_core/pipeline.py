@@ -19,6 +19,7 @@ from . import images
 from .config import NANO, LightBagelConfig, SolverName
 from .conversation import composing
 from .conversation.composition import Composition
+from .conversation.conversation import Conversation
 from .describe import Describer
 from .files.checkpoint import build_modules, save_components
 from .files.components import COMPONENTS
@@ -49,9 +50,9 @@ from .sampling.solvers import make_solver
 class LightBagel:
     """A whole model, ready to use.
 
-    High level: `generate`, `edit`, `rewrite`, `describe`, `describe_each`, `describe_in_turn`. Low level, for samplers
-    of one's own: `text`, `vit` and `clean` make what segments hold; hand them to `encode`, call `velocity` as often as
-    wanted, `decode` the result.
+    High level: `generate`, `edit`, `rewrite`, `describe`, `describe_each`, `describe_in_turn`, `converse`, `compose`.
+    Low level, for samplers of one's own: `text`, `vit` and `clean` make what segments hold; hand them to `encode`, call
+    `velocity` as often as wanted, `decode` the result.
     """
 
     def __init__(
@@ -523,6 +524,17 @@ class LightBagel:
                 return fed(self.und, pictures, prompt, rewritten.thinking).branches, None
             prompt = rewritten.prompt
         return branches_of(pictures, self.text(prompt), self.text(negative)), None
+
+    def converse(self, history: int = 0) -> Conversation:
+        """A conversation with this model, in which pictures, drawings, edits, questions and answers follow each other.
+
+        Args:
+            history: how many earlier turns of an edit its drawing looks at; see `Conversation`.
+
+        Raises:
+            ValueError: `history` is no whole number from 0 on.
+        """
+        return Conversation(self, history)
 
     def _run(
         self,

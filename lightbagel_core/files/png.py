@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def png_bytes(picture: Image, settings: Mapping[str, Any]) -> bytes:
-    """A PNG file's content, with its settings as JSON in the text chunk "lightbagel"."""
+    """A PNG file's content, with its settings, if there are any, as JSON in the text chunk "lightbagel"."""
     from PIL.PngImagePlugin import PngInfo
 
     text, content = PngInfo(), BytesIO()
-    text.add_text("lightbagel", json.dumps(settings))
+    if settings:
+        text.add_text("lightbagel", json.dumps(settings))
     picture.save(content, "PNG", pnginfo=text)
     return content.getvalue()
 

@@ -136,16 +136,16 @@ def answer_ids(
         options: those of the stock `generate`.
 
     Raises:
-        ValueError: see `check`; `on_text` of several turns; more tokens than the model has positions for.
+        ValueError: see `check`; `on_text` of several turns; more tokens than the VLM has positions for.
     """
     if on_text is not None and len(turns) > 1:
         raise ValueError("words are told while they are made for one conversation at a time, not for a batch")
     inputs = chat_inputs(und, turns)
-    length, most = inputs["input_ids"].shape[1], int(und.vlm.config.text_config.max_position_embeddings)
-    if length >= most:
+    count, most = inputs["input_ids"].shape[1], int(und.vlm.config.get_text_config().max_position_embeddings)
+    if count >= most:
         raise ValueError(
-            f"what the VLM is to answer is {length} tokens long, and it reads fewer than {most}: shorten the words, or "
-            "show it fewer or smaller pictures"
+            f"the conversation has {count} tokens with its pictures, which leaves no room for an answer: the VLM has "
+            f"positions for {most}; ask with fewer or smaller pictures, or after fewer turns"
         )
     told = _WhenTold()
     if on_text is not None:

@@ -27,6 +27,11 @@ class TextSegment:
     def und_tokens(self) -> int:
         return self.length
 
+    @property
+    def span(self) -> int:
+        """How many positions it takes: the next segment begins so much later."""
+        return self.length
+
 
 @dataclass(frozen=True)
 class ImageSegment:
@@ -44,6 +49,11 @@ class ImageSegment:
     def und_tokens(self) -> int:
         """Its markers, and all of a ViT image."""
         return self.length if self.kind == "vit" else 2
+
+    @property
+    def span(self) -> int:
+        """How many positions it takes: its tokens stand in a grid, so it is as long as its longer side."""
+        return max(self.rows, self.cols) + 2
 
 
 Segment = TextSegment | ImageSegment
