@@ -207,7 +207,7 @@ def test_a_later_turn_reads_its_own_tokens_only(model, drawings, work):
 
 def test_with_fewer_turns_than_there_were_the_context_begins_anew(model, drawings, work):
     seen = 2 + 3 * 2 + 2
-    blue, star, empty = (len(model.text(text)) for text in (BLUE, STAR, ""))
+    star, empty = (len(model.text(text)) for text in (STAR, ""))
     conversation = model.converse(history=0)
     conversation.show(picture("white", (96, 64)))
     conversation.edit(BLUE, **GUIDED)
