@@ -144,8 +144,8 @@ def answer_ids(
     count, most = inputs["input_ids"].shape[1], int(und.vlm.config.get_text_config().max_position_embeddings)
     if count >= most:
         raise ValueError(
-            f"the conversation has {count} tokens with its pictures, which leaves no room for an answer: the VLM has "
-            f"positions for {most}; ask with fewer or smaller pictures, or after fewer turns"
+            f"what the VLM is to answer is {count} tokens long, and it reads fewer than {most}: shorten the words, or "
+            "show it fewer or smaller pictures or turns"
         )
     told = _WhenTold()
     if on_text is not None:

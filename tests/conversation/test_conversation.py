@@ -360,7 +360,7 @@ def begun(model, drawings) -> Conversation:
         (lambda it: it.edit(BLUE, num_images=2), "a turn draws one picture, not 2"),
         (lambda it: it.draw("a red circle", image_guidance=2.0), "only edits have it"),
         (lambda it: it.edit("a circle " * 250), "needs 5.. positions, and the VLM has 512: use a shorter text"),
-        (lambda it: it.ask("a circle " * 260), "leaves no room for an answer: the VLM has positions for 512"),
+        (lambda it: it.ask("a circle " * 260), "and it reads fewer than 512"),
         (lambda it: it.show(Image.new("RGB", (900, 10))), "too narrow"),
         (lambda it: it.edit(BLUE, width=10**6), "each side must lie between"),
     ],
