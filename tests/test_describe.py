@@ -13,6 +13,7 @@ from scenes import PICTURE, one_thing
 from lightbagel_core.config import NANO
 from lightbagel_core.describe import Describer
 from lightbagel_core.files.formats import open_model
+from lightbagel_core.model import chat
 from lightbagel_core.model.chat import Answer, Talk, answer, answers
 
 
@@ -52,7 +53,10 @@ QUESTIONS = ["describe the image", "what colour is the circle?", "how many shape
 
 
 def test_several_questions_are_one_conversation(nano, monkeypatch):
-    """Held to the stock model, asked for each answer anew; the ViT's runs and the patches it saw are counted."""
+    """Held to the stock model, asked for each answer anew; the ViT's runs and the patches it saw are counted.
+
+    What stands before the last question is looked at, since the nano may say the same without it.
+    """
     patches: list[int] = []
     visual = nano.und.vlm.model.visual
     forward = visual.forward
@@ -63,12 +67,23 @@ def test_several_questions_are_one_conversation(nano, monkeypatch):
         expected.append(answer(nano.und, Talk(messages)))
         messages += [("assistant", [expected[-1].text]), ("user", [question])]
     monkeypatch.setattr(visual, "forward", lambda x, *args, **kw: patches.append(len(x)) or forward(x, *args, **kw))
+    talks: list[Talk] = []
+    answer_ids = chat.answer_ids
+    monkeypatch.setattr(
+        chat, "answer_ids", lambda und, asked, *a, **kw: talks.extend(asked) or answer_ids(und, asked, *a, **kw)
+    )
     found = nano.describe_in_turn(pictures, QUESTIONS, on_text=lambda *told: heard.append(told))
     assert found == expected
     assert patches == [sum(int(nano.und.pixel_values([each])[1].prod()) for each in pictures)]
     assert [number for number, _ in heard] == sorted(number for number, _ in heard)
     assert [dict(heard)[number] for number in range(3)] == [each.text for each in found]
     assert len(heard) > 6
+    words = [(role, [part for part in parts if isinstance(part, str)]) for role, parts in talks[-1].messages]
+    first, second = (answer.text for answer in found[:2])
+    assert words == [
+        ("user", [QUESTIONS[0]]), ("assistant", [first]), ("user", [QUESTIONS[1]]), ("assistant", [second]),
+        ("user", [QUESTIONS[2]]),
+    ]  # fmt: skip
 
 
 def test_several_questions_about_each_of_several_pictures_are_one_batch(nano):
