@@ -65,11 +65,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     draw = Parser(add_help=False)
-    draw.add_argument("-o", "--output", type=Path, required=True, help="the .png to write; with --count: name-1.png …")
     draw.add_argument("--negative", default="", metavar="PROMPT", help="what to keep away from")
     draw.add_argument("--size", type=size, metavar="WxH", help="output size in pixels")
     draw.add_argument("--seed", type=int, default=0)
-    draw.add_argument("--count", type=int, default=1, help="pictures to make at once")
     draw.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     draw.add_argument("--solver", choices=get_args(SolverName))
     draw.add_argument("--text-guidance", type=float, help="1 or less: off")
@@ -80,7 +78,10 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument("--compile", action="store_true", help="compile what repeats: slower to start, then quicker")
     draw.add_argument("--quiet", action="store_true", help="no progress bar")
 
-    words = draw.add_argument_group("words before the picture", "by the VLM that is loaded; its text is in the PNG too")
+    once = Parser(add_help=False)
+    once.add_argument("-o", "--output", type=Path, required=True, help="the .png to write; with --count: name-1.png …")
+    once.add_argument("--count", type=int, default=1, help="pictures to make at once")
+    words = once.add_argument_group("words before the picture", "by the VLM that is loaded; its text is in the PNG too")
     words.add_argument("--rewrite", action="store_true", help="have it write the prompt out, and draw that")
     words.add_argument(
         "--think",
@@ -91,9 +92,9 @@ def make_parser() -> argparse.ArgumentParser:
     words.add_argument("--system-prompt", type=Path, metavar="FILE", help="what it is told, in place of our own words")
     words.add_argument("--max-new-tokens", type=int, metavar="N", help="of what it writes; default: 512")
 
-    generate = commands.add_parser("generate", parents=[model, draw], help="draw a picture of a prompt")
+    generate = commands.add_parser("generate", parents=[model, draw, once], help="draw a picture of a prompt")
     generate.add_argument("prompt")
-    edit = commands.add_parser("edit", parents=[model, draw], help="change a picture by an instruction")
+    edit = commands.add_parser("edit", parents=[model, draw, once], help="change a picture by an instruction")
     edit.add_argument("images", nargs="+", metavar="IMAGE", help="one or more source images")
     edit.add_argument("instruction")
     edit.add_argument("--image-guidance", type=float, help="above 1: dual guidance")
@@ -103,6 +104,11 @@ def make_parser() -> argparse.ArgumentParser:
     describe.add_argument("--each", nargs="+", default=[], metavar="IMAGE", help="more pictures, each answered for")
     describe.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="of an answer; default: 128")
     describe.add_argument("--json", action="store_true", help="one JSON object, as cli/describe.schema.json says")
+    chat = commands.add_parser("chat", parents=[model, draw], help="draw, edit and ask in turns; /help says how")
+    chat.add_argument("--open", type=Path, metavar="FOLDER", help="a conversation that was saved there, to go on with")
+    chat.add_argument("--history", type=int, metavar="N", help="earlier turns that an edit looks at; default: 0")
+    chat.add_argument("--image-guidance", type=float, help="of edits; above 1: dual guidance")
+    chat.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="of an answer; default: 128")
     add_composing(
         commands.add_parser(
             "compose", parents=[model], help="experimental: answer in words and pictures, into a folder"

@@ -1,4 +1,4 @@
-"""lightbagel generate | edit | describe | compose | info | convert | download | bench | train | prepare."""
+"""lightbagel generate | edit | describe | chat | compose | info | convert | download | bench | train | prepare."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..files.file_names import check_new
 from ..files.png import write_pngs
 from .arguments import EXIT_USAGE, make_parser
 from .console import survive_any_console
+from .failures import in_words
 from .opening import files_of, open_model_of
 
 
@@ -85,6 +86,12 @@ def _describe(args: argparse.Namespace) -> None:
     describe(args)
 
 
+def _chat(args: argparse.Namespace) -> None:
+    from .chat import chat
+
+    chat(args)
+
+
 def _compose(args: argparse.Namespace) -> None:
     from .composed import compose
 
@@ -137,6 +144,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "generate": _draw,
     "edit": _draw,
     "describe": _describe,
+    "chat": _chat,
     "compose": _compose,
     "info": _info,
     "convert": _convert,
@@ -170,22 +178,12 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             status = COMMANDS[args.command](args)
-    except (ValueError, OSError) as error:
-        message = str(error)
-    except (MemoryError, RuntimeError) as error:
-        from torch._dynamo.exc import TorchDynamoException
-
-        if isinstance(error, TorchDynamoException):
-            reason = str(error).split("\n\n")[0]  # what follows is for programmers
-            message = f"compiling does not work here ({reason}); leave out --compile"
-        elif isinstance(error, MemoryError) or "memory" in str(error):
-            message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"
-        else:
-            raise
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        message = in_words(error)
     except KeyboardInterrupt:
         print("lightbagel: interrupted", file=sys.stderr)
         return 130
     else:
         return status or 0
-    print(f"lightbagel: {' '.join(message.split())}", file=sys.stderr)
+    print(f"lightbagel: {message}", file=sys.stderr)
     return EXIT_USAGE

@@ -88,6 +88,7 @@ def offload_of(args: argparse.Namespace, opened: Opened, device: torch.device, d
 
     default = opened.config.defaults
     width, height = getattr(args, "size", None) or (default.width, default.height)
-    work = Work(width, height, len(getattr(args, "images", ())), 3 * getattr(args, "count", 1))
+    sources = 1 + (args.history or 0) if args.command == "chat" else len(getattr(args, "images", ()))
+    work = Work(width, height, sources, 3 * getattr(args, "count", 1))
     card = torch.cuda.mem_get_info(device)[0]
     return offload_for(opened.config, opened.components, Precision.of(dtype, device), card, work)
