@@ -87,7 +87,7 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _chat(args: argparse.Namespace) -> None:
-    from .chat import chat
+    from .chatting import chat
 
     chat(args)
 

@@ -31,11 +31,11 @@ section { display: flex; flex-direction: column; gap: .5rem; margin-bottom: 1.25
 .mine { align-self: flex-end; background: var(--mine); color: var(--on-mine); border-bottom-right-radius: .25rem; }
 .theirs { align-self: flex-start; background: var(--card); border: 1px solid var(--line);
   border-bottom-left-radius: .25rem; }
-.how { align-self: flex-end; }
-figure { margin: 0; align-self: flex-start; max-width: 85%; background: var(--card); border: 1px solid var(--line);
-  border-radius: 1rem; border-bottom-left-radius: .25rem; padding: .5rem; }
+.asked { align-self: flex-end; }
+figure { margin: 0; align-self: flex-start; min-width: min(16rem, 85%); max-width: 85%;
+  background: var(--card); border: 1px solid var(--line); border-radius: 1rem; border-bottom-left-radius: .25rem; padding: .5rem; }
 figure.shown { align-self: flex-end; border-radius: 1rem; border-bottom-right-radius: .25rem; }
-img { display: block; min-width: min(16rem, 100%); max-width: 100%; height: auto; border-radius: .6rem; }
+img { display: block; min-width: 100%; max-width: 100%; height: auto; border-radius: .6rem; }
 figcaption, details { padding: .4rem .25rem 0; color: var(--pale); font-size: .85rem; }
 th { text-align: left; font-weight: normal; padding-right: 1rem; vertical-align: top; }
 td { overflow-wrap: anywhere; }
@@ -85,7 +85,7 @@ def _section(entry: Entry) -> str:
         return f'<figure class="shown">{_picture(entry.picture, "a picture that was shown")}{caption}</figure>'
     what = "edit" if entry.edited else "draw"
     negative = f", not: {escape(entry.negative_prompt)}" if entry.negative_prompt else ""
-    words = f'{_words("mine", entry.text)}\n<p class="how">{what}{negative}</p>'
+    words = f'{_words("mine", entry.text)}\n<p class="how asked">{what}{negative}</p>'
     return f"{words}\n<figure>{_picture(entry.picture, entry.text)}{_settings(entry.settings)}</figure>"
 
 

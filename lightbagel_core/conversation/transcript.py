@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -75,6 +76,8 @@ def write_transcript(folder: Path, model: str, history: int, entries: Sequence[E
         there = (folder / JSON_NAME).is_symlink() or (folder / JSON_NAME).exists()
     except OSError as error:
         raise ValueError(f"could not write into {folder}: {error.strerror or error}") from None
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"could not write into {folder}: it is a file; name a folder")
     if there and not again:
         raise ValueError(f"{folder} holds another conversation; save this one into a folder of its own")
     _check_pixels(picture.size for picture in pictures_of(entries))
@@ -142,10 +145,14 @@ class _Pictures:
             if not content.startswith(PNG):
                 raise ValueError(f"{file} is no PNG file")
             try:
-                with Image.open(BytesIO(content), formats=["PNG"]) as image:  # reads no pixels
-                    size = image.size
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise ValueError(f"{file} is damaged or too large ({error})") from None
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", Image.DecompressionBombWarning)
+                    with Image.open(BytesIO(content), formats=["PNG"]) as image:  # reads no pixels
+                        size = image.size
+            except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+                raise ValueError(f"{file} has too many pixels for a transcript's picture") from None
+            except (OSError, SyntaxError, ValueError):
+                raise ValueError(f"{file} is damaged: it cannot be read as PNG") from None
             _check_pixels([size, *(picture.size for picture in self.opened.values())])
             self.opened[name] = read_image(BytesIO(content), str(file))
             self.opened[name].info = {}

@@ -437,7 +437,7 @@ def test_no_answer_is_said():
 
 def test_what_cannot_be_written_is_said_and_the_conversation_goes_on(begun, tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
-    with pytest.raises(ValueError, match=r"could not write .*file"):
+    with pytest.raises(ValueError, match=r"could not write into .*file: it is a file; name a folder"):
         begun.save(tmp_path / "file")
     with pytest.raises(ValueError, match="could not write"):
         begun.save(tmp_path / "file" / "inside")
