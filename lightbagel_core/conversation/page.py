@@ -33,7 +33,8 @@ section { display: flex; flex-direction: column; gap: .5rem; margin-bottom: 1.25
   border-bottom-left-radius: .25rem; }
 .asked { align-self: flex-end; }
 figure { margin: 0; align-self: flex-start; min-width: min(16rem, 85%); max-width: 85%;
-  background: var(--card); border: 1px solid var(--line); border-radius: 1rem; border-bottom-left-radius: .25rem; padding: .5rem; }
+  background: var(--card); border: 1px solid var(--line); border-radius: 1rem; border-bottom-left-radius: .25rem;
+  padding: .5rem; }
 figure.shown { align-self: flex-end; border-radius: 1rem; border-bottom-right-radius: .25rem; }
 img { display: block; min-width: 100%; max-width: 100%; height: auto; border-radius: .6rem; }
 figcaption, details { padding: .4rem .25rem 0; color: var(--pale); font-size: .85rem; }

@@ -38,7 +38,7 @@ def test_an_answer_in_any_language_is_printed():
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
 def test_help_comes_everywhere(encoding):
-    for words in ([], ["generate"], ["edit"], ["describe"], ["info"], ["convert"], ["download"]):
+    for words in ([], ["generate"], ["edit"], ["describe"], ["chat"], ["info"], ["convert"], ["download"]):
         done = run(encoding, *words, "--help")
         assert done.returncode == 0
         assert done.stdout.startswith(b"usage: lightbagel")
