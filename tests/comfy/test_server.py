@@ -68,7 +68,7 @@ def message(entry: dict[str, Any]) -> str:
 
 
 def test_there_are_workflows_with_pictures_and_notes():
-    assert len(WORKFLOWS) == 14
+    assert len(WORKFLOWS) == 15
     for workflow in WORKFLOWS:
         assert min(Image.open(workflow.with_suffix(".jpg")).size) >= 300
         kinds = [node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]]
@@ -144,6 +144,38 @@ def test_another_seed_loads_and_encodes_nothing_again(server: Server, prompt: An
     assert kind in ran
     assert ran <= {kind, "SamplerCustomAdvanced", "VAEDecode", "SaveImage"}
     assert not np.array_equal(first, second)
+
+
+def test_other_words_in_turn_two_run_turns_two_and_three_only(server: Server, prompt: Any):
+    """A prompt in turn 3 runs turn 3 only. Of each the two prompts, the sampler and what follows it run."""
+    info = server.request("/object_info")
+    workflow = json.loads((PACK / "workflows" / "three-turns.json").read_text("utf-8"))
+    titles = {node.get("title"): str(node["id"]) for node in workflow["nodes"]}
+
+    def run(**words: str) -> tuple[list[np.ndarray], list[str]]:
+        nodes = convert_ui_to_api(workflow, info)
+        for node in nodes.values():
+            node["inputs"] |= {"steps": 8} if node["class_type"] == "KSampler" else {}
+        for name, text in words.items():
+            nodes[titles[name.replace("_", " ")]]["inputs"]["prompt"] = text
+        entry = server.run(nodes)
+        assert entry["status"]["status_str"] == "success", message(entry)
+        (cached,) = (body["nodes"] for what, body in entry["status"]["messages"] if what == "execution_cached")
+        shown = [entry["outputs"][titles[f"Picture {n}"]] for n in (1, 2, 3)]
+        drawn = pictures(server, {"outputs": dict(enumerate(shown))})
+        return drawn, sorted(nodes[node]["class_type"] for node in nodes if node not in cached)
+
+    def turn(shows: str) -> list[str]:
+        return ["KSampler", "LightBagelTextEncode", "VAEDecode", shows]
+
+    first, _ = run()
+    second, ran = run(Turn_2="make the circle yellow")
+    # The negative of turn 2 has the same picture and words as before; that of turn 3 stands after new ones.
+    assert ran == sorted([*turn("PreviewImage"), *turn("SaveImage"), "LightBagelTextEncode"])
+    assert [np.array_equal(a, b) for a, b in zip(first, second, strict=True)] == [True, False, False]
+    third, ran = run(Turn_2="make the circle yellow", Turn_3="add a large red star on the right")
+    assert ran == sorted(turn("SaveImage"))
+    assert [np.array_equal(a, b) for a, b in zip(second, third, strict=True)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
