@@ -24,7 +24,8 @@ PACK = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PACK / "tests" / "comfy"))
 
 from browsing import area, browse, drop, fit, run  # noqa: E402
-from serving import Server, serve  # noqa: E402
+from conftest import save_scripted  # noqa: E402
+from serving import BEYOND_THE_NANO, SCRIPT, Server, checkpoints, serve  # noqa: E402
 
 SIDE, GAP, LINE, INK, PAPER = 512, 12, 26, "#e8e8e8", "#262626"
 SHOWING = ("PreviewImage", "SaveImage", "MaskPreview")  # other nodes' pictures are only how they look, such as a cut
@@ -34,7 +35,17 @@ HELP = {  # for a node's help page: the workflow, and what of it to show
     "LightBagelGenerate": ("text-to-image", ("LightBagelGenerate", "SaveImage")),
     "LightBagelEdit": ("edit", ("LightBagelEdit", "PreviewImage", "SaveImage")),
     "LightBagelDescribe": ("describe", ("LightBagelDescribe", "PreviewImage")),
+    "LightBagelRewritePrompt": ("rewrite", ("LightBagelRewritePrompt", "PreviewAny")),
 }
+# Words of a stand-in for a VLM that can rewrite. What it draws of them means nothing and is not shown.
+SCRIPTED = """() => {
+  const change = (type, name, value) => {
+    for (const node of app.graph.nodes.filter((n) => n.type == type))
+      node.widgets.find((w) => w.name == name).value = value;
+  };
+  change("LightBagelLoader", "checkpoint", "scripted");
+  app.graph.nodes.filter((n) => n.type == "SaveImage").forEach((n) => (n.mode = LiteGraph.NEVER));
+}"""
 BESIDE_A_LOADER = """() => {
   app.graph.clear();
   const [load, fuse, sample] = ["UNETLoader", "LightBagelApplyFusion", "KSampler"].map((type, i) => {
@@ -67,7 +78,7 @@ def card(pictures: list[Image.Image], texts: list[str]) -> Image.Image:
     made, font = Image.new("RGB", (SIDE, SIDE), PAPER), ImageFont.load_default(20)
     lines = [line for text in texts for line in textwrap.wrap(f"“{text}”", SIDE // 11)]
     columns = 1 if len(pictures) == 1 else 2
-    rows = -(-len(pictures) // columns)
+    rows = max(1, -(-len(pictures) // columns))
     height = SIDE - GAP - len(lines) * LINE
     tile = min((SIDE - GAP) // columns, height // rows) - GAP
     left, top = (SIDE - columns * (tile + GAP) + GAP) // 2, (height - rows * (tile + GAP) + 2 * GAP) // 2
@@ -85,8 +96,11 @@ def main() -> None:
         serve(Path(os.environ["COMFYUI_PATH"]), Path(base) / "comfyui") as server,
         browse(server, (2000, 1300)) as page,
     ):
+        save_scripted(checkpoints(Path(base) / "comfyui") / "scripted", SCRIPT)
         for workflow in sorted((PACK / "workflows").glob("*.json")):
             drop(page, workflow)
+            if workflow.stem in BEYOND_THE_NANO:
+                page.evaluate(SCRIPTED)
             entry = run(page, server)
             outputs = entry["outputs"]
             kinds = {str(node["id"]): node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]}

@@ -25,6 +25,7 @@ PACK = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightbagel-tests"
 NEEDS = {
     "test_page.py": "playwright",
+    "test_rewrite_page.py": "playwright",
     "test_server.py": "comfy_cli",
     "test_package.py": "comfy_cli",
     "test_gguf.py": "gguf",

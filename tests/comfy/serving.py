@@ -19,6 +19,18 @@ from typing import IO, Any
 
 PACK = Path(__file__).resolve().parents[2]
 START, RUN = 180, 300  # seconds at most
+# Workflows that the nano refuses, whose VLM has a closed vocabulary; they run with a checkpoint whose VLM says this.
+BEYOND_THE_NANO = {"rewrite"}
+SCRIPT = (
+    "A weathered white lighthouse stands on a rocky headland at dusk, its red lantern room throwing one warm beam "
+    "over dark rolling sea; gulls circle above, wet black stones shine below, and far clouds glow orange behind "
+    "everything. In front, a narrow wooden stair climbs from the shingle beach to an old keeper's cottage with two "
+    "lit windows, slate roof tiles and smoke rising straight from its chimney. To our left three fishing boats lie "
+    "moored beside a stone quay, their green hulls mirrored softly between ripples. Heather and dry grass cover the "
+    "slope; sheep graze near a broken fence. The mood is calm yet lonely, painted in thick oil strokes, seen "
+    "slightly from below with a wide angle, fine grain, deep blue shadows and gold highlights along each edge, so "
+    "that light itself becomes the main subject of this quiet evening scene by the northern coast."
+)
 
 
 class Refused(Exception):
@@ -99,6 +111,11 @@ class Server:
     def log_text(self) -> str:
         """All the server has said so far."""
         return Path(self.log.name).read_text("utf-8")
+
+
+def checkpoints(base: Path) -> Path:
+    """The folder of checkpoints of a server whose files lie in a base folder."""
+    return base / "models" / "lightbagel"
 
 
 def front_end() -> list[str]:
