@@ -44,8 +44,12 @@ SCRIPTED = """() => {
       node.widgets.find((w) => w.name == name).value = value;
   };
   change("LightBagelLoader", "checkpoint", "scripted");
-  app.graph.nodes.filter((n) => n.type == "SaveImage").forEach((n) => (n.mode = LiteGraph.NEVER));
+  for (const node of app.graph.nodes) {
+    if (node.type == "SaveImage") node.mode = LiteGraph.NEVER;
+    if (node.type == "LightBagelRewritePrompt") node.setSize([node.size[0], 640]);
+  }
 }"""
+AWAKE = "app.graph.nodes.forEach((n) => (n.mode = LiteGraph.ALWAYS))"
 BESIDE_A_LOADER = """() => {
   app.graph.clear();
   const [load, fuse, sample] = ["UNETLoader", "LightBagelApplyFusion", "KSampler"].map((type, i) => {
@@ -77,6 +81,9 @@ def card(pictures: list[Image.Image], texts: list[str]) -> Image.Image:
     """A square of pictures in a grid, the list of templates shows squares, with what was said below them."""
     made, font = Image.new("RGB", (SIDE, SIDE), PAPER), ImageFont.load_default(20)
     lines = [line for text in texts for line in textwrap.wrap(f"“{text}”", SIDE // 11)]
+    most = (SIDE - GAP) // LINE if not pictures else len(lines)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1]} …”"]
     columns = 1 if len(pictures) == 1 else 2
     rows = max(1, -(-len(pictures) // columns))
     height = SIDE - GAP - len(lines) * LINE
@@ -107,6 +114,7 @@ def main() -> None:
             shown = {node: output for node, output in outputs.items() if kinds[node] in SHOWING}
             texts = dict.fromkeys(text for output in outputs.values() for text in output.get("text", ()))
             card(images(server, shown), list(texts)).save(workflow.with_suffix(".jpg"), quality=90)
+            page.evaluate(AWAKE)
             page.wait_for_timeout(2000)  # the last previews arrive
             fit(page)
             page.wait_for_timeout(500)

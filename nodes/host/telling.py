@@ -33,9 +33,17 @@ class Told:
 
 
 def in_the_node() -> Told:
-    """Tells the node that runs now, on the page that asked for it: ComfyUI shows the words under its settings."""
+    """Tells the node that runs now, on the page that asked for it: ComfyUI shows the words under its settings.
+
+    The page reads them as HTML, in its older versions whatever stands in them, so nothing in them may be a tag.
+    """
     node, server = _running()
-    return Told(node and (lambda words: server.send_progress_text(words, node, sid=server.client_id)))
+    return Told(node and (lambda words: server.send_progress_text(untagged(words), node, sid=server.client_id)))
+
+
+def untagged(words: str) -> str:
+    """The words with signs that look like < and >: what escapes those is shown as it stands by newer pages."""
+    return words.replace("<", "\u2039").replace(">", "\u203a")
 
 
 def in_the_box() -> Told:

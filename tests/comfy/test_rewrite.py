@@ -133,8 +133,16 @@ def test_the_words_stand_in_the_node_while_they_are_made(host, open_clip, page):
     assert words[-1] == LONG
     page.clear()
     prompt, _ = rewrite(host, open_clip(THOUGHT), thinking=True)
-    assert any(text.startswith("<thinking>") for text, *_ in page)
+    assert any(text.startswith("\u2039thinking\u203a") for text, *_ in page)
     assert page[-1][0] == prompt
+
+
+def test_no_word_is_a_tag_of_the_page(host, open_clip, page):
+    """Where a page shows words as HTML; the prompt itself keeps its signs."""
+    text = "A sign reads <b onclick=alert(1)> in bold & 5 > 4."
+    assert rewrite(host, open_clip(text))[0] == text
+    assert page
+    assert not any(sign in shown for shown, *_ in page for sign in "<>")
 
 
 def test_nothing_is_sent_where_no_page_has_asked(host, open_clip, page, monkeypatch):

@@ -28,6 +28,7 @@ def noted(self, hidden_states, *args, **kwargs):
 
 stock.Qwen2_5_VLDecoderLayer.forward = noted
 """
+TAGS = "A wall with <img src=x onerror=document.title='hurt'> painted on it."
 NODE = "app.graph.nodes.find((n) => n.type == 'LightBagelRewritePrompt')"
 # What ComfyUI's page shows under the settings of a node that is sent a text.
 WORDS = f"({NODE}.widgets.find((w) => w.name == '$$node-text-preview')?.value ?? '')"
@@ -47,6 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, calls: Path) -> Iterator[Se
     """With a checkpoint that can rewrite, and a pack that counts the calls of VLMs."""
     base = tmp_path_factory.mktemp("comfyui") / "base"
     save_scripted(checkpoints(base) / "scripted", SCRIPT)
+    save_scripted(checkpoints(base) / "with tags", TAGS)
     pack = base / "custom_nodes" / "counting"
     pack.mkdir(parents=True)
     (pack / "__init__.py").write_text(COUNTING.format(file=str(calls)), "utf-8")
@@ -147,6 +149,14 @@ def test_the_words_are_changed_and_drawn(server: Server, page: Page, calls: Path
     assert picture(first, server) != picture(second, server)
     put(page, "ComfySwitchNode", "switch", False)
     assert shown(page, run(page, server)) == SCRIPT
+
+
+def test_no_word_is_a_part_of_the_page(server: Server, page: Page):
+    put(page, "LightBagelLoader", "checkpoint", "with tags")
+    assert shown(page, run(page, server)) == TAGS
+    page.wait_for_function(f"{WORDS}.endsWith('painted on it.')")
+    assert page.get_by_text("onerror=document.title").filter(visible=True).count()
+    assert page.title() != "hurt"
 
 
 def test_the_nano_says_that_it_cannot(server: Server, page: Page):
