@@ -79,12 +79,15 @@ def tokens(calls: Path) -> list[int]:
     return [int(line) for line in calls.read_text("utf-8").split()] if calls.exists() else []
 
 
-def begin(page: Page) -> str:
-    """Presses Run, and waits until words are there, but not all; the id of the run."""
+def begin(page: Page, words: str = f"{WORDS}.length > 40") -> str:
+    """Presses Run, and waits until words are there; the id of the run.
+
+    They are waited for while it goes on: newer pages take them away at its end.
+    """
     unmask(page)
     with page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
         page.locator("[data-testid=queue-button]").click()
-    page.wait_for_function(f"{WORDS}.length > 40", polling=20)
+    page.wait_for_function(words, polling=20)
     return answer.value.json()["prompt_id"]
 
 
@@ -108,8 +111,9 @@ def test_the_words_are_seen_before_the_node_ends(server: Server, page: Page, cal
     assert not server.request(f"/history/{prompt_id}")
     assert SCRIPT.startswith(words)
     assert len(words) < len(SCRIPT)
+    page.wait_for_function(f"(all) => {WORDS} == all", arg=SCRIPT, polling=20)
+    assert not server.request(f"/history/{prompt_id}")
     assert shown(page, server.ended(prompt_id)) == SCRIPT
-    page.wait_for_function(f"(all) => {WORDS} == all", arg=SCRIPT)
     assert tokens(calls).count(1) > 100
 
 
@@ -153,9 +157,9 @@ def test_the_words_are_changed_and_drawn(server: Server, page: Page, calls: Path
 
 def test_no_word_is_a_part_of_the_page(server: Server, page: Page):
     put(page, "LightBagelLoader", "checkpoint", "with tags")
-    assert shown(page, run(page, server)) == TAGS
-    page.wait_for_function(f"{WORDS}.endsWith('painted on it.')")
+    prompt_id = begin(page, f"{WORDS}.endsWith('painted on it.')")
     assert page.get_by_text("onerror=document.title").filter(visible=True).count()
+    assert shown(page, server.ended(prompt_id)) == TAGS
     assert page.title() != "hurt"
 
 
@@ -173,12 +177,8 @@ def test_a_description_streams_into_its_one_box(server: Server, page: Page):
     drop(page, PACK / "workflows" / "describe.json")
     put(page, "LightBagelLoader", "checkpoint", "scripted")
     boxes = "app.graph.nodes.filter((n) => n.type == 'LightBagelDescribe')"
-    unmask(page)
-    with page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
-        page.locator("[data-testid=queue-button]").click()
     said = f"{boxes}.map((n) => n.widgets.find((w) => w.name == 'answer').value)"
-    page.wait_for_function(f"{said}.some((text) => text.length > 40)", polling=20)
-    prompt_id = answer.value.json()["prompt_id"]
+    prompt_id = begin(page, f"{said}.some((text) => text.length > 40)")
     assert not server.request(f"/history/{prompt_id}")
     assert any(0 < len(text) < len(SCRIPT) for text in page.evaluate(said))
     server.ended(prompt_id)
