@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .argument_types import size
+from .console import shown
 from .opening import open_model_of
 
 if TYPE_CHECKING:
@@ -51,4 +52,4 @@ def _tell(part: Part) -> None:
     tries = f", {part.tries} tries" if part.tries > 1 else ""
     doubt = "" if part.verdict is None or part.verdict.good else f" (the VLM did not agree: {part.verdict.why})"
     text = " ".join((part.step.text if part.picture is None else part.prompt).split())
-    print(f"{part.step.kind}{tries}: {text}{doubt}", file=sys.stderr, flush=True)
+    print(shown(f"{part.step.kind}{tries}: {text}{doubt}"), file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from PIL import Image
 from ..files.png import png_bytes
 from ..files.writing import write_whole
 from ..language.planning import Step, Verdict
+from .page import document, embedded, words
 
 HTML_NAME, MARKDOWN_NAME = "composition.html", "composition.md"
 
@@ -89,34 +89,8 @@ class Composition:
 
     def html(self) -> str:
         """The page with everything inside."""
-        sections = "\n".join(map(_section, self.parts))
-        return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(self.request)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1 dir="auto">{escape(self.request)}</h1>
-{sections}
-<p class="how">Composed by {escape(self.model)} with LightBagel. Words and pictures are a model's.</p>
-</body>
-</html>
-"""
-
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { max-width: 46rem; margin: 0 auto; padding: 2rem 1rem; font: 16px/1.5 system-ui, "Noto Sans", sans-serif; }
-h1 { font-size: 1.4rem; }
-p { white-space: pre-wrap; overflow-wrap: anywhere; }
-figure { margin: 1.25rem 0; }
-img { display: block; min-width: min(16rem, 100%); max-width: 100%; height: auto; border-radius: .6rem; }
-figcaption, .how { font-size: .85rem; opacity: .7; }
-"""
+        note = f"Composed by {self.model} with LightBagel. Words and pictures are a model's."
+        return document(self.request, note, "\n".join(map(_section, self.parts)))
 
 
 def check_folder(folder: Path) -> None:
@@ -134,12 +108,9 @@ def check_folder(folder: Path) -> None:
 
 def _section(part: Part) -> str:
     if part.picture is None:
-        return f'<p dir="auto">{escape(part.step.text)}</p>'
-    data = base64.b64encode(png_bytes(part.picture, {})).decode()
-    size = f'width="{part.picture.width}" height="{part.picture.height}"'
-    picture = f'<img src="data:image/png;base64,{data}" alt="{escape(part.prompt)}" {size}>'
+        return f"<section>{words('theirs', part.step.text)}</section>"
     caption = "".join(f'<figcaption dir="auto">{escape(objection)}</figcaption>' for objection in _objections(part))
-    return f"<figure>{picture}{caption}</figure>"
+    return f"<section><figure>{embedded(part.picture, part.prompt)}{caption}</figure></section>"
 
 
 def _objections(part: Part) -> list[str]:

@@ -54,6 +54,12 @@ POLICY = "; ".join([
 def page(model: str, entries: Sequence[Entry]) -> str:
     """The page of a conversation with a model of that name."""
     turns = "\n".join(f"<section>\n{_section(entry)}\n</section>" for entry in entries)
+    note = "Made with LightBagel. Pictures and answers are a model's."
+    return document(f"A conversation with {model}", note, turns or '<p class="how">Nothing has been said yet.</p>')
+
+
+def document(title: str, note: str, body: str) -> str:
+    """A whole page. title, note: plain text. body: HTML, all of whose texts are escaped, as `words` does."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -61,16 +67,16 @@ def page(model: str, entries: Sequence[Entry]) -> str:
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>A conversation with {escape(model)}</title>
+<title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
 <header>
-<h1>A conversation with {escape(model)}</h1>
-<p>Made with LightBagel. Pictures and answers are a model's.</p>
+<h1 dir="auto">{escape(title)}</h1>
+<p>{escape(note)}</p>
 </header>
-{turns or '<p class="how">Nothing has been said yet.</p>'}
+{body}
 </main>
 </body>
 </html>
@@ -80,21 +86,23 @@ def page(model: str, entries: Sequence[Entry]) -> str:
 def _section(entry: Entry) -> str:
     if isinstance(entry, Answered):
         cut = '\n<p class="how">The answer was cut at its longest length.</p>' if entry.cut else ""
-        return f"{_words('mine', entry.question)}\n{_words('theirs', entry.answer)}{cut}"
+        return f"{words('mine', entry.question)}\n{words('theirs', entry.answer)}{cut}"
     if isinstance(entry, Shown):
         caption = f"<figcaption>shown, {entry.picture.width}×{entry.picture.height}</figcaption>"
-        return f'<figure class="shown">{_picture(entry.picture, "a picture that was shown")}{caption}</figure>'
+        return f'<figure class="shown">{embedded(entry.picture, "a picture that was shown")}{caption}</figure>'
     what = "edit" if entry.edited else "draw"
     negative = f", not: {escape(entry.negative_prompt)}" if entry.negative_prompt else ""
-    words = f'{_words("mine", entry.text)}\n<p class="how asked">{what}{negative}</p>'
-    return f"{words}\n<figure>{_picture(entry.picture, entry.text)}{_settings(entry.settings)}</figure>"
+    said = f'{words("mine", entry.text)}\n<p class="how asked">{what}{negative}</p>'
+    return f"{said}\n<figure>{embedded(entry.picture, entry.text)}{_settings(entry.settings)}</figure>"
 
 
-def _words(who: str, text: str) -> str:
+def words(who: str, text: str) -> str:
+    """A text as HTML. who: "mine", the user's, or "theirs", the model's."""
     return f'<div class="{who}" dir="auto">{escape(text)}</div>'
 
 
-def _picture(picture: Image.Image, text: str) -> str:
+def embedded(picture: Image.Image, text: str) -> str:
+    """A picture as HTML, all of it inside; `text` stands for it where it is not seen."""
     data = base64.b64encode(png_bytes(picture, {})).decode()
     size = f'width="{picture.width}" height="{picture.height}"'
     return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}" {size}>'
