@@ -25,7 +25,7 @@ sys.path.insert(0, str(PACK / "tests" / "comfy"))
 
 from browsing import area, browse, drop, fit, run  # noqa: E402
 from conftest import save_scripted  # noqa: E402
-from serving import BEYOND_THE_NANO, SCRIPT, Server, checkpoints, serve  # noqa: E402
+from serving import BEYOND_THE_NANO, SCRIPTS, Server, checkpoints, serve  # noqa: E402
 
 SIDE, GAP, LINE, INK, PAPER = 512, 12, 26, "#e8e8e8", "#262626"
 SHOWING = ("PreviewImage", "SaveImage", "MaskPreview")  # other nodes' pictures are only how they look, such as a cut
@@ -38,14 +38,14 @@ HELP = {  # for a node's help page: the workflow, and what of it to show
     "LightBagelRewritePrompt": ("rewrite", ("LightBagelRewritePrompt", "PreviewAny")),
 }
 # Words of a stand-in for a VLM that can rewrite. What it draws of them means nothing and is not shown.
-SCRIPTED = """() => {
+SCRIPTED = """(name) => {
   const change = (type, name, value) => {
     for (const node of app.graph.nodes.filter((n) => n.type == type))
       node.widgets.find((w) => w.name == name).value = value;
   };
-  change("LightBagelLoader", "checkpoint", "scripted");
+  change("LightBagelLoader", "checkpoint", name);
   for (const node of app.graph.nodes) {
-    if (node.type == "SaveImage") node.mode = LiteGraph.NEVER;
+    if (["SaveImage", "PreviewImage"].includes(node.type)) node.mode = LiteGraph.NEVER;
     if (node.type == "LightBagelRewritePrompt") node.setSize([node.size[0], 640]);
   }
 }"""
@@ -103,11 +103,12 @@ def main() -> None:
         serve(Path(os.environ["COMFYUI_PATH"]), Path(base) / "comfyui") as server,
         browse(server, (2000, 1300)) as page,
     ):
-        save_scripted(checkpoints(Path(base) / "comfyui") / "scripted", SCRIPT)
+        for name, text in SCRIPTS.items():
+            save_scripted(checkpoints(Path(base) / "comfyui") / name, text)
         for workflow in sorted((PACK / "workflows").glob("*.json")):
             drop(page, workflow)
             if workflow.stem in BEYOND_THE_NANO:
-                page.evaluate(SCRIPTED)
+                page.evaluate(SCRIPTED, BEYOND_THE_NANO[workflow.stem])
             entry = run(page, server)
             outputs = entry["outputs"]
             kinds = {str(node["id"]): node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]}

@@ -19,8 +19,8 @@ from typing import IO, Any
 
 PACK = Path(__file__).resolve().parents[2]
 START, RUN = 180, 300  # seconds at most
-# Workflows that the nano refuses, whose VLM has a closed vocabulary; they run with a checkpoint whose VLM says this.
-BEYOND_THE_NANO = {"rewrite"}
+# Workflows that the nano refuses, whose VLM has a closed vocabulary, and the checkpoints they run with.
+BEYOND_THE_NANO = {"rewrite": "scripted", "plan-and-draw": "planner"}
 SCRIPT = (
     "A weathered white lighthouse stands on a rocky headland at dusk, its red lantern room throwing one warm beam "
     "over dark rolling sea; gulls circle above, wet black stones shine below, and far clouds glow orange behind "
@@ -31,6 +31,12 @@ SCRIPT = (
     "slightly from below with a wide angle, fine grain, deep blue shadows and gold highlights along each edge, so "
     "that light itself becomes the main subject of this quiet evening scene by the northern coast."
 )
+PLAN = (
+    "1. A brown seed lies in dark soil under a pale morning sky, seen from the side.\n2. Let a green sprout with two "
+    "leaves grow out of it; sky and ground stay as they are.\n3. Make a tall tree of the small plant; everything else "
+    "stays."
+)
+SCRIPTS = {"scripted": SCRIPT, "planner": PLAN}  # what the VLM of each says
 
 
 class Refused(Exception):

@@ -12,19 +12,20 @@ import pytest
 from browsing import BOXES, MISSING, READY, browse, drop, drop_beside, open_page, run
 from conftest import comfyui, save_scripted
 from playwright.sync_api import Page, TimeoutError
-from serving import BEYOND_THE_NANO, PACK, SCRIPT, Server, checkpoints, serve
+from serving import BEYOND_THE_NANO, PACK, SCRIPTS, Server, checkpoints, serve
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINT = next((PACK / "subgraphs").glob("*.json"))
-SCRIPTED = """() => app.graph.nodes.filter((n) => n.type == "LightBagelLoader").forEach((n) => {
-  n.widgets.find((w) => w.name == "checkpoint").value = "scripted";
+OPEN = """(name) => app.graph.nodes.filter((n) => n.type == "LightBagelLoader").forEach((n) => {
+  n.widgets.find((w) => w.name == "checkpoint").value = name;
 })"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     base = tmp_path_factory.mktemp("comfyui") / "base"
-    save_scripted(checkpoints(base) / "scripted", SCRIPT)
+    for name, text in SCRIPTS.items():
+        save_scripted(checkpoints(base) / name, text)
     with serve(comfyui(), base) as running:
         yield running
 
@@ -42,7 +43,7 @@ def test_a_dropped_workflow_runs(server: Server, page: Page, workflow: Path):
     assert page.evaluate(MISSING) == []
     assert overlaps(page) == []
     if workflow.stem in BEYOND_THE_NANO:
-        page.evaluate(SCRIPTED)
+        page.evaluate(OPEN, BEYOND_THE_NANO[workflow.stem])
     entry = run(page, server)
     assert entry["status"]["status_str"] == "success"
     shown = [node for node, output in entry["outputs"].items() if output.get("images")]

@@ -16,7 +16,7 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from conftest import comfyui, save_scripted
 from PIL import Image
-from serving import BEYOND_THE_NANO, PACK, SCRIPT, Refused, Server, checkpoints, serve
+from serving import BEYOND_THE_NANO, PACK, SCRIPTS, Refused, Server, checkpoints, serve
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 
@@ -35,7 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "my checkpoint").symlink_to(PACK / "lightbagel_core" / "nano")
     paths = folder / "extra_model_paths.yaml"
-    save_scripted(checkpoints(folder / "base") / "scripted", SCRIPT)
+    for name, text in SCRIPTS.items():
+        save_scripted(checkpoints(folder / "base") / name, text)
     paths.write_text(f"mine:\n  base_path: {folder}\n  lightbagel: elsewhere\n", "utf-8")
     with serve(comfyui(), folder / "base", "--extra-model-paths-config", str(paths)) as running:
         yield running
@@ -69,7 +70,7 @@ def message(entry: dict[str, Any]) -> str:
 
 
 def test_there_are_workflows_with_pictures_and_notes():
-    assert len(WORKFLOWS) == 15
+    assert len(WORKFLOWS) == 16
     for workflow in WORKFLOWS:
         assert min(Image.open(workflow.with_suffix(".jpg")).size) >= 300
         kinds = [node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]]
@@ -89,7 +90,8 @@ def test_every_template_and_its_picture_are_served(server: Server):
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_through_post_prompt(server: Server, prompt: Any, workflow: Path):
-    other = {"LightBagelLoader": {"checkpoint": "scripted"}} if workflow.stem in BEYOND_THE_NANO else {}
+    open_vocabulary = BEYOND_THE_NANO.get(workflow.stem)
+    other = {"LightBagelLoader": {"checkpoint": open_vocabulary}} if open_vocabulary else {}
     entry = server.run(prompt(workflow.stem, **other))
     assert entry["status"]["status_str"] == "success", message(entry)
     assert entry["outputs"]
