@@ -14,7 +14,7 @@ from ..language.planning import VERDICT_LENGTH, Step, Verdict, plan, read_verdic
 from ..model.chat import Looked, answer
 from ..model.understanding import Understanding
 from ..sampling.denoise import OnStep
-from ..sampling.settings import Asked
+from ..sampling.settings import Asked, Settings
 from .composition import Composition, Part
 
 OnPart = Callable[[Part], None]
@@ -28,6 +28,7 @@ class Model(Protocol):
     und: Understanding
 
     def need(self, *components: str) -> None: ...
+    def settings(self, source: Image.Image | None = None, **asked: Unpack[Asked]) -> Settings: ...
     def generate(
         self, prompt: str, *, on_step: OnStep | None = None, progress: bool = True, **asked: Unpack[Asked]
     ) -> list[Image.Image]: ...
@@ -72,6 +73,9 @@ def compose(
         raise ValueError(f"a step is tried again between 0 and {MOST_TRIES} times, not {tries!r}")
     if asked.get("num_images", 1) != 1:
         raise ValueError(f"a step makes one picture, not {asked['num_images']}")
+    for_new = asked.copy()
+    for_new.pop("image_guidance", None)  # for edits alone
+    model.settings(**for_new)  # refuses before all work
     seed = asked.get("seed", 0)
     given, looked, parts = [to_rgb(image) for image in images], Looked(), list[Part]()
     model.need("understanding")
@@ -80,11 +84,10 @@ def compose(
 
     def drawn(words: str, number: int) -> Image.Image:
         """A picture of the step by these words: a new one, or the one before edited."""
-        own = asked.copy()
-        own["seed"] = seed + number if isinstance(seed, int) else seed
+        own = (asked if step.kind == "edit" else for_new).copy()
+        own["seed"] = (seed + number) % 2**64 if isinstance(seed, int) else seed  # torch counts negative ones so, too
         if step.kind == "edit" and before is not None:
             return model.edit(before, words, on_step=on_step, progress=progress, **own)[0]
-        own.pop("image_guidance", None)
         return model.generate(words, on_step=on_step, progress=progress, **own)[0]
 
     for step in steps:

@@ -59,11 +59,12 @@ def test_three_steps(made):
 
 def test_a_critic_that_never_agrees_is_asked_a_bounded_number_of_times(made):
     model, calls = made(PLAN, BAD)
-    found = compose(model, "Tell me of circles.", tries=2, **QUICK)
+    found = compose(model, "Tell me of circles.", tries=2, seed=2**64 - 1, **QUICK)
     drawn = [call[1:3] for call in calls if call[0] == "generate"]
     edits = [call[1:4] for call in calls if call[0] == "edit"]
-    assert drawn == [("a red circle", 0), ("one large circle", 1), ("one large circle", 2)]
-    assert edits == [(calls[2][-1], words, i) for i, words in enumerate(("make it blue", *["one large circle"] * 2))]
+    assert drawn == [("a red circle", 2**64 - 1), ("one large circle", 0), ("one large circle", 1)]
+    tried = [("make it blue", 2**64 - 1), *drawn[1:]]
+    assert edits == [(calls[2][-1], *each) for each in tried]
     assert found.pictures == [calls[2][-1], calls[5][-1]]  # the last try of each
     assert [(part.tries, part.prompt) for part in found.parts[1:]] == [(3, "one large circle")] * 2
     assert found.parts[1].verdict.why == "It is too small."
@@ -102,6 +103,7 @@ def test_image_guidance_is_for_edits_alone(made):
         ({"tries": 11}, "between 0 and 10 times, not 11"),
         ({"tries": -1}, "not -1"),
         ({"num_images": 2}, "makes one picture"),
+        ({"steps": 0}, "steps must be at least 1"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(made, options, message):
