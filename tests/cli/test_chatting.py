@@ -184,7 +184,8 @@ def test_a_script_in_a_pipe(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
     root = Path(__file__).parents[2]
     done = subprocess.run(words, input=lines.encode(), cwd=root, env=environment, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    assert b"lightbagel:" not in done.stderr  # a library may say something there
     assert done.stdout.decode("utf-8").splitlines()[-1] == str(tmp_path / "talk" / "conversation.html")
     assert len(read_transcript(tmp_path / "talk").entries) == 3
 
