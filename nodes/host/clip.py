@@ -96,7 +96,7 @@ class TextEncoder(nn.Module):
         self.config = config
         self.recent, self.images = Recent(), Recent(64)
         self.mark, self.encoded = object(), 0
-        self.keeps_read, self.apart = False, None
+        self.keeps_read = False
 
     def reset_clip_options(self, **kwargs: Any) -> None:
         self.encoded = 0
@@ -117,20 +117,16 @@ class TextEncoder(nn.Module):
         encodes of one schedule.
         """
         self.encoded += 1
-        return self.mark, getattr(self, "current_weight_patches_uuid", None), self.encoded, self.apart
+        return self.mark, getattr(self, "current_weight_patches_uuid", None), self.encoded
 
     @contextmanager
-    def keeping(self, hooked: bool) -> Iterator[None]:
-        """While it lasts, keys and values of what is read are kept, as long as the states are, for a later turn.
-
-        Args:
-            hooked: whether hooks may change the weights. Then nothing is kept, and nothing of earlier prompts is used.
-        """
-        self.keeps_read, self.apart = keeps() and not hooked, object() if hooked else None
+    def keeping(self) -> Iterator[None]:
+        """While it lasts, keys and values of what is read are kept, as long as the states are, for a later turn."""
+        self.keeps_read = keeps()
         try:
             yield
         finally:
-            self.keeps_read, self.apart = False, None
+            self.keeps_read = False
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: Any, **kwargs: Any) -> tuple[torch.Tensor, None, dict[str, Any]]:

@@ -62,23 +62,14 @@ def encode(clip: Any, prompt: str, vae: Any = None, batches: Sequence[torch.Tens
     before = [] if history is None else [earlier(history, encoder)]
     if vae is not None:
         check_vae(vae, encoder.config)
-    hooked = clip.patcher.forced_hooks is not None
-    sources = [source for batch in batches for source in sources_of(encoder, batch, vae, hooked)]
-    with encoder.keeping(hooked):
+    sources = [source for batch in batches for source in sources_of(encoder, batch, vae)]
+    with encoder.keeping():
         return clip.encode_from_tokens_scheduled(tokens(clip, prompt, "prompt", sources=[*before, *sources]))
 
 
-def sources_of(encoder: TextEncoder, batch: torch.Tensor, vae: Any, hooked: bool) -> list[Source]:
-    """The source pictures of an IMAGE. All prompts after it have in common what ViT and VAE make of it.
-
-    Args:
-        hooked: whether the encoder's weights are hooks' own, so that what its ViT sees is for one prompt alone.
-    """
-
-    def seen() -> Pictures:
-        return Pictures(pictures([batch]))
-
-    found = seen() if hooked else encoder.images.get("seen", (batch,), seen)
+def sources_of(encoder: TextEncoder, batch: torch.Tensor, vae: Any) -> list[Source]:
+    """The source pictures of an IMAGE. All prompts after it have in common what ViT and VAE make of it."""
+    found = encoder.images.get("seen", (batch,), lambda: Pictures(pictures([batch])))
     if vae is None:
         return [Source(found, i) for i in range(len(found))]
     weights = getattr(getattr(vae, "patcher", None), "patches_uuid", None)

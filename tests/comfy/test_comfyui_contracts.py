@@ -1104,15 +1104,6 @@ def test_what_a_patcher_writes_on_the_module_it_loads():
     other = model.clone()
     other.add_patches({"weight": (torch.ones(2, 2),)})
     hold(other.patches_uuid != found, "a patch does not change patches_uuid")
-
-
-@row("comfyui-74")
-def test_what_a_patcher_says_of_hooks():
-    """A patcher's forced_hooks are None without hooks, and its clone's are its own."""
-    model = patcher(nn.Linear(2, 2))
-    has(model, "forced_hooks")
-    hold(model.forced_hooks is None, "a patcher without hooks has forced_hooks")
-    other = model.clone()
-    other.forced_hooks = module("comfy.hooks", "HookGroup").HookGroup()
-    hold(other.clone().forced_hooks is not None, "the hooks of a patcher are not those of its clone")
-    hold(model.forced_hooks is None, "a clone's hooks are its source's")
+    hooked = model.clone()
+    hooked.add_hook_patches(module("comfy.hooks", "WeightHook").WeightHook(), {"weight": (torch.ones(2, 2),)})
+    hold(hooked.patches_uuid != found, "a hook's patch does not change patches_uuid")
