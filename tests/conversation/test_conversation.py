@@ -157,7 +157,10 @@ def test_the_last_picture_gives_the_size(model, drawings):
     conversation.show(picture("blue", (64, 128)))
     conversation.edit(BLUE, **SMALL)
     conversation.edit(BLUE, width=96, height=96, **SMALL)
-    assert [given["size"] for given in drawings] == [(96, 64), (64, 128), (96, 96)]
+    conversation.show(picture("red", (96, 64)))
+    conversation.show(picture("blue", (64, 96)))
+    conversation.edit(BLUE, **SMALL)
+    assert [given["size"] for given in drawings] == [(96, 64), (64, 128), (96, 96), (64, 96)]
 
 
 # --- what is computed ------------------------------------------------------------------------------------------------
