@@ -14,6 +14,7 @@ OURS = (
     "LightBagelGenerate",
     "LightBagelEdit",
     "LightBagelDescribe",
+    "LightBagelRewritePrompt",
 )
 # What a graph is about: nodes of ours, and stock ones that are given what ours make.
 ABOUT = (*OURS[2:] * 3, *OURS[:2], "KSampler", "SamplerCustomAdvanced", "VAEDecode", "VAEEncode", "TextGenerate")
