@@ -70,7 +70,7 @@ def message(entry: dict[str, Any]) -> str:
 
 
 def test_there_are_workflows_with_pictures_and_notes():
-    assert len(WORKFLOWS) == 16
+    assert len(WORKFLOWS) == 17
     for workflow in WORKFLOWS:
         assert min(Image.open(workflow.with_suffix(".jpg")).size) >= 300
         kinds = [node["type"] for node in json.loads(workflow.read_text("utf-8"))["nodes"]]
