@@ -87,6 +87,7 @@ def test_other_settings_do_not_mix_in_one_folder(prompts, capsys):
     assert "holds pictures of another run (settings.asked.seed: 0 and 1)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_benches_are_drawn_with_loras_and_their_tables_say_so(tmp_path, capsys):
     style = lora(open_model(NANO).components, tmp_path / "style.safetensors")
     run = ["bench", "run", "nano", "--out", str(tmp_path / "out"), "--count", "1", "--quiet"]

@@ -178,6 +178,7 @@ def test_wrong_options_are_one_line(capsys, monkeypatch, options, message):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_script_in_a_pipe(tmp_path):
     lines = f"{RED}\n/ask what colour is the circle?\n{BLUE}\n/save {tmp_path / 'talk'}\n"
     words = [sys.executable, "-m", "lightbagel_core", "chat", *QUICK]

@@ -99,6 +99,7 @@ def test_on_a_terminal_words_come_while_they_are_made(tmp_path, writer, drawn, c
     assert len([piece for piece in pieces if piece.strip()]) > 8
 
 
+@pytest.mark.slow
 def test_a_system_prompt_is_read_from_a_file(tmp_path, writer, drawn, monkeypatch):
     asked: list[dict] = []
     rewrite = LightBagel.rewrite

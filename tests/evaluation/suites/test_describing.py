@@ -29,7 +29,8 @@ class Parrot:
 
 @pytest.fixture
 def worded(tmp_path, monkeypatch):
-    """A folder of captions and questions alone, some about three and four things."""
+    """A folder of captions and questions alone, some about three and four things; a `Parrot` answers."""
+    monkeypatch.setattr(describing.chat, "answers", lambda und, turns: und.answers(turns))
     monkeypatch.setattr(describing, "CLASSES", tuple(c for c in describing.CLASSES if c != describing.RECONSTRUCTIONS))
     describing.write_prompts(tmp_path / "out" / "prompts", 80, (1,))
     return tmp_path / "out" / "prompts"

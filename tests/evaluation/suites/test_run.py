@@ -46,7 +46,7 @@ def test_one_call_makes_draws_asks_and_scores_everything(ran):
 def test_a_run_that_is_there_is_neither_drawn_nor_asked_again(ran, nano, monkeypatch):
     out, scores = ran
     monkeypatch.setattr(nano, "draw", None)
-    monkeypatch.setattr(nano.und, "answers", None)
+    monkeypatch.setattr(describing.chat, "answers", None)
     assert run.run_nano(nano, out, count=1, progress=False) == scores
 
 

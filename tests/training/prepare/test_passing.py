@@ -229,6 +229,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_pass_of_several_processes_that_is_really_killed_gives_the_same_store(tmp_path):
     source = write_lines(
         tmp_path / "a.txt", [word for n in range(8) for word in (*range(n * 150, n * 150 + 160), "bad")]
