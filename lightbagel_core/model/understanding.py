@@ -90,8 +90,15 @@ class Understanding(nn.Module):
 
         Raises:
             ValueError: the tokenizer has a closed vocabulary (the nano's) and the text a word outside it, or the text
-                holds a special token such as `<|im_end|>`.
+                holds a special token such as `<|im_end|>`, or half a character (a lone surrogate).
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text holds half a character (\\u{ord(text[error.start]):x} at place {error.start + 1}), which no "
+                "tokenizer reads: write it anew"
+            ) from None
         special = [token for token in self.tokenizer.get_added_vocab() if token in text]
         if special:
             raise ValueError(f"the text must not contain the model's own marker {special[0]}")
@@ -146,7 +153,7 @@ class Understanding(nn.Module):
                 ids += part
         embeddings = self.vlm.get_input_embeddings()(torch.tensor(ids, device=self.device))
         for at, feature in features:
-            embeddings = torch.cat([embeddings[:at], feature.to(embeddings.dtype), embeddings[at + len(feature) :]])
+            embeddings = torch.cat([embeddings[:at], feature.to(embeddings), embeddings[at + len(feature) :]])
         return embeddings
 
     def und_states(

@@ -29,3 +29,9 @@ def test_states_go_on_from_a_cache(tiny):
     then = und.und_states(embeddings[:, 3:], positions[..., 3:], causal[:, 3:], cache)
     for before, after, whole in zip(first, then, expected, strict=True):
         torch.testing.assert_close(torch.cat([before, after], dim=1), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_half_a_character_is_refused(nano):
+    """As a damaged transcript, or bytes that are no UTF-8 at a terminal, may hold."""
+    with pytest.raises(ValueError, match=r"half a character \(\\ud800 at place 3\)"):
+        nano.und.words_to_ids("a \ud800 circle")
