@@ -64,12 +64,12 @@ class Residency:
         held = self.loaded.intersection(components)
         for component in held:
             module = self.modules[component]
+            self.loaded.discard(component)  # first: what is interrupted here is read again
             if self.offload == "layers":
                 _accelerate().hooks.remove_hook_from_module(module, recurse=True)
             for inner in module.modules():
                 for name, weight in inner.named_parameters(recurse=False):
                     inner._parameters[name] = nn.Parameter(weight.to("meta"), requires_grad=False)
-            self.loaded.discard(component)
         if held:
             gc.collect()
         if held and self.device.type == "cuda":
