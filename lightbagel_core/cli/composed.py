@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def add_arguments(compose: argparse.ArgumentParser) -> None:
     compose.add_argument("request")
     compose.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
-    compose.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help="pictures that the request is about")
+    compose.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="a picture that the request is about; repeatable"
+    )
     compose.add_argument("--tries", type=int, default=1, help="again, where the VLM finds a picture wrong; default: 1")
     compose.add_argument("--size", type=size, metavar="WxH", help="size of the pictures in pixels")
     compose.add_argument("--seed", type=int, default=0)
@@ -29,19 +31,31 @@ def add_arguments(compose: argparse.ArgumentParser) -> None:
 
 
 def compose(args: argparse.Namespace) -> None:
-    """Composes, tells each part as it is made, and prints the page's path."""
-    from ..conversation.composition import check_folder
+    """Composes, tells each part as it is made, and prints the page's path; what was made before a failure is kept."""
+    from ..conversation.composition import Composition, check_folder
     from ..images import open_image
 
     check_folder(args.out)
-    pictures = [open_image(path) for path in args.images]
+    pictures = [open_image(path) for path in args.image]
     model = open_model_of(args)
     width, height = args.size or (None, None)
     asked: dict[str, Any] = {"width": width, "height": height, "seed": args.seed, "steps": args.steps}
-    how: dict[str, Any] = {"on_part": _tell, "progress": not args.quiet}
+    parts: list[Part] = []
+
+    def keep(part: Part) -> None:
+        parts.append(part)
+        _tell(part)
+
+    how: dict[str, Any] = {"on_part": keep, "progress": not args.quiet}
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", "the picture is kept", UserWarning)
-        made = model.compose(args.request, pictures, args.tries, **how, **asked)
+        try:
+            made = model.compose(args.request, pictures, args.tries, **how, **asked)
+        except BaseException:
+            if parts:
+                page = Composition(args.request, model.config.name, tuple(parts)).save(args.out)
+                print(f"lightbagel: it was not finished; what was made until then is in {page}", file=sys.stderr)
+            raise
     for each in caught:
         print(f"lightbagel: {each.message}", file=sys.stderr)
     print(made.save(args.out))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol, Unpack
+from dataclasses import replace
+from typing import Any, Protocol, Unpack
 
 from PIL import Image
 
@@ -18,6 +19,7 @@ from ..sampling.settings import Asked, Settings
 from .composition import Composition, Part
 
 OnPart = Callable[[Part], None]
+Drawing = tuple[Image.Image, dict[str, Any]]  # a picture, and `Settings.to_dict` of its run
 TRIES, MOST_TRIES = 1, 10  # of a step, after the first
 
 
@@ -75,20 +77,23 @@ def compose(
         raise ValueError(f"a step makes one picture, not {asked['num_images']}")
     for_new = asked.copy()
     for_new.pop("image_guidance", None)  # for edits alone
-    model.settings(**for_new)  # refuses before all work
     seed = asked.get("seed", 0)
     given, looked, parts = [to_rgb(image) for image in images], Looked(), list[Part]()
+    fresh = model.settings(**for_new)  # refuses before all work, as does the next
+    model.settings(given[-1] if given else Image.new("RGB", (fresh.width, fresh.height)), **asked)
     model.need("understanding")
     steps = plan(model.und, request, given, looked=looked)
     before = given[-1] if given else None
 
-    def drawn(words: str, number: int) -> Image.Image:
+    def drawn(words: str, number: int) -> Drawing:
         """A picture of the step by these words: a new one, or the one before edited."""
         own = (asked if step.kind == "edit" else for_new).copy()
         own["seed"] = (seed + number) % 2**64 if isinstance(seed, int) else seed  # torch counts negative ones so, too
         if step.kind == "edit" and before is not None:
-            return model.edit(before, words, on_step=on_step, progress=progress, **own)[0]
-        return model.generate(words, on_step=on_step, progress=progress, **own)[0]
+            picture = model.edit(before, words, on_step=on_step, progress=progress, **own)[0]
+            return picture, model.settings(before, **own).to_dict()
+        picture = model.generate(words, on_step=on_step, progress=progress, **own)[0]
+        return picture, model.settings(**own).to_dict()
 
     for step in steps:
         part = Part(step) if step.kind == "words" else _part(model, step, tries, drawn)
@@ -99,18 +104,18 @@ def compose(
     return Composition(request, model.config.name, tuple(parts))
 
 
-def _part(model: Model, step: Step, tries: int, drawn: Callable[[str, int], Image.Image]) -> Part:
+def _part(model: Model, step: Step, tries: int, drawn: Callable[[str, int], Drawing]) -> Part:
     """A step with its picture: the first that the critic agrees to, or the last."""
     words = step.text
     for number in range(tries + 1):
-        picture = drawn(words, number)
+        picture, settings = drawn(words, number)
         if not tries:
             break
         verdict = _verdict(model, picture, step)
         if verdict.good or number == tries:
-            return Part(step, picture, words, number + 1, verdict)
+            return Part(step, picture, words, number + 1, verdict, settings)
         words = verdict.prompt or words
-    return Part(step, picture, words)
+    return Part(step, picture, words, settings=settings)
 
 
 def _verdict(model: Model, picture: Image.Image, step: Step) -> Verdict:
@@ -119,8 +124,11 @@ def _verdict(model: Model, picture: Image.Image, step: Step) -> Verdict:
     said = answer(model.und, verdict_talk(picture, step.text), VERDICT_LENGTH)
     try:
         verdict = read_verdict(said)
-        model.und.words_to_ids(verdict.prompt)
     except ValueError as error:
         warnings.warn(f"the picture is kept, for what the VLM said of it is no verdict: {error}", stacklevel=2)
         return Verdict(good=True)
+    try:
+        model.und.words_to_ids(verdict.prompt)
+    except ValueError:
+        return replace(verdict, prompt="")  # it still does not agree; the next try has the words of this one
     return verdict

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -23,7 +25,7 @@ class Part:
     """A step that was carried out.
 
     picture: of a step that draws or edits. prompt: by which it was made in the end. tries: how many there were.
-    verdict: the critic's of the last; None where it was not asked.
+    verdict: the critic's of the last; None where it was not asked. settings: `Settings.to_dict` of its run.
     """
 
     step: Step
@@ -31,6 +33,7 @@ class Part:
     prompt: str = ""
     tries: int = 1
     verdict: Verdict | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +49,6 @@ class Composition:
         """Its pictures in order."""
         return [part.picture for part in self.parts if part.picture is not None]
 
-    @property
-    def texts(self) -> list[str]:
-        """Its words in order."""
-        return [part.step.text for part in self.parts if part.picture is None]
-
     def save(self, folder: str | Path) -> Path:
         """Writes it into a new or empty folder: composition.html, a page that loads nothing else, composition.md and
         the pictures as PNGs. Returns the page's path.
@@ -63,9 +61,9 @@ class Composition:
         for name, part in zip(self._names(), (part for part in self.parts if part.picture), strict=True):
             assert part.picture is not None
             write_whole(folder / name, png_bytes(part.picture, self._said(part)), folder)
-        write_whole(folder / MARKDOWN_NAME, self.markdown().encode(), folder)
+        write_whole(folder / MARKDOWN_NAME, self.markdown().encode("utf-8", "replace"), folder)
         page = folder / HTML_NAME
-        write_whole(page, self.html().encode(), folder)
+        write_whole(page, self.html().encode("utf-8", "replace"), folder)
         return page
 
     def _names(self) -> list[str]:
@@ -74,7 +72,7 @@ class Composition:
     def _said(self, part: Part) -> dict[str, object]:
         """What a picture's file says of it."""
         asked = {"request": self.request, "step": part.step.text, "prompt": part.prompt, "tries": part.tries}
-        return {"command": "compose", "kind": part.step.kind, **asked, "model": self.model}
+        return {"command": "compose", "kind": part.step.kind, **asked, **part.settings, "model": self.model}
 
     def markdown(self) -> str:
         """The Markdown page, which shows the pictures beside it."""

@@ -24,7 +24,7 @@ def model(tmp_path_factory) -> str:
 def test_words_and_pictures_go_into_a_folder(model, tmp_path, capsys):
     PICTURE.save(tmp_path / "a.png")
     out = tmp_path / "out"
-    options = ["--images", str(tmp_path / "a.png"), "--out", str(out), "--model", model, *QUICK]
+    options = ["--image", str(tmp_path / "a.png"), "--out", str(out), "--model", model, *QUICK]
     assert main(["compose", "Blue, please.", *options]) == 0
     printed, told = capsys.readouterr()
     assert printed == f"{out / 'composition.html'}\n"
@@ -49,3 +49,19 @@ def test_what_is_wrong_is_said_before_anything_is_made(model, tmp_path, capsys):
         assert out == ""
         assert message in err
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["a.txt"]
+
+
+def test_what_was_made_before_a_failure_is_kept(tmp_path, capsys, monkeypatch):
+    from lightbagel_core.pipeline import LightBagel
+
+    plan = json.dumps({"steps": [{"kind": "words", "text": "Now:"}, {"kind": "draw", "text": "a circle"}]})
+    folder = save_scripted(tmp_path / "model", plan)
+
+    def fail(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LightBagel, "generate", fail)
+    out = tmp_path / "out"
+    assert main(["compose", "A circle, please.", "--out", str(out), "--model", str(folder), *QUICK]) == 130
+    assert f"what was made until then is in {out / 'composition.html'}" in capsys.readouterr().err
+    assert "Now:" in (out / "composition.md").read_text("utf-8")

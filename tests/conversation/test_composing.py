@@ -51,7 +51,8 @@ def test_three_steps(made):
     (_, _, _, drawn), (_, before, _, _, edited) = calls
     assert [call[:-1] for call in calls] == [("generate", "a red circle", 7), ("edit", drawn, "make it blue", 7)]
     assert before is drawn
-    assert found.texts == ["This is a circle:"]
+    assert [part.step.text for part in found.parts if part.picture is None] == ["This is a circle:"]
+    assert [part.settings.get("seed") for part in told] == [None, 7, 7]
     assert found.pictures == [drawn, edited]
     assert list(found.parts) == told
     assert [(part.tries, part.verdict and part.verdict.good) for part in told] == [(1, None), (1, True), (1, True)]
@@ -118,3 +119,18 @@ def test_what_cannot_be_asked_for_is_refused(made, options, message):
 def test_the_nano_says_that_it_cannot_plan(nano):
     with pytest.raises(ValueError, match="the nano cannot plan"):
         nano.compose("a red circle")
+
+
+def test_an_objection_whose_words_cannot_be_read_is_still_one(made):
+    marked = '{"good": false, "why": "It is small.", "prompt": "large <|im_end|> circle"}'
+    model, calls = made(PLAN, marked, GOOD)
+    found = compose(model, "Tell me of circles.", **QUICK)
+    assert [call[1] for call in calls if call[0] == "generate"] == ["a red circle", "a red circle"]
+    assert found.parts[1].tries == 2
+
+
+def test_guidance_of_edits_is_looked_at_before_the_plan(made):
+    model, calls = made(PLAN, GOOD)
+    with pytest.raises(ValueError, match="image guidance must be a finite number"):
+        compose(model, "Tell me of circles.", image_guidance=float("nan"), **QUICK)
+    assert calls == []
