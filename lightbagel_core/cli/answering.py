@@ -69,16 +69,22 @@ class _Spoken:
     def __enter__(self) -> _Spoken:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is None:
+            self._come_to(len(self.questions) - 1)
         self.answer.end()
 
     def __call__(self, number: int, text: str) -> None:
-        while self.number < number:  # an answer without a word is told of nowhere else
+        self._come_to(number)
+        self.answer(text)
+
+    def _come_to(self, number: int) -> None:
+        """Prints the questions up to one; an answer without a word is told of nowhere else."""
+        while self.number < number:
             self.answer.end()
             self.number, self.answer = self.number + 1, AsMade(sys.stdout)
             if len(self.questions) > 1:
                 print(f"> {self.questions[self.number]}", flush=True)
-        self.answer(text)
 
 
 def _print_lines(paths: Sequence[str], found: Sequence[Sequence[Answer]]) -> None:

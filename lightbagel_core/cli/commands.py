@@ -61,6 +61,8 @@ def _draw(args: argparse.Namespace) -> None:
     if args.size not in (None, size):
         print(f"size {width}x{height} rounded to {size[0]}x{size[1]}", file=sys.stderr)
     started = time.monotonic()
+    if args.rewrite or args.think:
+        model.text(args.negative)  # refuses it before minutes of writing
     written = {} if think else rewritten(args, model, prompt, sources)
     drawn = written.get("rewritten_prompt", prompt)
     with said_if_cut(), ThoughtThenSteps(think, args.quiet) as thought:
