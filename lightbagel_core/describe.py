@@ -104,7 +104,8 @@ class Describer:
         for number, question in enumerate(questions):
             if number:
                 for talk, answers in zip(messages, found, strict=True):
-                    talk += [("assistant", [answers[-1].text]), ("user", [question])]
+                    before = chat.without_markers(self.und, answers[-1].text)
+                    talk += [("assistant", [before]), ("user", [question])]
             told = None if on_text is None else partial(on_text, number)
             talks = [Talk(talk) for talk in messages]
             ids = chat.answer_ids(self.und, talks, told, looked, max_new_tokens=max_new_tokens, do_sample=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Unpack
 
@@ -23,7 +24,7 @@ from ..sampling.branches import Said, branches_of
 from ..sampling.denoise import OnStep
 from ..sampling.guidance import Guidance
 from ..sampling.settings import Asked, Settings
-from .entries import Answered, Drawn, Entry, Part, Shown, pictures_of, talk_of, turns_of
+from .entries import Answered, Drawn, Entry, Part, Shown, asking, pictures_of, turns_of
 from .transcript import read_transcript, write_transcript
 
 
@@ -58,11 +59,11 @@ class Conversation:
     """Pictures, drawings, edits, questions and answers in order, with one model.
 
     What fails, is stopped or is interrupted leaves the conversation as it was. The model's weights must stay as they
-    are while it lasts: nothing is computed twice. The VAE and the ViT see each picture once; an answer's ViT runs over
-    new pictures only; and for a drawing the VLM reads what is new only, where the context begins as the last one did.
-    It does while `history` reaches back to the first turn of the chain. With fewer turns than that, and so always with
-    0, what the context begins with falls out in front, all that follows stands at new positions, and the VLM reads the
-    whole context, as it does for `LightBagel.edit`.
+    are while it lasts: nothing is computed twice. The VAE sees each picture once, the ViT once for drawings and once
+    for answers, for which it is sized otherwise; and for a drawing the VLM reads what is new only, where the context
+    begins as the last one did. It does while `history` reaches back to the first turn of the chain. With fewer turns
+    than that, and so always with 0, what the context begins with falls out in front, all that follows stands at new
+    positions, and the VLM reads the whole context, as it does for `LightBagel.edit`.
 
     entries: what there was, in order; replaced as a whole by each call, never changed.
     folder: where it was last saved, or opened from.
@@ -85,7 +86,8 @@ class Conversation:
         self.entries: tuple[Entry, ...] = tuple(entries)
         self.folder: Path | None = None
         self._reading, self._looked = Reading(), Looked()
-        # By the id of a picture, the picture itself, which so keeps its id, and what the VAE and the ViT made of it.
+        # By the id of a picture, the picture itself, which so keeps its id, and what the VAE and the ViT made of it, on
+        # the CPU: a conversation may be long, and a card has better uses.
         self._clean: dict[int, tuple[Image.Image, CleanImage]] = {}
         self._vit: dict[int, tuple[Image.Image, VitImage]] = {}
         self._warned = False
@@ -173,8 +175,9 @@ class Conversation:
     ) -> Image.Image:
         """Edits the pictures shown since the last drawing, or where there are none the last picture.
 
-        It is drawn after `history` earlier turns of the chain, whose first is the last `draw`. Its size is the last
-        picture's by the VAE rule, unless asked otherwise.
+        It is drawn after `history` earlier turns of the chain, which begins with the last `draw`, or where other
+        pictures than the last drawn one were shown. Its size is the first of its pictures' by the VAE rule, as in
+        `LightBagel.edit`, unless asked otherwise.
 
         Args:
             on_step, progress, asked: as in `LightBagel.edit`, but for `num_images`: a turn has one picture.
@@ -188,7 +191,7 @@ class Conversation:
         if not own:
             raise ValueError("there is no picture to edit yet: draw one or show one first")
         before: list[Said[Part]] = turns[-self.history :] if self.history else []
-        settings = self._settings(own[-1], asked)
+        settings = self._settings(own[0], asked)
         if len(before) > 1 and not self._warned:
             self._warned = True
             warnings.warn(
@@ -215,14 +218,15 @@ class Conversation:
             raise ValueError("there is nothing to answer in an empty question: say what to look for")
         if max_new_tokens < 1:
             raise ValueError(f"an answer has at least 1 token, not {max_new_tokens}")
-        talk = talk_of(self.entries, question)
+        talk = asking(self.entries, question)
         chat.check(self.model.und, talk)
         self.model.need("understanding")
         answer = chat.answer(self.model.und, talk, max_new_tokens, on_text=on_text, looked=self._looked)
-        if not answer.text:
+        text = chat.without_markers(self.model.und, answer.text)
+        if not text:
             raise ValueError("the VLM gave no answer; ask in other words")
-        self._add(Answered(question, answer.text, answer.cut))
-        return answer.text
+        self._add(Answered(question, text, answer.cut))
+        return text
 
     def undo(self) -> Entry:
         """Goes back to before the last entry, and returns that entry.
@@ -276,10 +280,11 @@ class Conversation:
         # All of one kind first: where only one component is on the device at a time, each comes once.
         for key, picture in pictures.items():
             if key not in self._clean:
-                self._clean[key] = picture, self.model.clean(picture)
+                self._clean[key] = picture, CleanImage(self.model.clean(picture).latents.cpu())
         for key, picture in pictures.items():
             if key not in self._vit:
-                self._vit[key] = picture, self.model.vit(picture)
+                seen = self.model.vit(picture)
+                self._vit[key] = picture, replace(seen, features=seen.features.cpu())
 
         def contents(part: Part) -> list[Content]:
             return [texts[part]] if isinstance(part, str) else [self._clean[id(part)][1], self._vit[id(part)][1]]

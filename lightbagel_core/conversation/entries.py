@@ -58,13 +58,16 @@ def turns_of(entries: Sequence[Entry]) -> tuple[list[Said[Part]], list[Image.Ima
     """The turns that an edit now would stand after, the oldest first, and its own pictures.
 
     A turn's pictures are those shown since the last drawing, and where there are none the last picture. A drawing of a
-    prompt alone has no pictures and begins anew: no turn before it counts.
+    prompt alone has no pictures and begins anew, and so does showing another picture than the last drawn one: no turn
+    before it counts, since the chain that training knows goes on from what a turn has drawn.
     """
     turns: list[Said[Part]] = []
     own: list[Image.Image] = []  # of the turn that comes
     fresh = True  # whether what is shown next takes the place of `own`
     for entry in entries:
         if isinstance(entry, Shown):
+            if fresh and not any(picture is entry.picture for picture in own):
+                turns = []
             own = [entry.picture] if fresh else [*own, entry.picture]
             fresh = False
         elif isinstance(entry, Drawn):
@@ -73,7 +76,7 @@ def turns_of(entries: Sequence[Entry]) -> tuple[list[Said[Part]], list[Image.Ima
     return turns, own
 
 
-def talk_of(entries: Sequence[Entry], question: str) -> Talk:
+def asking(entries: Sequence[Entry], question: str) -> Talk:
     """What the VLM is asked: all pictures, questions and answers in order, then the question. Of drawings it is shown
     the pictures alone, so that it says what it sees and not what was asked for.
     """

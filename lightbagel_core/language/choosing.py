@@ -59,7 +59,9 @@ def options_of(choosing: Choosing) -> dict[str, Any]:
 
 @contextmanager
 def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
-    """Inside, what is chosen by chance on a device begins with a seed; afterwards the generators are as before."""
+    """Inside, what is chosen by chance on a device begins with a seed; afterwards the generators of the CPU and of a
+    CUDA device are as before.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed or 0)
         yield

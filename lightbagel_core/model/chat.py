@@ -46,7 +46,8 @@ class Answer:
 class Looked:
     """What the ViT made of the pictures of a conversation, while its weights stay as they are.
 
-    features: by the id of a picture, the picture itself, which so keeps its id, and its tokens.
+    features: by the id of a picture, the picture itself, which so keeps its id, and its tokens, on the CPU: a large
+        photo's take a hundred megabytes.
     """
 
     features: dict[int, tuple[Image.Image, Tensor]] = field(default_factory=dict)
@@ -183,6 +184,15 @@ def in_words(und: Understanding, ids: Sequence[int], max_new_tokens: int | None 
     return Answer(str(und.tokenizer.decode(ids, skip_special_tokens=True)).strip(), cut)
 
 
+def without_markers(und: Understanding, text: str) -> str:
+    """An answer as it can stand in a conversation that goes on: without the tokenizer's added words (`<tool_call>`),
+    which `check` refuses in what people write.
+    """
+    for token in und.tokenizer.get_added_vocab():
+        text = text.replace(token, "")
+    return text.strip()
+
+
 def end_tokens(und: Understanding) -> set[int]:
     """The tokens with which an answer ends."""
     ends = und.vlm.generation_config.eos_token_id  # one, several or none
@@ -205,7 +215,7 @@ def looking_once(und: Understanding, pictures: Sequence[Image.Image], looked: Lo
             at = list(new.values())
             made = stock(torch.cat([rows[i] for i in at]), image_grid_thw[at], **kwargs)
             for i, tokens in zip(at, getattr(made, "pooler_output", made), strict=True):
-                known[id(pictures[i])] = pictures[i], tokens
+                known[id(pictures[i])] = pictures[i], tokens.cpu().clone()  # a part of a tensor would keep all of it
         found = tuple(known[id(picture)][1] for picture in pictures)
         # transformers 4.57 takes the tuple itself
         return BaseModelOutputWithPooling(pooler_output=found) if "mm_token_type_ids" in und.arguments else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from lightbagel_core.conversation.entries import Answered, Drawn, Shown, pictures_of, talk_of, turns_of
+from lightbagel_core.conversation.entries import Answered, Drawn, Shown, asking, pictures_of, turns_of
 from lightbagel_core.sampling.branches import Said
 
 
@@ -30,8 +30,9 @@ def test_an_edit_has_the_pictures_shown_since_the_last_drawing_else_the_last_pic
     entries = [Shown(A), Shown(B), drawn("blue", C)]
     assert turns_of(entries) == ([Said([A, B], "blue")], [C])
     assert turns_of([*entries, Answered("?", "!")]) == ([Said([A, B], "blue")], [C])
-    assert turns_of([*entries, Shown(D)]) == ([Said([A, B], "blue")], [D])
-    assert turns_of([*entries, Shown(D), Shown(C)]) == ([Said([A, B], "blue")], [D, C])
+    assert turns_of([*entries, Shown(D)]) == ([], [D])  # which is not what the turn before has drawn
+    assert turns_of([*entries, Shown(D), Shown(C)]) == ([], [D, C])
+    assert turns_of([*entries, Shown(C), Shown(D)]) == ([Said([A, B], "blue")], [C, D])
 
 
 def test_a_chain_holds_every_turn():
@@ -46,11 +47,11 @@ def test_a_prompt_alone_begins_a_chain():
 
 def test_what_is_asked():
     entries = [Shown(A), Answered("how many?", "two"), drawn("blue", B), Shown(C), Answered("which?", "this")]
-    assert talk_of(entries, "why?").messages == [
+    assert asking(entries, "why?").messages == [
         ("user", [A, "how many?"]),
         ("assistant", ["two"]),
         ("user", [B, C, "which?"]),
         ("assistant", ["this"]),
         ("user", ["why?"]),
     ]
-    assert talk_of([], "why?").messages == [("user", ["why?"])]
+    assert asking([], "why?").messages == [("user", ["why?"])]
