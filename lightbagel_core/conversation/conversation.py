@@ -18,7 +18,7 @@ from ..model import chat
 from ..model.chat import Looked, OnText
 from ..model.forward import CleanImage, Content, segment_of
 from ..model.reading import Reading
-from ..model.sequence import ImageSegment
+from ..model.sequence import ImageSegment, check_positions
 from ..model.understanding import Understanding, VitImage
 from ..sampling.branches import Said, branches_of
 from ..sampling.denoise import OnStep
@@ -312,9 +312,4 @@ class Conversation:
         stride = config.vae_image.stride
         target = ImageSegment("noised", settings.height // stride, settings.width // stride)
         patch = config.generation["patch_size"][-1]
-        count = target.span + sum(segment_of(content, patch).span for content in sample)
-        if most is not None and count > most:
-            raise ValueError(
-                f"this drawing's context needs {count} positions, and the VLM has {most}: use a shorter text, fewer "
-                f"pictures, or fewer earlier turns than {self.history}"
-            )
+        check_positions([*(segment_of(content, patch) for content in sample), target], most)

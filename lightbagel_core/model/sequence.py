@@ -9,7 +9,7 @@ tokens) are *und* tokens and pass through the VLM; VAE tokens are *gen* tokens a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +75,16 @@ class TokenLayout:
     und: Tensor
     segment: Tensor
     visible: Tensor
+
+
+def check_positions(segments: Iterable[Segment], most: int | None) -> None:
+    """Raises ValueError for a drawing's segments that need more positions than the VLM has; None: it has no bound."""
+    count = sum(segment.span for segment in segments)
+    if most is not None and count > most:
+        raise ValueError(
+            f"this drawing's context needs {count} positions, and the VLM has {most}: use a shorter text, fewer or "
+            "smaller pictures, or fewer earlier turns"
+        )
 
 
 def text_positions(start: int, length: int) -> Tensor:

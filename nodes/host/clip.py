@@ -27,7 +27,7 @@ from ...lightbagel_core.files.embedded import as_tensor
 from ...lightbagel_core.files.tokenizer import tokenizer_files
 from ...lightbagel_core.model.chat import Talk, answer_ids
 from ...lightbagel_core.model.forward import CleanImage, Content, segment_of
-from ...lightbagel_core.model.sequence import SIDES
+from ...lightbagel_core.model.sequence import SIDES, check_positions
 from ...lightbagel_core.model.understanding import IM_END, IM_START, Understanding, VitImage
 from ...lightbagel_core.model.unsized import filled, newly_read, und_states_for_any_size
 from .asking import Asked
@@ -134,7 +134,8 @@ class TextEncoder(nn.Module):
         what must travel beside them.
 
         Raises:
-            ValueError: tokens of another text encoder; pictures that another node gave to draw with.
+            ValueError: tokens of another text encoder; pictures that another node gave to draw with; more than the VLM
+                has positions for.
         """
         weights, patch = self._weights(), self.config.generation["patch_size"][-1]
         device = comfy.model_management.intermediate_device()
@@ -145,6 +146,9 @@ class TextEncoder(nn.Module):
         said = [pair for part in parts for pair in _keyed(part, weights)]
         new = [content for part, key in said for content in self._contents(part, weights, key)]
         sample = [content for content, *_ in new]
+        segments = (*old.segments, *(segment_of(content, patch) for content in sample))
+        # Without the target, whose size is known when it is drawn: see `hooks.Fused.encode`.
+        check_positions(segments, self.config.understanding["text_config"].get("max_position_embeddings"))
         cache = filled(turns, self.und.device) if self.keeps_read else None
         states = torch.cat(und_states_for_any_size(self.und, sample, patch, old.segments, cache), dim=-1).to(device)
         if cache is not None:
@@ -152,7 +156,6 @@ class TextEncoder(nn.Module):
             turns = (*turns, newly_read(cache, first, states.shape[1] - 2 * SIDES).to(device))
         if old_states is not None:
             states = torch.cat([states[:, : 2 * SIDES], old_states, states[:, 2 * SIDES :]], dim=1)
-        segments = (*old.segments, *(segment_of(content, patch) for content in sample))
         kept = marked(states, pictures=len(segments) > 1)
         sources = Sources(
             segments,

@@ -25,7 +25,7 @@ from ...lightbagel_core.config import LightBagelConfig
 from ...lightbagel_core.model.forward import Context, encode, known_states, velocity
 from ...lightbagel_core.model.fusion import FusionStack
 from ...lightbagel_core.model.packing import pack
-from ...lightbagel_core.model.sequence import ImageSegment, lay_out
+from ...lightbagel_core.model.sequence import ImageSegment, check_positions, lay_out
 from ...lightbagel_core.model.unsized import at_size
 from .conditioning import AHEAD, KEY, Row, Rows, checked, rows_of, say_unread, sources_beside
 from .fusion import FUSION, SAVING, patch_outside_layers, saved, warn_of_merging
@@ -40,13 +40,15 @@ from .wan_adapter import Wan, attention, check_wan
 class Fused:
     """The hooks of one attached fusion stack."""
 
-    def __init__(self, compute: torch.dtype, beside: FusionStack | None, native: bool) -> None:
+    def __init__(self, compute: torch.dtype, beside: FusionStack | None, native: bool, most: int | None) -> None:
         """`compute`: what the stack computes in; Wan's own dtype, unless somebody changes that later.
         `beside`: the stack, where it is no part of the Wan that runs.
         `native`: the MODEL's latents were a video model's. With it comes a video model's VAE, to which what is drawn
         from an empty latent of any model must be one frame.
+        `most`: the positions that the VLM has.
         """
-        self.compute, self.beside, self.native, self.cache = compute, beside, native, RunCache()
+        self.compute, self.beside, self.native, self.most = compute, beside, native, most
+        self.cache = RunCache()
 
     def fusion(self, wan: Any) -> FusionStack:
         """The fusion stack of a run of `wan`. A MODEL may have been cloned onto another Wan: that one's own counts."""
@@ -207,9 +209,15 @@ class Fused:
         return self.encode(wan, rows, target, x)
 
     def encode(self, wan: Wan, rows: tuple[Row, ...], target: tuple[int, int], x: Tensor) -> Context:
-        """The core's `encode`, of what text encoders gave."""
+        """The core's `encode`, of what text encoders gave.
+
+        Raises:
+            ValueError: more than the VLM has positions for.
+        """
         fusion = self.fusion(wan.model)
         config, noised = fusion.config, ImageSegment("noised", *target)
+        for row in rows:
+            check_positions([*row.segments, noised], self.most)
         layouts = [lay_out([*row.segments, noised]) for row in rows]
         split = (config.und_layers, config.und_dim)
         samples = [at_size(row.states.unflatten(-1, split), row.segments, row.latents, target) for row in rows]
@@ -263,7 +271,8 @@ def attach(model: ModelPatcher, config: LightBagelConfig, beside: ModelPatcher |
     model = model.clone()
     native = is_native(model)
     stack = None if beside is None else beside.model
-    hooks = Fused(model.model.get_dtype_inference(), stack, native)
+    most = config.understanding["text_config"].get("max_position_embeddings")
+    hooks = Fused(model.model.get_dtype_inference(), stack, native, most)
     model.set_additional_models(KEY, [] if beside is None else [beside])
     for kind, hook in (
         (WrappersMP.PREPARE_SAMPLING, hooks.prepare_sampling),

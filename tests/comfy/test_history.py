@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -349,6 +350,33 @@ def test_where_a_history_counts_is_said_not_to_act(host, loaded, log):
     assert {each.split(" on a history")[0] for each in log} == {
         "LightBagel: an area", "LightBagel: a strength", "LightBagel: a range of steps", "LightBagel: a mask",
     }  # fmt: skip
+
+
+def test_a_history_longer_than_the_vlm_has_positions_is_refused(host, loaded, read_tokens):
+    """Before the VLM reads it; what went before can be drawn and gone on from."""
+    image, made = tensor(source()), turn(host, loaded, PROMPT)
+    for number in range(2, 31):  # noqa: B007 - which turn it was
+        before, read = made, len(read_tokens)
+        try:
+            made = turn(host, loaded, INSTRUCTION, before, image)
+        except ValueError as error:
+            told = str(error)
+            break
+    assert 20 < number < 30
+    assert len(read_tokens) == read
+    assert re.match(r"this drawing's context needs 5\d\d positions, and the VLM has 512: .* fewer earlier turns", told)
+    assert turn(host, loaded, "", before)
+
+
+def test_what_the_target_adds_counts_too(host, loaded):
+    """A target of 128 pixels takes six positions: four tokens and its markers."""
+    nothing = turn(host, loaded, "")
+    fits, over = (turn(host, loaded, "circle " * words) for words in (504, 505))
+    assert torch.isfinite(ksampler(host, loaded[0], (fits, nothing), steps=1)).all()
+    with pytest.raises(ValueError, match="needs 513 positions, and the VLM has 512"):
+        ksampler(host, loaded[0], (over, nothing), steps=1)
+    with pytest.raises(ValueError, match="needs 513 positions, and the VLM has 512"):
+        host("CLIPTextEncode", loaded[1], "circle " * 511)
 
 
 def test_thirty_turns_are_read_and_said_to_be_untrained_once(host, loaded, log, read_tokens):

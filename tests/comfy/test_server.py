@@ -212,6 +212,7 @@ def test_an_edit_without_an_image(server: Server, prompt: Any):
     [
         ("text-to-image", {"LightBagelGenerate": {"prompt": " "}}, "LightBagelGenerate: the prompt is empty"),
         ("text-to-image", {"LightBagelGenerate": {"prompt": "cat " * 5000}}, "LightBagelGenerate: .*not know: cat"),
+        ("text-to-image", {"LightBagelGenerate": {"prompt": "red " * 5000}}, "LightBagelGenerate: .*the VLM has 512"),
         ("describe", {"LightBagelDescribe": {"question": ""}}, "LightBagelDescribe: the question is empty"),
         ("rewrite", {}, r"LightBagelRewritePrompt: the nano cannot rewrite a prompt.*Qwen2\.5-VL-7B-Instruct"),
         ("with-other-nodes", {"EmptyImage": {"width": 16384, "height": 1}}, "LightBagelEdit: .*too narrow"),
@@ -226,8 +227,8 @@ def test_what_a_run_says_and_the_next_one_works(server: Server, prompt: Any, wor
 
 @pytest.mark.parametrize(
     ("changed", "count"),
-    [({"batch_size": 64, "steps": 2}, 64), ({"prompt": "a large red circle " * 1053, "steps": 2}, 1)],
-    ids=["a batch of 64", "20,000 characters"],
+    [({"batch_size": 64, "steps": 2}, 64), ({"prompt": "a large red circle " * 120, "steps": 2}, 1)],
+    ids=["a batch of 64", "480 words, nearly all that the VLM has positions for"],
 )
 def test_what_is_much_simply_works(server: Server, prompt: Any, changed: Any, count: int):
     entry = server.run(prompt("text-to-image", LightBagelGenerate=changed))

@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 
-from lightbagel_core.model.sequence import ImageSegment, TextSegment, lay_out, mrope
+from lightbagel_core.model.sequence import ImageSegment, TextSegment, check_positions, lay_out, mrope
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -31,6 +31,15 @@ def test_positions_run_on_after_images():
     assert layout.positions[1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     assert layout.und.tolist() == [True, False, True] + [True] * 7 + [True, False, True]
     assert layout.segment.tolist() == [0] * 3 + [1] * 5 + [2] * 2 + [3] * 3
+
+
+def test_more_positions_than_the_vlm_has_are_refused():
+    segments = [TextSegment(5), ImageSegment("clean", 2, 3), ImageSegment("vit", 4, 1), ImageSegment("noised", 1, 1)]
+    needed = int(lay_out(segments).positions.max()) + 1
+    check_positions(segments, needed)
+    check_positions(segments, None)
+    with pytest.raises(ValueError, match=f"needs {needed} positions, and the VLM has {needed - 1}: use a shorter text"):
+        check_positions(segments, needed - 1)
 
 
 def test_who_sees_whom():
