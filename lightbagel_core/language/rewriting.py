@@ -20,6 +20,12 @@ from .system_prompts import PICTURE, Task, language_of, system_prompt_for
 from .vocabulary import check_writes
 
 LENGTH = 512  # tokens of an answer, a thought included
+# What a person can do. Asked the same again the VLM answers the same: its words are the likeliest ones.
+AGAIN = (
+    "change the prompt or the system prompt, or have words chosen by chance (a temperature; in ComfyUI "
+    "sampling_mode on)"
+)
+BOUND = "the bound on its length, which can be raised (max_new_tokens; in ComfyUI max_length)"
 
 _THOUGHT = re.compile(r"<think(?:ing)?>(.*?)</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _OPEN = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
@@ -83,30 +89,24 @@ def read_rewritten(answer: Answer, thinking: bool = False) -> Rewritten:
         before, rest = _CLOSE.split(rest, maxsplit=1)
         thoughts.append(before)
     if _OPEN.search(rest):
-        why = "it was cut by the bound on its length, which can be raised" if answer.cut else "ask again"
+        why = f"it was cut by {BOUND}" if answer.cut else AGAIN
         raise ValueError(f"the model began a thought and did not end it, so that there is no prompt: {why}")
     if _CLOSE.search(rest):
-        raise ValueError(
-            "the model's answer ends a thought twice, so that it cannot be told from the prompt: ask again"
-        )
+        raise ValueError(f"the model's answer ends a thought twice, so that it cannot be told from the prompt: {AGAIN}")
     thought = "\n\n".join(found for each in thoughts if (found := each.strip()))
     prompt = rest.strip()
     if thinking and not thoughts:
-        begun = " before its answer was cut by the bound on its length, which can be raised" if answer.cut else ""
+        begun = f" before its answer was cut by {BOUND}" if answer.cut else ""
         raise ValueError(
-            f"the model gave no thought between <thinking> and </thinking>{begun}: ask again, or without thinking"
+            f"the model gave no thought between <thinking> and </thinking>{begun}: {AGAIN}, or ask for none"
         )
     if not prompt:
-        why = (
-            "it was cut by the bound on its length, which can be raised"
-            if answer.cut
-            else "ask again, with another system prompt, or draw from the prompt as it is"
-        )
+        why = f"it was cut by {BOUND}" if answer.cut else f"{AGAIN}, or draw from the prompt as it is"
         raise ValueError(f"the model's answer holds no prompt: {why}")
     if answer.cut:
         warnings.warn(
-            "the rewritten prompt was cut by the bound on its length and may end within a sentence; the bound can be "
-            "raised",
+            "the rewritten prompt was cut by the bound on its length (max_new_tokens) and may end within a sentence; "
+            "the bound can be raised",
             stacklevel=2,
         )
     return Rewritten(prompt, thought if thinking else "")

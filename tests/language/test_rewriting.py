@@ -69,18 +69,26 @@ def test_an_answer_is_read(text, thinking, prompt, thought):
 @pytest.mark.parametrize(
     ("answer", "thinking", "message"),
     [
-        (Answer(""), False, "holds no prompt: ask again"),
+        (Answer(""), False, "holds no prompt: change the prompt or .* chance .*, or draw from the prompt as it is"),
         (Answer(" \n"), False, "holds no prompt"),
-        (Answer("", cut=True), False, "holds no prompt: it was cut"),
+        (Answer("", cut=True), False, r"holds no prompt: it was cut .* \(max_new_tokens; in ComfyUI max_length\)"),
         (Answer("<thinking>round?</thinking>"), True, "holds no prompt"),
         (Answer("<think>round?</think> "), False, "holds no prompt"),
-        (Answer("a red circle"), True, "gave no thought between <thinking> and </thinking>: ask again"),
-        (Answer("a red", cut=True), True, "gave no thought .* before its answer was cut"),
-        (Answer("<thinking>round? a red circle"), True, "did not end it, so that there is no prompt: ask again"),
-        (Answer("<thinking>round?", cut=True), True, "did not end it, .* cut by the bound on its length"),
+        (Answer("a red circle"), True, "gave no thought between <thinking> and </thinking>: change the prompt"),
+        (Answer("a red", cut=True), True, "gave no thought .* before its answer was cut .*max_new_tokens"),
+        (
+            Answer("<thinking>round? a red circle"),
+            True,
+            "did not end it, so that there is no prompt: change the prompt",
+        ),
+        (Answer("<thinking>round?", cut=True), True, "did not end it, .* cut by the bound on its length.*max_length"),
         (Answer("<think>round?", cut=True), False, "did not end it"),
         (Answer("a red circle <think>or blue"), False, "did not end it"),
-        (Answer("a</think>b</think>c"), False, "ends a thought twice"),
+        (
+            Answer("a</think>b</think>c"),
+            False,
+            r"ends a thought twice.*: change .* \(a temperature; in ComfyUI sampling_mode on\)",
+        ),
     ],
 )
 def test_an_answer_without_a_prompt_is_an_error(answer, thinking, message):
@@ -89,7 +97,7 @@ def test_an_answer_without_a_prompt_is_an_error(answer, thinking, message):
 
 
 def test_a_prompt_that_was_cut_is_kept_and_said():
-    with pytest.warns(UserWarning, match="may end within a sentence"):
+    with pytest.warns(UserWarning, match=r"\(max_new_tokens\) and may end within a sentence"):
         assert read_rewritten(Answer("a red", cut=True)).prompt == "a red"
 
 
