@@ -65,6 +65,8 @@ def check(declared: io.Input, name: str, value: Any) -> None:
             raise ValueError(
                 f"the {name} input holds values that are no numbers (NaN): the node that made it went wrong"
             )
+    elif isinstance(declared, io.Conditioning.Input):
+        check_conditioning(name, value)
     elif isinstance(declared, io.String.Input | io.Combo.Input) and not isinstance(value, str):
         raise unfit(name, "text" if isinstance(declared, io.String.Input) else "one of its choices", value)
     elif isinstance(declared, io.Int.Input | io.Float.Input):
@@ -77,6 +79,15 @@ def check_image(name: str, image: Any) -> None:
         raise unfit(name, "a picture (IMAGE) of height, width and 1, 3 or 4 channels", image)
     if image.numel() == 0:
         raise unfit(name, "a picture (IMAGE) with something in it", image)
+
+
+def check_conditioning(name: str, value: Any) -> None:
+    """Raises ValueError for what is no CONDITIONING: pairs of a tensor and of what stands beside it."""
+    pairs = value if isinstance(value, list | tuple) else [value]
+    for pair in pairs:
+        kinds = [torch.Tensor, dict]
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(map(isinstance, pair, kinds)):
+            raise unfit(name, "a conditioning (CONDITIONING)", value)
 
 
 def check_number(declared: Any, name: str, value: Any) -> None:

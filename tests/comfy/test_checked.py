@@ -16,6 +16,7 @@ DESCRIBE = {
     "max_length": 8,
     "sampling_mode": {"sampling_mode": "off"},
 }
+ENCODE = {"prompt": PROMPT}
 PARTS = ("model", "clip", "vae")
 
 WRONG = [
@@ -37,13 +38,19 @@ WRONG = [
     ("LightBagelEdit", EDIT, "mask", torch.full((1, 64, 64), math.nan), "the mask input holds values that are no numb"),
     ("LightBagelDescribe", DESCRIBE, "image", torch.zeros(1, 64, 64, 2), r"the image input needs .*\[1, 64, 64, 2\]"),
     ("LightBagelDescribe", DESCRIBE, "image", {"samples": 1}, "the image input needs a picture.* of type dict"),
+    ("LightBagelTextEncode", ENCODE, "history", "a red circle", "the history input needs a conditioning .* type str"),
+    ("LightBagelTextEncode", ENCODE, "history", torch.zeros(1, 7, 9), r"the history input needs .*\[1, 7, 9\]"),
+    ("LightBagelTextEncode", ENCODE, "history", [torch.zeros(1, 7, 9)], "the history input needs .* of type list"),
+    ("LightBagelTextEncode", ENCODE, "history", [[torch.zeros(1, 7, 9)]], "the history input needs .* of type list"),
+    ("LightBagelTextEncode", ENCODE, "history", [["a", {}]], "the history input needs .* of type list"),
+    ("LightBagelTextEncode", ENCODE, "history", [[torch.zeros(1, 7, 9), None]], "the history input needs .* type list"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("node", "inputs", "name", "value", "told"), WRONG, ids=lambda value: str(value)[:30])
 def test_an_input_that_does_not_fit_is_named(host, loaded, node, inputs, name, value, told):
     parts = dict(zip(PARTS, loaded, strict=True))
-    if node == "LightBagelDescribe":
+    if node in ("LightBagelDescribe", "LightBagelTextEncode"):
         parts = {"clip": loaded[1]}
     with pytest.raises(ValueError, match=told):
         host(node, **{**parts, **inputs, name: value})
@@ -91,6 +98,7 @@ def test_the_settings_of_a_choice_are_checked(host, loaded):
 
 
 def test_what_may_be_left_out_may_be_nothing(host, loaded):
-    host("LightBagelTextEncode", clip=loaded[1], prompt=PROMPT, vae=None, images=None)
+    one = host("LightBagelTextEncode", clip=loaded[1], prompt=PROMPT, vae=None, images=None, history=None)
+    host("LightBagelTextEncode", clip=loaded[1], prompt=INSTRUCTION, history=tuple(map(tuple, one)))
     host("LightBagelTextEncode", clip=loaded[1], prompt=PROMPT, images={"image0": None})
     host("LightBagelEdit", *loaded, **{**EDIT, "mask": None, "steps": 1})
