@@ -35,11 +35,14 @@ def earlier(history: Any, encoder: TextEncoder) -> Earlier:
             "the history holds several prompts (ConditioningCombine), and only one can have been said in a turn. "
             f"{STRAIGHT}"
         )
-    if sum(not isinstance(part, Source) for part in found[0].sources.parts or ()) > 1:
+    parts = found[0].sources.parts or ()
+    if sum(not isinstance(part, Source) for part in parts) > 1:
         once(
             "more than one earlier turn stands before a prompt. LightBagel was trained with one at most: this is "
             "untrained ground, and pictures may get worse the longer the history is"
         )
+    if not any(parts[-1:]):  # the last one is a text, empty on a negative side
+        once("the history says nothing in its last turn: give the negative side the same history as the positive")
     return found[0]
 
 

@@ -352,6 +352,19 @@ def test_where_a_history_counts_is_said_not_to_act(host, loaded, log):
     }  # fmt: skip
 
 
+def test_a_history_that_says_nothing_in_its_last_turn_is_told(host, loaded, log):
+    """That of a negative side, connected by mistake; one that says something is not told of."""
+    one = turn(host, loaded, TEXTS[0])
+    for history in (one, turn(host, loaded, TEXTS[1], None, tensor(source()))):
+        turn(host, loaded, "", history)
+    assert not log
+    negative = turn(host, loaded, "", None, tensor(source()))
+    assert [len(turn(host, loaded, TEXTS[1], negative)) for _ in range(2)] == [1, 1]
+    assert log == [
+        "LightBagel: the history says nothing in its last turn: give the negative side the same history as the positive"
+    ]
+
+
 def test_a_history_longer_than_the_vlm_has_positions_is_refused(host, loaded, read_tokens):
     """Before the VLM reads it; what went before can be drawn and gone on from."""
     image, made = tensor(source()), turn(host, loaded, PROMPT)
