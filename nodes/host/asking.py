@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...lightbagel_core.model.chat import Answer, OnText, in_words
-from .say import once
+from .say import warn
 from .telling import Told
 
 
@@ -36,5 +36,5 @@ def answer(clip: Any, what: Any, max_length: int, sampling_mode: dict[str, Any],
     found = in_words(clip.cond_stage_model.und, ids, max_length)
     told.at_last(found.text)
     if found.cut:
-        once(f"an answer was cut at its max_length, {max_length} tokens, before it had come to an end: raise it")
+        warn(f"an answer was cut at its max_length, {max_length} tokens, before it had come to an end: raise it")
     return found

@@ -10,9 +10,11 @@ import torch
 
 from ...lightbagel_core.language.rewriting import Rewritten, read_rewritten, talk_of
 from ...lightbagel_core.language.vocabulary import check_writes
+from ...lightbagel_core.model.chat import check
 from .asking import answer
 from .encoding import encoder_of
 from .images import pictures
+from .say import once
 from .telling import in_the_node
 
 
@@ -21,7 +23,7 @@ def rewrite(
     prompt: str,
     batches: Sequence[torch.Tensor],
     task: str,
-    system_prompt: str,
+    system_prompt: str | None,
     thinking: bool,
     max_length: int,
     sampling_mode: dict[str, Any],
@@ -32,11 +34,19 @@ def rewrite(
         system_prompt: empty: our own, in the language of the prompt.
 
     Raises:
-        ValueError: see `talk_of`, `read_rewritten` and `check_writes`; the CLIP is another model's.
+        ValueError: see `talk_of`, `read_rewritten`, `check_writes` and `check`, all before the VLM is loaded, but for
+            the second; the CLIP is another model's.
     """
-    und, told = encoder_of(clip).und, in_the_node()
-    check_writes(und, "rewrite a prompt")
-    talk = talk_of(prompt, pictures(batches), task, system_prompt if system_prompt.strip() else None, thinking)
+    encoder, told = encoder_of(clip), in_the_node()
+    check_writes(encoder.und, "rewrite a prompt")
+    own_system_prompt = system_prompt if (system_prompt or "").strip() else None
+    talk = talk_of(prompt, pictures(batches), task, own_system_prompt, thinking)
+    check(encoder.und, talk)
+    if thinking and encoder.config.thinking is not None:
+        once(
+            "these weights were trained to think in a form of their own, which ComfyUI's nodes do not have yet: this "
+            "thought is an answer in words. The command line has their own form (--think)"
+        )
     found = answer(clip, talk, max_length, sampling_mode, told)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a cut answer, which the log has told of

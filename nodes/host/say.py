@@ -6,7 +6,12 @@ import logging
 from functools import lru_cache
 
 
+def warn(sentence: str) -> None:
+    """Warns in the log, each time: of what happened to one result, not of what a graph asks for again and again."""
+    logging.warning("LightBagel: %s", sentence)
+
+
 @lru_cache(256)
 def once(sentence: str) -> None:
     """Warns in the log, once for each sentence."""
-    logging.warning("LightBagel: %s", sentence)
+    warn(sentence)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,11 +106,12 @@ def test_what_the_vlm_reads(host, open_clip, asked):
 def test_an_empty_system_prompt_is_ours_in_the_language_of_the_prompt(host, open_clip, asked):
     clip = open_clip()
     calls = asked(clip)
-    for prompt in ("a lighthouse", "一座灯塔"):
-        rewrite(host, clip, prompt, system_prompt=" ")
-    english, chinese = (call["text"].split("<|im_end|>")[0] for call in calls)
+    for prompt, system in (("a lighthouse", " "), ("一座灯塔", " "), ("a lighthouse", None)):
+        rewrite(host, clip, prompt, system_prompt=system)  # None: nothing came by a link
+    english, chinese, unsaid = (call["text"].split("<|im_end|>")[0] for call in calls)
     assert english.isascii()
     assert not chinese.isascii()
+    assert unsaid == english
 
 
 def test_words_by_chance_have_the_settings_of_the_node(host, open_clip, asked):
@@ -232,13 +233,13 @@ def test_what_cannot_be_rewritten_is_said(host, open_clip, text, changed, messag
         rewrite(host, open_clip(text), **changed)
 
 
-def test_a_cut_prompt_is_used_and_the_log_says_so(host, open_clip, caplog):
-    part(host, "say").once.cache_clear()
-    with caplog.at_level(logging.WARNING):
+def test_a_cut_prompt_is_used_and_the_log_says_so_each_time(host, open_clip, log):
+    for number in (1, 2):
         prompt, _ = rewrite(host, open_clip(), max_length=5)
-    assert LONG.startswith(prompt)
-    assert 0 < len(prompt) < len(LONG)
-    assert "cut at its max_length, 5 tokens" in caplog.text
+        assert LONG.startswith(prompt)
+        assert 0 < len(prompt) < len(LONG)
+        assert len(log) == number
+        assert log[-1].startswith("LightBagel: an answer was cut at its max_length, 5 tokens")
 
 
 def test_a_system_prompt_of_ten_thousand_characters(host, open_clip, asked):
@@ -252,6 +253,29 @@ def test_a_system_prompt_of_ten_thousand_characters(host, open_clip, asked):
 def test_the_nano_cannot_rewrite(host, loaded):
     with pytest.raises(ValueError, match=r"nano.*Qwen2\.5-VL-7B-Instruct"):
         rewrite(host, loaded[1])
+
+
+def test_a_tokenizer_without_a_template_is_refused_before_the_vlm_is_loaded(host, open_clip, monkeypatch):
+    clip = open_clip()
+    monkeypatch.setattr(clip.cond_stage_model.und.tokenizer, "chat_template", None)
+    monkeypatch.setattr(clip, "load_model", lambda *_, **__: pytest.fail("the VLM was loaded"))
+    with pytest.raises(ValueError, match=r"no chat template.*Qwen2\.5-VL-7B-Instruct"):
+        rewrite(host, clip)
+
+
+def test_weights_that_think_in_a_form_of_their_own_are_said_to(host, open_clip, log, monkeypatch):
+    clip = open_clip(THOUGHT)
+    rewrite(host, clip, thinking=True)
+    assert not log
+    encoder = clip.cond_stage_model
+    monkeypatch.setattr(encoder, "config", replace(encoder.config, thinking=object()))
+    rewrite(host, clip)
+    assert not log
+    assert [rewrite(host, clip, thinking=True)[1] for _ in range(2)] == [
+        "The sea should be dark so that light shows."
+    ] * 2
+    assert len(log) == 1
+    assert "trained to think" in log[0]
 
 
 def test_another_models_clip_is_named(host):
