@@ -11,6 +11,7 @@ from ..lightbagel_core.config import DESCRIBE
 from .answers import max_length_input, sampling_mode_input
 from .checked import checked
 from .loader import CATEGORY
+from .pictures import images_input
 
 
 class LightBagelTextEncode(io.ComfyNode):
@@ -35,14 +36,7 @@ class LightBagelTextEncode(io.ComfyNode):
                     optional=True,
                     tooltip="With it the model sees source images as pixels too, and keeps what is not to change.",
                 ),
-                io.Autogrow.Input(
-                    "images",
-                    template=io.Autogrow.TemplatePrefix(
-                        io.Image.Input("image", tooltip="A source image; a batch counts as several."), "image", 0, 16
-                    ),
-                    optional=True,
-                    tooltip="Source images, in the order the instruction speaks of them. None: text to image.",
-                ),
+                images_input("Source images, in the order the instruction speaks of them. None: text to image."),
                 io.Conditioning.Input(
                     "history",
                     optional=True,

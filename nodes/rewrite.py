@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from .answers import max_length_input, sampling_mode_input
 from .checked import checked
 from .loader import CATEGORY
+from .pictures import images_input
 
 
 class LightBagelRewritePrompt(io.ComfyNode):
@@ -28,14 +29,7 @@ class LightBagelRewritePrompt(io.ComfyNode):
                     dynamic_prompts=True,
                     tooltip="What to draw, or what to change, in a few words.",
                 ),
-                io.Autogrow.Input(
-                    "images",
-                    template=io.Autogrow.TemplatePrefix(
-                        io.Image.Input("image", tooltip="A source image; a batch counts as several."), "image", 0, 16
-                    ),
-                    optional=True,
-                    tooltip="Source images, which are looked at; an edit needs one.",
-                ),
+                images_input("Source images, which are looked at; an edit needs one."),
                 io.Combo.Input(
                     "task",
                     options=["generate", "edit"],
