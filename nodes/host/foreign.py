@@ -11,7 +11,8 @@ INSTEAD = "use CLIP Text Encode for text, LightBagel Text Encode to edit"
 REFUSED = {
     "video": "LightBagel looks at pictures, not at videos: take frames of it as images",
     "audio": "LightBagel hears nothing: disconnect the audio",
-    "system_prompt": "LightBagel answers without a system prompt: leave it empty, and put its words into the prompt",
+    "system_prompt": "LightBagel answers without a system prompt: leave it empty and put its words into the prompt, "
+    "or use LightBagel Rewrite Prompt, which has one",
     "skip_template": "LightBagel answers in its own chat template only: switch use_default_template on",
 }
 FAMILY = ("llama_template", "image_embeds", "image_interleave", "lyrics", "minimax_ref_items")  # only others' nodes

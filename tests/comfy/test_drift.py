@@ -196,7 +196,7 @@ def test_generate_text_as_newer_ones_have_it(host, loaded):
     [
         ({"video": torch.ones(2, 8, 8, 3)}, "not at videos"),
         ({"audio": {"waveform": torch.ones(1, 1, 8), "sample_rate": 8}}, "hears nothing"),
-        ({"system_prompt": "answer in one word"}, "without a system prompt"),
+        ({"system_prompt": "answer in one word"}, "without a system prompt.*or use LightBagel Rewrite Prompt"),
         ({"skip_template": True}, "switch use_default_template on"),
         ({"llama_template": "{}"}, "form of another model"),
         ({"image_embeds": torch.ones(1, 4)}, "form of another model"),
