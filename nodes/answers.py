@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 
-def max_length_input(default: int) -> io.Int.Input:
-    return io.Int.Input("max_length", default=default, min=1, max=32768, tooltip="Tokens of the answer, at most.")
+def max_length_input(default: int, tooltip: str = "Tokens of the answer, at most.") -> io.Int.Input:
+    return io.Int.Input("max_length", default=default, min=1, max=32768, tooltip=tooltip)
 
 
 def sampling_mode_input() -> io.DynamicCombo.Input:

@@ -43,7 +43,7 @@ class LightBagelRewritePrompt(io.ComfyNode):
                     optional=True,
                     tooltip="How to rewrite. Empty: LightBagel's own, in the language of the prompt.",
                 ),
-                max_length_input(512),
+                max_length_input(512, "Tokens of the answer, at most, a thought included."),
                 sampling_mode_input(),
                 io.Boolean.Input(
                     "thinking",
