@@ -5,8 +5,13 @@ import { app } from "../../scripts/app.js";
 
 const TYPE = "LightBagelDescribe";
 
+const boxOf = (node) => node.widgets?.find((widget) => widget.name === "answer");
+
+// Of each box that an answer is being written into, what it held before.
+const before = new Map();
+
 const show = (node, output) => {
-  const answer = node.widgets?.find((widget) => widget.name === "answer");
+  const answer = boxOf(node);
   if (answer && output?.text) answer.value = [output.text].flat().join("\n");
 };
 
@@ -25,8 +30,18 @@ app.registerExtension({
     // The words so far, while the answer is made.
     api.addEventListener("lightbagel.words", ({ detail }) => {
       const node = nodeOf(String(detail.node));
-      if (node?.type === TYPE) show(node, detail);
+      if (node?.type !== TYPE) return;
+      const box = boxOf(node);
+      if (box && !before.has(box)) before.set(box, box.value ?? "");
+      show(node, detail);
     });
+    // The words of an answer that never ended look like one.
+    for (const end of ["execution_interrupted", "execution_error"]) {
+      api.addEventListener(end, () => {
+        for (const [box, text] of before) box.value = text;
+        before.clear();
+      });
+    }
   },
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== TYPE) return;
@@ -43,6 +58,7 @@ app.registerExtension({
     };
     nodeType.prototype.onExecuted = function (output, ...args) {
       onExecuted?.call(this, output, ...args);
+      before.delete(boxOf(this));
       show(this, output);
     };
   },

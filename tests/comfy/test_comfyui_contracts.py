@@ -1020,7 +1020,7 @@ def test_what_nodes_are_made_of():
 @row("comfyui-37")
 def test_scripts_of_the_page():
     """The page serves scripts/app.js with app, which has widgets and rootGraph, and calls onNodeOutputsUpdated; it
-    serves scripts/api.js with api.
+    serves scripts/api.js with api, which tells of a run that was interrupted or failed.
     """
     other = os.environ.get("COMFYUI_PAGE")
     folder = Path(other or Path(module("comfyui_frontend_package").__file__).parent / "static")
@@ -1030,7 +1030,8 @@ def test_scripts_of_the_page():
     api = folder / "scripts" / "api.js"
     hold(api.is_file() and "export const api =" in api.read_text("utf-8"), "scripts/api.js exports no api")
     code = [file.read_text("utf-8") for file in (folder / "assets").glob("*.js")]
-    for name in ("get widgets()", "get rootGraph()", "`onNodeOutputsUpdated`"):
+    ends = ("`execution_interrupted`", "`execution_error`")
+    for name in ("get widgets()", "get rootGraph()", "`onNodeOutputsUpdated`", *ends):
         hold(any(name in text for text in code), f"the page's code has no {name.strip('`')}")
 
 
