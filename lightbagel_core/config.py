@@ -141,6 +141,12 @@ class LightBagelConfig:
     metadata: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
+    @property
+    def positions(self) -> int | None:
+        """How many positions the VLM has; None: it says no bound."""
+        most: int | None = self.understanding["text_config"].get("max_position_embeddings")
+        return most
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

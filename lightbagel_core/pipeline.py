@@ -39,6 +39,7 @@ from .model.forward import CleanImage, Content, Context
 from .model.fusion import FusionStack
 from .model.generation import Generation, LearnedContext
 from .model.reading import Reading
+from .model.sequence import ImageSegment, check_positions
 from .model.understanding import Understanding, VitImage
 from .sampling.branches import branches_of
 from .sampling.denoise import OnStep, Stopped, draw_noise, guided, sample
@@ -238,12 +239,16 @@ class LightBagel:
             reading: what the VLM has read in earlier calls, with the same weights; it is not run over that again.
 
         Raises:
-            ValueError: a size that is not made of whole tokens (see `size`).
+            ValueError: a size that is not made of whole tokens (see `size`); more positions than the VLM has.
         """
         stride = self.pixels_per_token
         if width % stride or height % stride or min(width, height) < stride:
             raise ValueError(f"a target of {width}x{height} is not made of whole tokens of {stride} pixels")
-        tokens = forward.pack_samples(samples, self.gen.patch, (height // stride, width // stride))
+        target = (height // stride, width // stride)
+        for contents in samples:
+            segments = [forward.segment_of(content, self.gen.patch) for content in contents]
+            check_positions([*segments, ImageSegment("noised", *target)], self.config.positions)
+        tokens = forward.pack_samples(samples, self.gen.patch, target)
         self.need("understanding")
         states = forward.und_states(self.und, tokens) if reading is None else reading.read(self.und, tokens)
         self.need("generation", "fusion")

@@ -176,3 +176,8 @@ def test_a_saved_model_has_its_loras_in_it_and_says_so(styles, tmp_path):
     (said,) = json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))["metadata"]["loras"]
     assert (said["name"], said["strength"]) == ("style0.safetensors", 0.5)
     assert "loras" not in model.config.metadata
+
+
+def test_a_prompt_longer_than_the_vlm_has_positions_for_is_refused(nano):
+    with pytest.raises(ValueError, match=r"needs 52\d positions, and the VLM has 512: use a shorter text"):
+        nano.generate("a red circle and " * 128 + "a star", steps=1, progress=False)

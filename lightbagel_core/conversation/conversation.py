@@ -16,9 +16,8 @@ from ..config import LightBagelConfig, SolverName
 from ..images import to_rgb
 from ..model import chat
 from ..model.chat import Looked, OnText
-from ..model.forward import CleanImage, Content, segment_of
+from ..model.forward import CleanImage, Content
 from ..model.reading import Reading
-from ..model.sequence import ImageSegment, check_positions
 from ..model.understanding import Understanding, VitImage
 from ..sampling.branches import Said, branches_of
 from ..sampling.denoise import OnStep
@@ -290,8 +289,6 @@ class Conversation:
             return [texts[part]] if isinstance(part, str) else [self._clean[id(part)][1], self._vit[id(part)][1]]
 
         samples = {name: [[content for part in branch for content in contents(part)]] for name, branch in used.items()}
-        for (sample,) in samples.values():
-            self._check_length(sample, settings)
         (drawn,) = self.model.draw(
             samples,
             self.model.noise(1, settings.width, settings.height, settings.seed),
@@ -304,12 +301,3 @@ class Conversation:
             reading=self._reading,
         )
         return drawn
-
-    def _check_length(self, sample: Sequence[Content], settings: Settings) -> None:
-        """Raises ValueError for a context that needs more positions than the VLM has."""
-        config = self.model.config
-        most = config.understanding["text_config"].get("max_position_embeddings")
-        stride = config.vae_image.stride
-        target = ImageSegment("noised", settings.height // stride, settings.width // stride)
-        patch = config.generation["patch_size"][-1]
-        check_positions([*(segment_of(content, patch) for content in sample), target], most)

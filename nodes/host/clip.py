@@ -148,7 +148,7 @@ class TextEncoder(nn.Module):
         sample = [content for content, *_ in new]
         segments = (*old.segments, *(segment_of(content, patch) for content in sample))
         # Without the target, whose size is known when it is drawn: see `hooks.Fused.encode`.
-        check_positions(segments, self.config.understanding["text_config"].get("max_position_embeddings"))
+        check_positions(segments, self.config.positions)
         cache = filled(turns, self.und.device) if self.keeps_read else None
         states = torch.cat(und_states_for_any_size(self.und, sample, patch, old.segments, cache), dim=-1).to(device)
         if cache is not None:

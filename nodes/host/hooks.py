@@ -271,8 +271,7 @@ def attach(model: ModelPatcher, config: LightBagelConfig, beside: ModelPatcher |
     model = model.clone()
     native = is_native(model)
     stack = None if beside is None else beside.model
-    most = config.understanding["text_config"].get("max_position_embeddings")
-    hooks = Fused(model.model.get_dtype_inference(), stack, native, most)
+    hooks = Fused(model.model.get_dtype_inference(), stack, native, config.positions)
     model.set_additional_models(KEY, [] if beside is None else [beside])
     for kind, hook in (
         (WrappersMP.PREPARE_SAMPLING, hooks.prepare_sampling),
