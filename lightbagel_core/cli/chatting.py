@@ -61,7 +61,8 @@ class Chat:
     def run(self) -> None:
         """Does what each line asks for, until /quit or the end of the input."""
         if sys.stdin.isatty():
-            print(f"{self.conversation.model.config.name}: say what to draw; /help lists the commands, /quit leaves")
+            name = shown(self.conversation.model.config.name)
+            print(f"{name}: say what to draw; /help lists the commands, /quit leaves")
         read = line_reader(list(COMMANDS))
         while True:
             try:
@@ -182,7 +183,7 @@ def _tell_warnings() -> None:
     """Has warnings for users printed as sentences, not as Python prints them; each time, since each turn is new."""
 
     def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        print(f"lightbagel: {message}", file=sys.stderr)
+        print(f"lightbagel: {shown(str(message))}", file=sys.stderr)
 
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("always", category=UserWarning, module=r"lightbagel_core\.")

@@ -57,7 +57,7 @@ def compose(args: argparse.Namespace) -> None:
                 print(f"lightbagel: it was not finished; what was made until then is in {page}", file=sys.stderr)
             raise
     for each in caught:
-        print(f"lightbagel: {each.message}", file=sys.stderr)
+        print(shown(f"lightbagel: {each.message}"), file=sys.stderr)
     print(made.save(args.out))
 
 

@@ -7,6 +7,8 @@ import unicodedata
 from io import TextIOWrapper
 from typing import Self, TextIO
 
+REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's names of U+202A and its like
+
 
 def survive_any_console() -> None:
     """Lets characters that the console has no code for come out as question marks, instead of ending the program.
@@ -19,8 +21,14 @@ def survive_any_console() -> None:
 
 
 def shown(text: str) -> str:
-    """A model's text without characters that a terminal would obey, such as those that move its cursor."""
-    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) != "Cc")
+    """A text of a model or a stranger without characters that a terminal would obey: those that move its cursor, and
+    those that show what follows in another order than it has. Marks that letters and emoji are joined by stay.
+    """
+    return "".join(char for char in text if char in "\n\t" or not _obeyed(char))
+
+
+def _obeyed(char: str) -> bool:
+    return unicodedata.category(char) == "Cc" or unicodedata.bidirectional(char) in REORDERING
 
 
 class AsMade:

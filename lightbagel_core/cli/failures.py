@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .console import shown
+
 
 def in_words(error: Exception) -> str:
     """An error as one line that says what is wrong and what to do; raises it again where it is a fault of the program.
@@ -20,4 +22,4 @@ def in_words(error: Exception) -> str:
             message = "not enough memory; try --offload parts (or layers), --dtype float8, or fewer or smaller pictures"
         else:
             raise error
-    return " ".join(message.split())
+    return shown(" ".join(message.split()))

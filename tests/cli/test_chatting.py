@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from lightbagel_core.cli import chatting
 from lightbagel_core.cli.chatting import Chat
 from lightbagel_core.cli.commands import main
+from lightbagel_core.conversation.conversation import Conversation
 from lightbagel_core.conversation.transcript import read_transcript
 
 RED, BLUE = "a large red circle in the centre on a white background", "make the circle blue"
@@ -132,8 +134,6 @@ def test_help_and_quit(chat):
 
 
 def test_ctrl_c_stops_a_drawing_and_not_the_chat(chat, monkeypatch):
-    from lightbagel_core.conversation.conversation import Conversation
-
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
@@ -203,3 +203,13 @@ def test_what_was_not_saved_is_said_at_a_terminal(monkeypatch, capsys, tiny, tmp
     out, err = capsys.readouterr()
     assert out.startswith("tiny: say what to draw; /help lists the commands, /quit leaves")
     assert err == f"the conversation was not saved; its pictures lie in {tmp_path / 'scratch'}\n"
+
+
+def test_what_a_warning_says_does_not_move_the_cursor(chat, monkeypatch):
+    def draw(*args, **options):
+        warnings.warn_explicit("it said \x1b[2J\u202eno", UserWarning, "x.py", 1, "lightbagel_core.x")
+        raise ValueError("no\x9b picture")
+
+    monkeypatch.setattr(Conversation, "draw", draw)
+    _, err = chat(RED)
+    assert err == ["lightbagel: it said [2Jno", "lightbagel: no picture"]

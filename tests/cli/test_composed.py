@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from scenes import PICTURE
 from scripted import save_scripted
 
 from lightbagel_core.cli.commands import main
+from lightbagel_core.pipeline import LightBagel
 
 QUICK = ["--steps", "1", "--quiet", "--device", "cpu"]
 PLAN = json.dumps({"steps": [{"kind": "words", "text": "Blue it is:"}, {"kind": "edit", "text": "make it blue"}]})
@@ -52,8 +55,6 @@ def test_what_is_wrong_is_said_before_anything_is_made(model, tmp_path, capsys):
 
 
 def test_what_was_made_before_a_failure_is_kept(tmp_path, capsys, monkeypatch):
-    from lightbagel_core.pipeline import LightBagel
-
     plan = json.dumps({"steps": [{"kind": "words", "text": "Now:"}, {"kind": "draw", "text": "a circle"}]})
     folder = save_scripted(tmp_path / "model", plan)
 
@@ -65,3 +66,13 @@ def test_what_was_made_before_a_failure_is_kept(tmp_path, capsys, monkeypatch):
     assert main(["compose", "A circle, please.", "--out", str(out), "--model", str(folder), *QUICK]) == 130
     assert f"what was made until then is in {out / 'composition.html'}" in capsys.readouterr().err
     assert "Now:" in (out / "composition.md").read_text("utf-8")
+
+
+def test_what_the_vlm_said_does_not_move_the_cursor(model, tmp_path, capsys, monkeypatch):
+    def compose(self, request, pictures, tries, **how):
+        warnings.warn("the picture is kept, for it said \x1b[2J\u202eno", UserWarning, stacklevel=2)
+        return SimpleNamespace(save=lambda folder: folder)
+
+    monkeypatch.setattr(LightBagel, "compose", compose)
+    assert main(["compose", "Blue, please.", "--out", str(tmp_path / "out"), "--model", model, *QUICK]) == 0
+    assert capsys.readouterr().err.endswith("lightbagel: the picture is kept, for it said [2Jno\n")

@@ -103,6 +103,14 @@ def test_a_line_that_was_begun_is_ended_where_something_goes_wrong():
     assert screen.getvalue() == "a red\n"
 
 
+def test_a_text_is_shown_in_the_order_that_it_has():
+    """What turns it around, as in a file's name that seems to end in .png, goes; marks that join letters stay."""
+    turning = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+    assert shown("".join(["evil", *map(chr, turning), "gnp.exe"])) == "evilgnp.exe"
+    family, persian = "\U0001f468\u200d\U0001f469", "\u0645\u06cc\u200c\u062e"
+    assert shown(family + persian) == family + persian
+
+
 def test_a_models_text_does_not_move_the_cursor():
     assert shown("a\x1b[2Jb\x07\x9bc\r\n\td 猫…") == "a[2Jbc\n\td 猫…"
     screen = Terminal()

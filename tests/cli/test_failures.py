@@ -13,6 +13,7 @@ from lightbagel_core.cli.failures import in_words
     [
         (ValueError("one\n  line"), "one line"),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ValueError("no \x1b[2J\x9b1m\u202efile"), "no [2J1mfile"),
         (MemoryError(), "not enough memory; try --offload parts"),
         (RuntimeError("CUDA out of memory"), "not enough memory; try --offload parts"),
         (
