@@ -8,12 +8,14 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 from lightbagel_core.conversation import transcript
 from lightbagel_core.conversation.entries import Answered, Drawn, Shown
-from lightbagel_core.conversation.transcript import picture_name, read_transcript, write_transcript
+from lightbagel_core.conversation.transcript import picture_name, read_transcript, write_picture, write_transcript
+from lightbagel_core.files.writing import write_whole
 
 RED, BLUE = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
 ODD = '"quotes", <script>, a\nline, 猫 \U0001f600 \ud800'
@@ -87,6 +89,77 @@ def test_another_conversation_is_not_written_over(folder):
         write_transcript(folder, "nano", 0, [Shown(BLUE)], False)
 
 
+def test_a_page_of_somebodys_own_is_not_written_over(tmp_path):
+    (tmp_path / "conversation.html").write_text("mine", "utf-8")
+    with pytest.raises(ValueError, match=r"holds a conversation\.html that is no conversation's"):
+        write_transcript(tmp_path, "nano", 0, ENTRIES, False)
+    assert os.listdir(tmp_path) == ["conversation.html"]
+    assert (tmp_path / "conversation.html").read_text("utf-8") == "mine"
+
+
+def test_a_first_try_that_failed_does_not_stand_in_the_way(tmp_path, monkeypatch):
+    def fails(file, content, folder):
+        if file.name == "transcript.json":
+            raise ValueError("full")
+        write_whole(file, content, folder)
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="full"):
+        patch.setattr(transcript, "write_whole", fails)
+        write_transcript(tmp_path, "nano", 0, ENTRIES, False)
+    write_transcript(tmp_path, "nano", 0, ENTRIES, False)
+    assert len(read_transcript(tmp_path).entries) == 5
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "message"),
+    [
+        ("MOST_PIXELS", 2 * 40 * 30 - 1, "more than 0 million pixels together"),
+        ("LARGEST_PICTURE", 50, r"\.png is larger than 0 MiB"),
+        ("LARGEST_JSON", 50, r"transcript\.json is larger than 0 MiB"),
+    ],
+)
+def test_what_would_not_be_opened_is_not_written(tmp_path, monkeypatch, bound, most, message):
+    monkeypatch.setattr(transcript, bound, most)
+    with pytest.raises(ValueError, match=message):
+        write_transcript(tmp_path / "talk", "nano", 0, ENTRIES, False)
+    assert not (tmp_path / "talk").exists()
+
+
+def test_a_picture_that_pil_would_not_open_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 30 - 1)
+    with pytest.raises(ValueError, match="has too many pixels for a transcript's picture"):
+        write_transcript(tmp_path / "talk", "nano", 0, ENTRIES, False)
+    with pytest.raises(ValueError, match="has too many pixels for a transcript's picture"):
+        write_picture(tmp_path / "talk", "nano", ENTRIES, ENTRIES[0])
+    assert not (tmp_path / "talk").exists()
+
+
+def test_a_picture_that_stands_twice_counts_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(transcript, "MOST_PIXELS", 2 * 40 * 30)
+    write_transcript(tmp_path, "nano", 0, ENTRIES, False)
+    assert len({id(entry.picture) for entry in read_transcript(tmp_path).entries if hasattr(entry, "picture")}) == 2
+
+
+def test_numbers_of_other_libraries_are_numbers(tmp_path):
+    settings = {"steps": np.int64(3), "shift": np.float32(0.5), "guidance_interval": (np.float32(0), np.float64(1))}
+    entry = Drawn("a star", "", RED, False, 0, settings)
+    with Image.open(write_picture(tmp_path, "nano", [entry], entry)) as image:
+        assert json.loads(image.text["lightbagel"])["steps"] == 3
+    write_transcript(tmp_path, "nano", 0, [entry], False)
+    assert read_transcript(tmp_path).entries[0].settings == {"steps": 3, "shift": 0.5, "guidance_interval": [0.0, 1.0]}
+    strange = Drawn("a star", "", RED, False, 0, {"steps": object()})
+    with pytest.raises(ValueError, match="a drawing has a setting 'steps' that is no number, text or list of numbers"):
+        write_transcript(tmp_path, "nano", 0, [strange], True)
+
+
+def nested(depth: int) -> list:
+    """Lists in lists, deeper than what is shallow can be written again."""
+    found: list = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 def at(*path, value):
     """A change of a transcript: what lies at a path of keys becomes a value."""
 
@@ -117,12 +190,26 @@ def at(*path, value):
         (at("entries", 1, "cut", value=1), "entry 2 is damaged: its 'cut' is no bool"),
         (at("entries", 2, "settings", value=[]), "entry 3 is damaged: its 'settings' is no dict"),
         (at("entries", 2, "history", value=True), "entry 3 is damaged: its 'history' is no int"),
+        (at("entries", 2, "history", value=-1), "entry 3: its history is -1, and must be 0 or more"),
+        (at("entries", 4, "history", value=1), "entry 5: its history is 1, and must be 0 where a prompt alone is"),
+        (at("entries", 2, "settings", "a", value=nested(500)), "entry 3 has a setting 'a' that is no number, text or"),
+        (at("entries", 2, "settings", "a", value={"b": 1}), "entry 3 has a setting 'a' that is no number, text or"),
+        (at("entries", 2, "settings", "a", value=["b"]), "entry 3 has a setting 'a' that is no number, text or"),
+        (at("entries", 2, "settings", "a", value=[1] * 101), "entry 3 has a setting 'a' that is longer than 100"),
+        (at("entries", 2, "settings", "a", value="b" * 101), "entry 3 has a setting 'a' that is longer than 100"),
+        (at("entries", 2, "settings", "a" * 101, value=1), "entry 3 has a setting 'a{50}' that is no number, text or"),
+        (
+            at("entries", 2, "settings", value=dict.fromkeys(map(str, range(65)))),
+            "entry 3 has 65 settings, and at most",
+        ),
         (lambda told: told["entries"][1].pop("answer"), "entry 2 is damaged: its 'answer' is missing"),
         (lambda told: told["entries"].pop(0), "entry 2 edits a picture, and there is none before it"),
         (at("entries", value={}), "is damaged: its 'entries' is no list"),
         (at("history", value=-1), "its history is -1, and must be 0 or more"),
         (at("lightbagel_conversation", value=2), "a transcript of version 2, and this reads version 1"),
-        (at("lightbagel_conversation", value="x" * 99), "a transcript of version x{20}, and"),
+        (at("lightbagel_conversation", value="x" * 99), "a transcript of version 'x{20}', and"),
+        (at("lightbagel_conversation", value="\x1b[2J"), r"a transcript of version '\\x1b\[2J', and"),
+        (at("lightbagel_conversation", value=nested(500)), r"a transcript of version '\?', and"),
         (lambda told: told.pop("lightbagel_conversation"), "is no transcript of a conversation"),
         (
             lambda told: told.update(entries=told["entries"][2:3]),
