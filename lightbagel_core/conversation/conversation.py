@@ -84,6 +84,7 @@ class Conversation:
         self.model, self.history = model, history
         self.entries: tuple[Entry, ...] = tuple(entries)
         self.folder: Path | None = None
+        self._folders: set[Path] = set()  # all that hold this conversation or an earlier state of it
         self._reading, self._looked = Reading(), Looked()
         # By the id of a picture, the picture itself, which so keeps its id, and what the VAE and the ViT made of it, on
         # the CPU: a conversation may be long, and a card has better uses.
@@ -108,7 +109,7 @@ class Conversation:
                 f"this conversation was had with {found.model!r} and goes on with {model.config.name!r}", stacklevel=2
             )
         made = cls(model, found.history if history is None else history, found.entries)
-        made.folder = Path(folder)
+        made._keep(Path(folder))
         return made
 
     @property
@@ -252,12 +253,16 @@ class Conversation:
         """
         folder = Path(folder)
         page = write_transcript(folder, self.model.config.name, self.history, self.entries, again=self._lies_in(folder))
-        self.folder = folder
+        self._keep(folder)
         return page
 
+    def _keep(self, folder: Path) -> None:
+        self.folder = folder
+        self._folders.add(folder.resolve())
+
     def _lies_in(self, folder: Path) -> bool:
-        """Whether this conversation was last saved in a folder, or opened from it."""
-        return self.folder is not None and self.folder.resolve() == folder.resolve()
+        """Whether this conversation was saved in a folder before, or opened from it."""
+        return folder.resolve() in self._folders
 
     def _add(self, entry: Entry) -> None:
         self.entries = (*self.entries, entry)

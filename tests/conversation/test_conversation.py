@@ -477,6 +477,15 @@ def test_it_goes_on_where_it_was_saved(begun, model, drawings, tmp_path):
     assert isinstance(Conversation.open(tmp_path / "talk", model).entries[2], Drawn)
 
 
+def test_it_is_saved_again_wherever_it_was_saved(begun, model, tmp_path):
+    begun.save(tmp_path / "a")
+    begun.save(tmp_path / "b")
+    begun.undo()
+    begun.save(tmp_path / "c" / ".." / "a")
+    assert len(Conversation.open(tmp_path / "a", model).entries) == 1
+    assert len(Conversation.open(tmp_path / "b", model).entries) == 2
+
+
 def test_another_model_is_said(begun, nano, tmp_path):
     begun.save(tmp_path)
     with pytest.warns(UserWarning, match="had with 'tiny' and goes on with 'nano'"):
