@@ -91,9 +91,11 @@ def write_transcript(folder: Path, model: str, history: int, entries: Sequence[E
     check_new(folder)
     file, page_file = folder / JSON_NAME, folder / PAGE_NAME
     try:
-        there, page_there = (each.is_symlink() or each.exists() for each in (file, page_file))
-    except OSError as error:
-        raise ValueError(f"could not write into {folder}: {error.strerror or error}") from None
+        # Resolved, since of a/../b the system sees nothing until a is made.
+        lie = [(folder.resolve() / name) for name in (JSON_NAME, PAGE_NAME)]
+        there, page_there = (each.is_symlink() or each.exists() for each in lie)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"could not write into {folder}: {getattr(error, 'strerror', None) or error}") from None
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"could not write into {folder}: it is a file; name a folder")
     if there and not again:

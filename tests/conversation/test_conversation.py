@@ -481,7 +481,7 @@ def test_it_is_saved_again_wherever_it_was_saved(begun, model, tmp_path):
     begun.save(tmp_path / "a")
     begun.save(tmp_path / "b")
     begun.undo()
-    begun.save(tmp_path / "c" / ".." / "a")
+    begun.save(tmp_path / "b" / ".." / "a")
     assert len(Conversation.open(tmp_path / "a", model).entries) == 1
     assert len(Conversation.open(tmp_path / "b", model).entries) == 2
 

@@ -87,6 +87,8 @@ def test_a_transcript_that_cannot_be_written_leaves_the_old_one(folder, monkeypa
 def test_another_conversation_is_not_written_over(folder):
     with pytest.raises(ValueError, match="holds another conversation"):
         write_transcript(folder, "nano", 0, [Shown(BLUE)], False)
+    with pytest.raises(ValueError, match="holds another conversation"):
+        write_transcript(folder / "none" / "..", "nano", 0, [Shown(BLUE)], False)
 
 
 def test_a_page_of_somebodys_own_is_not_written_over(tmp_path):
@@ -103,9 +105,10 @@ def test_a_first_try_that_failed_does_not_stand_in_the_way(tmp_path, monkeypatch
             raise ValueError("full")
         write_whole(file, content, folder)
 
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match="full"):
+    with monkeypatch.context() as patch:
         patch.setattr(transcript, "write_whole", fails)
-        write_transcript(tmp_path, "nano", 0, ENTRIES, False)
+        with pytest.raises(ValueError, match="full"):
+            write_transcript(tmp_path, "nano", 0, ENTRIES, False)
     write_transcript(tmp_path, "nano", 0, ENTRIES, False)
     assert len(read_transcript(tmp_path).entries) == 5
 
