@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 HELP = """\
   words              edit the last picture as they say; draw them where there is no picture yet
@@ -15,7 +18,7 @@ HELP = """\
   /seed [N]          the seed of what is drawn from now on; without N another one
   /save [FOLDER]     write the conversation: a page to look at, and what --open goes on with
   /help              this
-  /quit              leave; so does the end of the input
+  /quit              leave; so do quit or exit alone, /q, /exit and the end of the input
 Ctrl-C stops a drawing or an answer."""
 
 # Each command, and whether words must (True), may (None) or must not (False) follow it.
@@ -30,6 +33,8 @@ COMMANDS: dict[str, bool | None] = {
     "help": False,
     "quit": False,
 }
+LEAVING = {"quit", "exit", "/q", "/exit"}  # other words for /quit, alone in a line
+PICTURES = {".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 NEEDS = {"draw": "a prompt", "edit": "an instruction", "ask": "a question", "show": "the name of a picture's file"}
 
 
@@ -45,11 +50,16 @@ def read_line(text: str) -> Line | None:
     """What a line asks for; None of an empty one.
 
     Raises:
-        ValueError: there is no such command, it lacks something, or there is something more.
+        ValueError: there is no such command, it lacks something, or there is something more; or it is the name of a
+            picture's file alone.
     """
     text = text.strip()
     if not text:
         return None
+    if text.lower() in LEAVING:
+        return Line("quit")
+    if file_of(text).suffix.lower() in PICTURES and os.path.isfile(file_of(text)):
+        raise ValueError(f"that is the name of a picture's file alone; to bring it in: /show {text}")
     if not text.startswith("/"):
         return Line("", text)
     command, _, words = text[1:].partition(" ")
@@ -62,3 +72,14 @@ def read_line(text: str) -> Line | None:
     if COMMANDS[command] is False and words:
         raise ValueError(f"/{command} stands alone; nothing was done")
     return Line(command, words)
+
+
+def file_of(words: str) -> Path:
+    """The file or folder that words name as people write them, or terminals where one is dragged there: in quotation
+    marks, with ~ for their own folder, and with a backslash before a space.
+    """
+    if len(words) > 1 and words[0] == words[-1] and words[0] in "\"'":
+        words = words[1:-1]
+    path = Path(os.path.expanduser(words))  # Path's own raises where nobody has that name
+    plain = Path(os.path.expanduser(re.sub(r"\\(.)", r"\1", words)))
+    return plain if os.name != "nt" and not os.path.lexists(path) and os.path.lexists(plain) else path
