@@ -88,10 +88,10 @@ def _describe(args: argparse.Namespace) -> None:
     describe(args)
 
 
-def _chat(args: argparse.Namespace) -> None:
+def _chat(args: argparse.Namespace) -> int:
     from .chatting import chat
 
-    chat(args)
+    return chat(args)
 
 
 def _compose(args: argparse.Namespace) -> None:
