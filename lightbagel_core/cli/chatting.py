@@ -43,9 +43,9 @@ def chat(args: argparse.Namespace) -> int:
             conversation = model.converse(args.history or 0)
         else:
             conversation = Conversation.open(args.open, model, args.history)
-        chat = Chat(conversation, args)
-        chat.check()
-        return chat.run()
+        had = Chat(conversation, args)
+        had.check()
+        return had.run()
 
 
 class Chat:

@@ -343,3 +343,15 @@ def test_what_a_model_is_called_does_not_move_the_cursor(chat, monkeypatch):
     monkeypatch.setattr(chatting, "shown", lambda text: "its name" if text == "nano" else text)
     out, _ = chat(terminal=True)
     assert out[0].startswith("its name: say what to draw")
+
+
+def test_ctrl_c_twice_loses_nothing(chat, monkeypatch, tmp_path):
+    """The second one while the first is told of."""
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Conversation, "ask", interrupted)
+    monkeypatch.setattr(chatting.Chat, "became_of", interrupted)
+    chat(RED, "/ask what?", terminal=True, status=130)
+    assert len(read_transcript(tmp_path / "scratch").entries) == 1
