@@ -79,6 +79,27 @@ def test_the_grid_is_named_by_its_values(server: Server, page: Page):
     assert image["filename"].startswith("LightBagel_guidance_1_2.5_8_seeds_1_2_7_4_")
 
 
+def test_an_answer_that_never_ended_gives_way_to_the_last_one(page: Page):
+    """Where the run is cancelled or fails; the events are those that the page gets from the server."""
+    drop(page, PACK / "workflows" / "describe.json")
+    seen = page.evaluate("""async () => {
+      const { api } = await import("/scripts/api.js");
+      const node = app.graph.nodes.find((n) => n.type == "LightBagelDescribe");
+      const send = (type, detail) => api.dispatchEvent(new CustomEvent(type, { detail }));
+      const seen = [];
+      node.onExecuted({ text: ["whole"] });
+      for (const end of ["execution_interrupted", "execution_error"]) {
+        send("lightbagel.words", { node: String(node.id), text: "ha" });
+        send("lightbagel.words", { node: String(node.id), text: "half" });
+        seen.push(node.widgets.find((w) => w.name == "answer").value);
+        send(end, { prompt_id: "none", node_id: String(node.id), executed: [], traceback: [] });
+        seen.push(node.widgets.find((w) => w.name == "answer").value);
+      }
+      return seen;
+    }""")
+    assert seen == ["half", "whole", "half", "whole"]
+
+
 def test_an_answer_is_no_setting(page: Page):
     """What Describe shows is saved neither in the workflow nor in the prompt."""
     drop(page, PACK / "workflows" / "describe.json")
