@@ -56,34 +56,26 @@ class Reading:
 
     def _read(self, und: Understanding, tokens: Pack, which: Sequence[int]) -> list[ReadSegment]:
         """Some segments of a pack, of which those alone are run that were not read before."""
-        places = torch.arange(sum(tokens.sizes)).split(tokens.sizes)
         known = [i for i in which if tokens.keys[i] in self.segments]
         new = [i for i in which if tokens.keys[i] not in self.segments]
-        made = self._run(und, tokens, [places[i] for i in known], [places[i] for i in new], known, new)
+        made = self._run(und, tokens, known, new)
         keys = [tokens.keys[i] for i in which]
         self.segments = {key: made.get(key) or self.segments[key] for key in keys}
         return list(self.segments.values())
 
-    def _run(
-        self,
-        und: Understanding,
-        tokens: Pack,
-        old_places: list[Tensor],
-        new_places: list[Tensor],
-        known: list[int],
-        new: list[int],
-    ) -> dict[Hashable, ReadSegment]:
+    def _run(self, und: Understanding, tokens: Pack, known: list[int], new: list[int]) -> dict[Hashable, ReadSegment]:
         """The new segments of a pack, read after the known ones."""
         if not new:
             return {}
-        device, at = und.device, torch.cat(new_places)
+        places = torch.arange(sum(tokens.sizes)).split(tokens.sizes)
+        device, at = und.device, torch.cat([places[i] for i in new])
         cache = _cache(und, [self.segments[tokens.keys[i]] for i in known])
         embeddings = und.und_embeddings([as_read(tokens.contents[i]) for i in new])
-        visible = tokens.visible[at][:, torch.cat([*old_places, at])]
+        visible = tokens.visible[at][:, torch.cat([*(places[i] for i in known), at])]
         states = und.und_states(
             embeddings[None], tokens.positions[:, None, at].to(device), visible[None].to(device), cache
         )
-        before = sum(map(len, old_places))
+        before = sum(tokens.sizes[i] for i in known)
         sizes = [tokens.sizes[i] for i in new]
         split = [
             [x.cpu().split(sizes, dim=-2) for x in layer]
