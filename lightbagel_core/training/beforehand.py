@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from ..config import COMPONENTS
 from . import optimisers, trackers
 from .adapters import check_peft
 from .curves import check_matplotlib
 from .data.store import pyarrow
-from .stages import Lora, Stage
+from .loading import find
+from .stages import ALONE, Lora, Stage
 from .validation import check_suites
 
 
@@ -28,6 +31,21 @@ def check(stages: Sequence[Stage]) -> None:
             trackers.library(stage.validation.tracker)
         if stage.validation.suites:
             check_suites()
+    _check_whole(stages)
+
+
+def _check_whole(stages: Sequence[Stage]) -> None:
+    """Refuses a run whose last stage trains one component alone and is to end in a whole model of which others lack."""
+    last = stages[-1]
+    if last.output != "whole" or last.recipe not in ALONE:
+        return
+    made = {ALONE[stage.recipe] for stage in stages if stage.recipe in ALONE}
+    if any(stage.recipe not in ALONE for stage in stages):
+        return  # the drawing recipe goes through all of them
+    try:
+        find(replace(last.model, fresh=()), [name for name in COMPONENTS if name not in made])
+    except ValueError as error:
+        raise ValueError(f'a whole model is to come out, and {error}; or set output = "trained"') from None
 
 
 def _check_begun_once(stage: Stage, earlier: Sequence[Stage]) -> None:
