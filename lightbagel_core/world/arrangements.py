@@ -1,7 +1,4 @@
-"""Scenes drawn to a plan: how many things there are, what they share and in what they differ, and where they stand.
-
-The benches draw these. Training draws `random_scene`, whose stream of random numbers is part of its record.
-"""
+"""Scenes drawn to a plan: how many things there are, what they share and in what they differ, and where they stand."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from scipy import ndimage
 from .scenes import BACKGROUNDS, COLOURS, JITTER, MOST, PLACES, RADIUS, SHAPES, Scene, Thing, coverage, pick
 
 OPPOSITE = (("left", "right"), ("top", "bottom"))
+COUNTS = (0.03, 0.32, 0.37, 0.17, 0.11)  # shares of scenes of 0 to 4 things
 
 
 def gap(a: Thing, b: Thing) -> float:
@@ -104,3 +102,19 @@ def scene_of(
     moves = rng.integers(-JITTER, JITTER + 1, (count, 2))
     drawn = zip(shapes, colours, sizes, places, moves.tolist(), strict=True)
     return Scene(background, tuple(Thing(s, c, z, place, dx, dy) for s, c, z, place, (dx, dy) in drawn)).ordered()
+
+
+def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
+    """A scene of 0 (rare) to four things; two of three of more than one have a thing in common with another by chance,
+    every sixth by plan.
+    """
+    if count is None:
+        count = int(rng.choice(len(COUNTS), p=COUNTS))
+    same = pick(rng, ("shape", "colour")) if count > 1 and rng.random() < 1 / 6 else None
+    return scene_of(rng, count, same=() if same is None else (same,))
+
+
+def fits(scene: Scene) -> bool:
+    """Whether every thing can be told from the background and none can touch another."""
+    large = [t.place for t in scene.things if t.size == "large"]
+    return all(t.colour != scene.background for t in scene.things) and ("centre" not in large or len(large) == 1)

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from ...config import LightBagelConfig
 from ...model.vae import use_single_frames
-from ...world.scenes import Scene, random_scene, render
+from ...world.arrangements import random_scene
+from ...world.scenes import Scene
 from ...world.sentences import caption
 from ..stages import Stage
 from . import latent_figures
 from .single_process import SingleProcess, once
+from .shape import picture
 from .vae_pictures import crop, to_pixels
 
 WHOLE, FEWER = 0.1, 0.15  # share of steps on whole pictures, and how many of them there are to a crop
@@ -102,7 +104,7 @@ class VaeRecipe(SingleProcess):
         rng, generator = self.draws(step)
         if rng.random() < WHOLE:
             scenes = [random_scene(rng) for _ in range(max(1, round(FEWER * self.samples)))]
-            pixels = to_pixels(np.stack([render(scene) for scene in scenes]))
+            pixels = to_pixels(np.stack([np.asarray(picture(scene)) for scene in scenes]))
         else:
             cuts = [crop(rng) for _ in range(self.samples)]
             scenes, pixels = [scene for scene, _ in cuts], to_pixels(np.stack([cut for _, cut in cuts]))

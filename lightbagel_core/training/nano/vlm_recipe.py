@@ -36,11 +36,11 @@ class Taught(nn.Module):
         answers, asked = self.chat_loss(lessons[0])
         seen, told, changed = self.drawing_loss(lessons[1])
         asked = asked + changed
-        parts = {"answers": answers, "vit": seen, "marker": told, "meant": asked}
+        parts = {"answers": answers, "vit": seen, "marker": told, "wanted": asked}
         return answers + seen + 2.0 * told + 2.0 * asked, {name: part.detach() for name, part in parts.items()}
 
     def chat_loss(self, lessons: Chat) -> tuple[Tensor, Tensor]:
-        """(Language-model loss on the answers' tokens alone, on whole sequences it learns nothing for long; meant)."""
+        """(Language-model loss on the answers' tokens alone, on whole sequences it learns nothing for long; what is wanted)."""
         und = self.und
         ids, wanted = lessons.ids.to(und.device), lessons.labels.to(und.device)
         output = und.vlm(
@@ -55,10 +55,10 @@ class Taught(nn.Module):
         asked = (wanted != IGNORE).int().argmax(1) - 1  # the last token before the answer
         which = torch.arange(len(asked), device=und.device)
         read = [state[which, asked] for state in output.hidden_states[1:]]
-        return output.loss, self.heads.meant(read, lessons.meant.to(und.device))
+        return output.loss, self.heads.wanted(read, lessons.wanted.to(und.device))
 
     def drawing_loss(self, lessons: Drawings) -> tuple[Tensor, Tensor, Tensor]:
-        """(What the ViT's tokens show; the target's scene; what the instruction means)."""
+        """(What the ViT's tokens show; the target's scene; what the instruction wants)."""
         und, device = self.und, self.und.device
         images = und.vit_images(lessons.pictures)
         features = torch.stack([image.features for image in images])
@@ -73,7 +73,7 @@ class Taught(nn.Module):
         # A sample's last three und tokens: the instruction's <|im_end|>, the target's two markers.
         end, marker = (torch.tensor([int(own[i]) for own in tokens.und]) for i in (-3, -2))
         told = self.heads.marker([s[marker] for s in states], lessons.targets.to(device))
-        return seen, told, self.heads.meant([s[end] for s in states], lessons.meant.to(device))
+        return seen, told, self.heads.wanted([s[end] for s in states], lessons.wanted.to(device))
 
 
 class VlmRecipe(SingleProcess):
