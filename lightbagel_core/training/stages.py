@@ -164,8 +164,8 @@ class DataSet:
         wrote.
     path: of a folder or store. edits: share of edits among the world's examples; of the others, what the dry run takes
         for granted where it cannot read them.
-    chains, pairs: shares of two turns and of two pictures among the world's edits. first: so many of the world's examples are all there are; 0: it
-        has no end.
+    chains, pairs: shares of two turns and of two pictures among the world's edits.
+    first: so many of the world's examples are all there are; 0: it has no end.
     source, licence: where it comes from and what may be done with it, in words: the metadata of what comes out says it.
     """
 

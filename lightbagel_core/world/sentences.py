@@ -106,8 +106,7 @@ def _body(rng: np.random.Generator, scene: Scene) -> str:
 
 
 def _counted(rng: np.random.Generator, things: Sequence[Thing]) -> str:
-    """Things of one shape by their number: "three small red circles"; a size or colour that they share may go unsaid.
-    """
+    """Things of one shape by their number: "three small red circles"; what size or colour they share may go unsaid."""
     sizes, colours = {t.size for t in things}, {t.colour for t in things}
     words = [NUMBERS[len(things)]]
     if len(sizes) == 1 and rng.random() < 0.6:

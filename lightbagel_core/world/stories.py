@@ -30,10 +30,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Story:
-    """The scenes that are shown first, and one turn after another."""
+    """The scenes that are shown first, and one turn after another. edited: which of several the first turn changes."""
 
     sources: tuple[Scene, ...]
     turns: tuple[Turn, ...]
+    edited: int = 0
 
 
 def random_story(rng: np.random.Generator, edits: float = 0.6, chains: float = 0.0, pairs: float = 0.0) -> Story:
@@ -156,4 +157,4 @@ def random_pair(rng: np.random.Generator) -> Story:
             changes = (Change("add", thing.place, {n: getattr(thing, n) for n in ATTRIBUTES}),)
             target = Scene(base.background, (*base.things, thing)).ordered()
         if target != base and fits(target):
-            return Story(scenes, (Turn(words, target, changes),))
+            return Story(scenes, (Turn(politely(rng, words), target, changes),), into)

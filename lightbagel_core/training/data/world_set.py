@@ -46,7 +46,8 @@ class WorldSet:
 
     @property
     def identity(self) -> str:
-        return f"world {self.seed} {self.own} {self.shared} {self.number} {self.edits} {self.chains} {self.pairs} {self.count}"
+        shares = f"{self.edits} {self.chains} {self.pairs}"
+        return f"world {self.seed} {self.own} {self.shared} {self.number} {shares} {self.count}"
 
     def _draw(self, index: int) -> Story:
         rng = generator(self.seed if index < self.shared else self.own, Stream.WORLD, self.number, index)

@@ -18,8 +18,8 @@ from ...world.scenes import Scene
 from ...world.sentences import caption
 from ..stages import Stage
 from . import latent_figures
-from .single_process import SingleProcess, once
 from .shape import picture
+from .single_process import SingleProcess, once
 from .vae_pictures import crop, to_pixels
 
 WHOLE, FEWER = 0.1, 0.15  # share of steps on whole pictures, and how many of them there are to a crop

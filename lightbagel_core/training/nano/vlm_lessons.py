@@ -68,8 +68,7 @@ def chat_sample(rng: np.random.Generator) -> Told:
         return (scene,), *random_question(rng, scene), change_code(None, scene)
     story = random_story(rng, edits=1.0, pairs=0.12)
     (turn,) = story.turns
-    one = story.sources[0] if len(story.sources) == 1 else None
-    return story.sources, turn.words, caption(turn.target), change_code(one, turn.target)
+    return story.sources, turn.words, caption(turn.target), change_code(story.sources[story.edited], turn.target)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,8 @@ def drawing_sample(rng: np.random.Generator) -> Asked:
         for scene in seen:
             parts += [scene] if rng.random() < 0.15 else [None, scene]
         parts.append(turn.words)
-    return Asked(tuple(parts), seen[0] if len(seen) == 1 else None, story.turns[-1].target)
+    edited = seen[story.edited if len(story.turns) == 1 else 0] if seen else None
+    return Asked(tuple(parts), edited, story.turns[-1].target)
 
 
 def pad_left(rows: list[list[int]], value: int) -> Tensor:

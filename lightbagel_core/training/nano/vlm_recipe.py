@@ -40,7 +40,9 @@ class Taught(nn.Module):
         return answers + seen + 2.0 * told + 2.0 * asked, {name: part.detach() for name, part in parts.items()}
 
     def chat_loss(self, lessons: Chat) -> tuple[Tensor, Tensor]:
-        """(Language-model loss on the answers' tokens alone, on whole sequences it learns nothing for long; what is wanted)."""
+        """(Language-model loss on the answers' tokens alone: on whole sequences it learns nothing for long; of what is
+        wanted).
+        """
         und = self.und
         ids, wanted = lessons.ids.to(und.device), lessons.labels.to(und.device)
         output = und.vlm(
