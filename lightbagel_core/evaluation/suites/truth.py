@@ -44,7 +44,9 @@ def picture(scene: Scene) -> Image.Image:
 def read_picture(image: Image.Image) -> Scene | None:
     """The scene in a picture, or None where it shows no clear one; another size is scaled to the world's."""
     if image.size != (SIZE, SIZE):
-        image = image.resize((SIZE, SIZE), Image.Resampling.BOX)
+        larger = min(image.size) >= SIZE  # then every pixel counts; in a smaller picture edges stay soft
+        how = Image.Resampling.BOX if larger else Image.Resampling.BICUBIC
+        image = image.resize((SIZE, SIZE), how)
     return read_scene(np.asarray(image))
 
 
