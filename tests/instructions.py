@@ -38,8 +38,10 @@ def asked(words: str, scene: Scene, **called: str) -> set[tuple[str, str, frozen
         if changes:
             return as_set(changes)
     parts = re.split(r" and |, then ", words)
-    assert len(parts) == 2, words
-    return as_set([change for part in parts for change in _one(part, scene, called)])
+    found = [_one(part, scene, called) for part in parts]
+    assert len(found) == 2, words
+    assert all(found), words
+    return as_set([change for changes in found for change in changes])
 
 
 def as_set(changes: object) -> set[tuple[str, str, frozenset[tuple[str, str]]]]:

@@ -166,15 +166,14 @@ def test_sources_are_as_crowded_as_asked():
 
 def test_what_cannot_be_asked_of_a_scene_is_said():
     rng, empty = np.random.default_rng(1), Scene("white")
-    for kind in ("remove", "recolour", "swap", "both", "move", "compose"):
-        with pytest.raises(Impossible):
-            for _ in range(50):
-                edit_of(rng, empty, kind)
+    for kind in ("remove", "recolour", "swap", "both", "move"):
+        with pytest.raises(Impossible, match=r"there (is nothing|are no two things)|named already"):
+            edit_of(rng, empty, kind)
     with pytest.raises(Impossible, match="named already"):
         change_of(rng, "remove", Scene("white", (RED,)), PAIR, ["left"])
     full = Scene("white", tuple(Thing("star", "red", "small", place) for place in ("left", "right", "top", "bottom")))
-    with pytest.raises(Impossible, match="too many"):
-        for _ in range(50):
+    for _ in range(20):
+        with pytest.raises(Impossible, match=r"too many|nobody could see it"):
             edit_of(rng, full, "add")
 
 
