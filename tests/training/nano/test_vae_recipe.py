@@ -10,6 +10,7 @@ from tiny import tiny_config
 
 from lightbagel_core.files.components import build_component
 from lightbagel_core.training.nano import latent_figures
+from lightbagel_core.training.nano.shape import SIDE
 from lightbagel_core.training.nano.vae_recipe import VaeRecipe, edge_weight
 from lightbagel_core.training.stages import Batch, Stage
 
@@ -69,10 +70,10 @@ def test_a_steps_pictures_depend_on_seed_and_step_alone():
 def test_about_every_tenth_step_sees_whole_pictures():
     made = recipe(replace(STAGE, batch=Batch(samples=10)))
     seen = [made.passes(step)[0] for step in range(60)]
-    whole = [batch for batch in seen if batch.pixels.shape[-1] == 128]
+    whole = [batch for batch in seen if batch.pixels.shape[-1] == SIDE]
     assert 2 <= len(whole) <= 12
     assert {len(batch.pixels) for batch in whole} == {2}
-    assert {batch.noise.shape[-2:] for batch in whole} == {(8, 8)}
+    assert {batch.noise.shape[-2:] for batch in whole} == {(6, 6)}
     crops = [batch for batch in seen if batch.pixels.shape[-1] == 48]
     assert {(len(batch.pixels), *batch.noise.shape) for batch in crops} == {(10, 10, 48, 3, 3)}
     assert len(crops) + len(whole) == 60

@@ -33,7 +33,7 @@ def test_gradients_reach_all_that_is_trained():
     assert all(figure[1] == 1 for figure in figures.values())
     parts = {name: figure[0] for name, figure in figures.items()}
     torch.testing.assert_close(
-        value.detach(), parts["answers"] + parts["vit"] + 2 * parts["marker"] + 2 * parts["meant"]
+        value.detach(), parts["answers"] + parts["vit"] + 2 * parts["marker"] + 2 * parts["wanted"]
     )
 
 
@@ -53,7 +53,7 @@ def test_an_instruction_is_heard_where_its_answer_would_begin():
     """Each alone, without padding, by the stock model."""
     made = recipe()
     made.und.eval()
-    heard = made.module.heads.meant = Heard()
+    heard = made.module.heads.wanted = Heard()
     ((chat, _),) = made.passes(0)
     patches = len(chat.pixels) // len(chat.ids)
     made.module.chat_loss(chat)
@@ -72,17 +72,17 @@ def test_an_instruction_is_heard_where_its_answer_would_begin():
 
 def test_a_drawing_is_heard_at_its_instructions_end_and_at_its_targets_start(monkeypatch):
     made = recipe()
-    meant, marker = Heard(), Heard()
-    made.module.heads.meant, made.module.heads.marker = meant, marker
+    wanted, marker = Heard(), Heard()
+    made.module.heads.wanted, made.module.heads.marker = wanted, marker
     und, words = made.und, made.und.vlm.get_input_embeddings().weight
     monkeypatch.setattr(
         vlm_recipe, "und_states", lambda und, tokens: [und.und_embeddings([as_read(c) for c in tokens.contents])]
     )
     _, figures = made.module(made.passes(0)[0])
-    (end,), (start,) = meant.states[1], marker.states[0]
+    (end,), (start,) = wanted.states[1], marker.states[0]
     assert torch.equal(end, words[und.token_id("<|im_end|>")].expand_as(end))
     assert torch.equal(start, words[und.token_id("<|vision_start|>")].expand_as(start))
-    assert figures["meant"] == 11  # of the chats, and of the drawings
+    assert figures["wanted"] == 11  # of the chats, and of the drawings
 
 
 def test_its_names_are_those_of_the_checkpoint_and_of_the_heads():
