@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import torch
 from tiny import make_tiny
@@ -50,20 +51,23 @@ class Heard(nn.Module):
 
 
 def test_an_instruction_is_heard_where_its_answer_would_begin():
-    """Each alone, without padding, by the stock model."""
+    """Each alone, without padding, by the stock model; also where there are two pictures."""
     made = recipe()
     made.und.eval()
     heard = made.module.heads.wanted = Heard()
-    ((chat, _),) = made.passes(0)
-    patches = len(chat.pixels) // len(chat.ids)
+    chats = (made.passes(step)[0][0] for step in count())
+    chat = next(chat for chat in chats if len(chat.grid) > len(chat.ids))
+    patches = len(chat.pixels) // len(chat.grid)
     made.module.chat_loss(chat)
+    seen = 0
     for i, (ids, labels) in enumerate(zip(chat.ids, chat.labels, strict=True)):
+        first, seen = seen, seen + int((ids == made.und.token_id("<|vision_start|>")).sum())
         asked = ids[(ids != made.und.tokenizer.pad_token_id) & (labels == IGNORE)][None]
         alone = made.und.vlm(
             input_ids=asked,
             **made.und.image_token_types(asked),
-            pixel_values=chat.pixels[i * patches : (i + 1) * patches],
-            image_grid_thw=chat.grid[i : i + 1],
+            pixel_values=chat.pixels[first * patches : seen * patches],
+            image_grid_thw=chat.grid[first:seen],
             output_hidden_states=True,
         ).hidden_states[1:]
         for state, expected in zip(heard.states[0], alone, strict=True):
