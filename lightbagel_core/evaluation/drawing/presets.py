@@ -39,7 +39,8 @@ class Drawing:
         object.__setattr__(self, "asked", {"seed": 0, **self.asked})
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What a run file says of it; the history only where there is one, as in records before there was any."""
+        return {name: value for name, value in asdict(self).items() if name != "history" or value}
 
 
 def authors(editing: bool) -> tuple[Asked, str, int]:
