@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ...config import DESCRIBE
 from ...files.png import png_bytes
 from ...files.writing import write_whole
-from ...images import to_pixels
+from ...images import resized, to_pixels
 from ...model import chat, vae
 from ...pipeline import LightBagel
 from ...world.arrangements import random_scene
@@ -148,7 +148,8 @@ def reconstructed(model: LightBagel, items: Sequence[Asked], out: Path) -> list[
     """The rows of pictures that went through the VAE and back, in one batch; writes what came out."""
     model.need("vae")
     scenes = [scene_of_dict(item.scene) for item in items]
-    pixels = torch.stack([to_pixels(picture(scene)) for scene in scenes]).to(model.device)
+    sized = [resized(picture(scene), model.config.vae_image) for scene in scenes]  # in the size that it edits
+    pixels = torch.stack([to_pixels(image) for image in sized]).to(model.device)
     with torch.no_grad():
         pictures = model.decode(vae.encode(model.vae, pixels))
     rows = []
