@@ -106,7 +106,13 @@ def read(files: Files, samples: int) -> Reading:
         where = f"{files.prompts.name}, key {item.id!r}"
         return replace(item, sources=(*item.sources, Source.of_file(inside(root, second, where))))
 
-    return replace(reading, items=tuple(map(whole, reading.items)))
+    items, unusable = [], list(reading.unusable)
+    for item in reading.items:
+        try:
+            items.append(whole(item))
+        except ValueError as error:
+            unusable.append(str(error))
+    return Reading(tuple(items), tuple(unusable))
 
 
 def _with_file(files: Files) -> Files:
