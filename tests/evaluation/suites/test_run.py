@@ -67,7 +67,7 @@ def test_a_run_of_nothing_is_refused(nano, tmp_path, asked):
 
 def test_the_published_figures_have_400_items_of_each_class():
     assert run.FULL["per_class"] * len(run.FULL["seeds"]) == 400
-    classes = {"nano-geneval": 6, "nano-geneval-short": 6, "nano-imgedit": 8, "nano-multiturn": 3}
+    classes = {"nano-geneval": 6, "nano-geneval-short": 6, "nano-imgedit": 12, "nano-multiturn": 4}
     assert {name: number for name, (_, _, number) in run.DRAWN.items()} == classes
 
 
