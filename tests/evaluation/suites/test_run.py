@@ -19,7 +19,6 @@ from lightbagel_core.evaluation.suites.truth import fresh
 
 FULL = ((101, 102), 50)  # seeds, samples of each
 QUICK = ((102,), 20)
-LEARNT = ("add", "remove", "replace", "recolour", "background")  # the edits that the nano was taught
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +146,7 @@ def test_it_draws_single_things(nano, reaches, tmp_path):
 
 
 def edits(nano, folder: Path, count: int, seed: int, tokens=("vae", "vit")) -> list[bool]:
-    rows = editing.rows_of(drawn(nano, editing, folder, LEARNT, count, seed, tokens))
+    rows = editing.rows_of(drawn(nano, editing, folder, editing.KINDS, count, seed, tokens))
     return [row["right"] for row in rows if not row["missing"]]
 
 
