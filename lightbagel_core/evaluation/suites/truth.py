@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...files.writing import write_whole
 from ...images import open_image
+from ...world.edits import Change
 from ...world.reader import read_scene
 from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, Thing, render
 from ..drawing.draw import note_of
@@ -22,7 +23,6 @@ from ..drawing.run_file import SCRATCH
 from ..items import Item
 from ..scores import WORST, Score, Worst
 from ..statistics import wilson
-from .checks import Change
 
 FILE = "truth.json"
 RESULTS = "results.jsonl"

@@ -141,9 +141,14 @@ def drawings(und: Understanding, rng: np.random.Generator, count: int) -> Drawin
     while not any(isinstance(part, Scene) for asked in drawn for part in asked.parts):
         drawn[0] = drawing_sample(rng)
     seen = [part for asked in drawn for part in asked.parts if isinstance(part, Scene)]
-    names = {Scene: lambda part: "vit", str: und.text_ids, type(None): lambda part: "clean"}
+
+    def named(part: Scene | str | None) -> str | list[int]:
+        if part is None:
+            return "clean"
+        return "vit" if isinstance(part, Scene) else und.text_ids(part)
+
     return Drawings(
-        [[names[type(part)](part) for part in asked.parts] for asked in drawn],
+        [[named(part) for part in asked.parts] for asked in drawn],
         [vit_picture(scene) for scene in seen],
         torch.tensor([scene_code(scene) for scene in seen]),
         torch.tensor([cell_codes(scene) for scene in seen]),
