@@ -16,7 +16,7 @@ COUNTS = (0.03, 0.32, 0.37, 0.17, 0.11)  # shares of scenes of 0 to 4 things
 def gap(a: Thing, b: Thing) -> float:
     """How many pixels of background lie between two things; 0 where they touch or overlap.
 
-    Two large things, one in the centre and one at a side, can touch. Any others at two places of a scene keep 3 pixels
+    Two large things, one in the centre and one at a side, can touch. Any others at two places of a scene keep one pixel
     at least.
     """
     away = ndimage.distance_transform_edt(coverage(b) == 0)
