@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from scipy import ndimage
 
-from .scenes import BACKGROUNDS, COLOURS, JITTER, MOST, PLACES, RADIUS, SHAPES, Scene, Thing, coverage, pick
+from .scenes import BACKGROUNDS, COLOURS, JITTER, MOST, PLACES, RADIUS, RELATION, SHAPES, Scene, Thing, coverage, pick
 
 OPPOSITE = (("left", "right"), ("top", "bottom"))
 COUNTS = (0.03, 0.32, 0.37, 0.17, 0.11)  # shares of scenes of 0 to 4 things
@@ -105,13 +105,17 @@ def scene_of(
 
 
 def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
-    """A scene of 0 (rare) to four things; two of three of more than one have a thing in common with another by chance,
-    every sixth by plan.
+    """A scene of 0 (rare) to four things. What chance hardly ever gives comes by plan: things that are all alike, or
+    share a shape or a colour, and two that face each other.
     """
+    kind = str(rng.choice(("any", "alike", "shape", "colour"), p=(0.74, 0.12, 0.08, 0.06)))
     if count is None:
-        count = int(rng.choice(len(COUNTS), p=COUNTS))
-    same = pick(rng, ("shape", "colour")) if count > 1 and rng.random() < 1 / 6 else None
-    return scene_of(rng, count, same=() if same is None else (same,))
+        many = kind == "alike"
+        count = int(rng.integers(2, MOST + 1)) if many else int(rng.choice(len(COUNTS), p=COUNTS))
+    same = {"any": (), "alike": ("shape", "colour"), "shape": ("shape",), "colour": ("colour",)}[kind]
+    facing = count == 2 and rng.random() < 0.3
+    places = pick(rng, tuple(RELATION)) if facing else None
+    return scene_of(rng, count, same=same if count > 1 else (), places=places)
 
 
 def fits(scene: Scene) -> bool:
