@@ -27,7 +27,7 @@ PALETTE: Mapping[str, Colour] = {
 }
 COLOURS = BACKGROUNDS = tuple(PALETTE)  # a thing has any but its background's
 SHAPES = ("circle", "square", "star", "triangle")
-RADIUS = {"small": 12, "large": 19}
+RADIUS = {"small": 14, "large": 19}
 HALF = 24  # pixels from the middle to the edge of the square in which a shape is drawn
 PLACES = {"left": (22, 64), "right": (106, 64), "top": (64, 22), "bottom": (64, 106), "centre": (64, 64)}
 RELATION = {

@@ -23,7 +23,7 @@ from .single_process import SingleProcess, once
 from .vae_pictures import crop, to_pixels
 
 WHOLE, FEWER = 0.1, 0.15  # share of steps on whole pictures, and how many of them there are to a crop
-NOISE = 0.4  # the most, in std of a channel
+NOISE = 0.3  # the most, in std of a channel
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 
