@@ -106,14 +106,9 @@ class Understanding(nn.Module):
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
             vocabulary = self.tokenizer.get_vocab()
-<<<<<<< HEAD
             backend = self.tokenizer.backend_tokenizer
             read_as = text if backend.normalizer is None else backend.normalizer.normalize_str(text)
             pieces = backend.pre_tokenizer.pre_tokenize_str(read_as.lower())
-=======
-            backend = self.tokenizer.backend_tokenizer  # its normaliser reads other spellings as the word
-            pieces = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
->>>>>>> 90d921a (Understanding: only what the tokenizer's normaliser cannot read is called unknown)
             strange = sorted({piece for piece, _ in pieces if piece not in vocabulary})
             known = ", ".join(sorted(w for w in vocabulary if w.isalpha()))
             raise ValueError(f"this model does not know: {', '.join(strange)}. The words it knows: {known}")
