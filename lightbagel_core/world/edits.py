@@ -143,8 +143,8 @@ def change_of(
             raise Impossible("every thing is named already")
         between = [t for t in things if kind == "remove" and lies_between(source, t)]
         thing = pick(rng, between or things)
-        alone = len(source.things) == 1 and rng.random() < 0.15
-        words, wanted = CHANGES[kind](rng, "it" if alone else f"the {reference(rng, source, thing)}", thing)
+        alone = len(source.things) == len(now.things) == 1 and rng.random() < 0.15
+        words, wanted = CHANGES[kind](rng, "it" if alone else f"the {reference(rng, source, thing, now)}", thing)
         change = Change(kind, thing.place, wanted)
     if not fits(change.apply(now)):
         raise Impossible("things would touch, or vanish before the background")
@@ -167,9 +167,9 @@ def _add(rng: np.random.Generator, source: Scene, now: Scene) -> tuple[str, Chan
         raise Impossible("nobody could see it")
     sized = bool(rng.random() < 0.7)
     where = PLACE_PHRASE[new.place]
-    beside = [t for t in source.things if (new.place, t.place) in RELATION]
+    beside = [t for t in source.things if (new.place, t.place) in RELATION and t in now.things]
     if beside and rng.random() < 0.25:
-        where = f"{RELATION[new.place, beside[0].place]} the {reference(rng, source, beside[0])}"
+        where = f"{RELATION[new.place, beside[0].place]} the {reference(rng, source, beside[0], now)}"
     wanted = {"shape": new.shape, "colour": new.colour} | ({"size": new.size} if sized else {})
     verb = pick(rng, ("add", "add", "add", "put", "draw"))
     return f"{verb} {noun(new, sized)} {where}", Change("add", new.place, wanted)

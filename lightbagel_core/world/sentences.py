@@ -116,9 +116,24 @@ def _counted(rng: np.random.Generator, things: Sequence[Thing]) -> str:
     return " ".join([*words, f"{things[0].shape}s"])
 
 
-def reference(rng: np.random.Generator, scene: Scene, thing: Thing) -> str:
-    """Words that single out one thing of a scene, e.g. "circle", "blue circle", "blue one", "circle on the left"."""
-    others = [t for t in scene.things if t is not thing]
+def reference(rng: np.random.Generator, scene: Scene, thing: Thing, later: Scene | None = None) -> str:
+    """Words that single out one thing of a scene, e.g. "circle", "blue circle", "blue one", "circle on the left".
+
+    Args:
+        later: another scene with the thing as it is, in which they do so, too.
+    """
+    forms = _names(scene, thing)
+    if later is not None:
+        there = set(_names(later, thing))
+        forms = [name for name in forms if name in there]
+    if not forms or rng.random() < 0.15:
+        forms = [f"{pick(rng, (thing.shape, thing.shape, 'one', 'shape'))} {PLACE_PHRASE[thing.place]}"]
+    return pick(rng, forms)
+
+
+def _names(scene: Scene, thing: Thing) -> list[str]:
+    """Names without a place that no other thing of a scene has, the likelier ones several times."""
+    others = [t for t in scene.things if t != thing]
     forms = []
     if not others:
         forms.append("shape")
@@ -132,6 +147,4 @@ def reference(rng: np.random.Generator, scene: Scene, thing: Thing) -> str:
         forms.append(f"{thing.colour} one")
     if others and all(o.size != thing.size for o in others):
         forms.append(f"{thing.size} one")
-    if not forms or rng.random() < 0.15:
-        forms = [f"{pick(rng, (thing.shape, thing.shape, 'one', 'shape'))} {PLACE_PHRASE[thing.place]}"]
-    return pick(rng, forms)
+    return forms
