@@ -16,7 +16,7 @@ from ...model.vae import use_single_frames
 from ...world.arrangements import random_scene
 from ...world.scenes import Scene
 from ...world.sentences import caption
-from ..stages import Stage
+from ..stages import DECODER, Stage
 from . import latent_figures
 from .shape import picture
 from .single_process import SingleProcess, once
@@ -76,7 +76,8 @@ class Disturbed(nn.Module):
 class VaeRecipe(SingleProcess):
     """The recipe (see training/trainer.py) of the nano's VAE.
 
-    A step learns from `batch.samples` crops, about every tenth from fewer whole pictures of about as many pixels.
+    A step learns from `batch.samples` crops, about every tenth from fewer whole pictures of about as many pixels. The
+    recipe "nano-vae-decoder" leaves the encoder as it is, and so the latents that a DiT was taught.
 
     Args:
         vae: on the device where it is trained; only single frames may pass from then on.
@@ -88,8 +89,9 @@ class VaeRecipe(SingleProcess):
     def __init__(self, stage: Stage, config: LightBagelConfig, vae: AutoencoderKLWan) -> None:
         super().__init__(stage)
         self.vae = use_single_frames(vae).train().requires_grad_(True)
+        still = ("encoder.", "quant_conv.") if stage.recipe == DECODER else ()
         for name, parameter in vae.named_parameters():
-            if "time_conv" in name:  # only films pass through these
+            if "time_conv" in name or name.startswith(still):  # only films pass through the first
                 parameter.requires_grad_(False)
         self.channels, self.stride = config.vae["z_dim"], config.vae["scale_factor_spatial"]
         self.module = Disturbed(vae)

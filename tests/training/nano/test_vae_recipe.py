@@ -9,6 +9,7 @@ import torch
 from tiny import tiny_config
 
 from lightbagel_core.files.components import build_component
+from lightbagel_core.model.vae import encode
 from lightbagel_core.training.nano import latent_figures
 from lightbagel_core.training.nano.shape import SIDE
 from lightbagel_core.training.nano.vae_recipe import VaeRecipe, edge_weight
@@ -40,6 +41,19 @@ def test_gradients_reach_all_that_is_trained():
     assert left
     assert all("time_conv" in name for name in left)
     assert set(figures) == {"l1", "std"}
+
+
+def test_a_decoder_is_trained_alone_and_the_latents_stay():
+    made = recipe(replace(STAGE, recipe="nano-vae-decoder"))
+    (batch,) = made.passes(0)
+    before = encode(made.vae, batch.pixels)
+    optimiser = torch.optim.AdamW(made.trained().values(), 5e-3)
+    value, _ = made.loss(made.module, batch)
+    value.backward()
+    optimiser.step()
+    assert torch.equal(encode(made.vae, batch.pixels), before)
+    assert {name.split(".")[1] for name in made.trained()} == {"decoder", "post_quant_conv"}
+    assert made.loss(made.module, batch)[0] != value
 
 
 def test_a_few_steps_make_the_loss_fall():
