@@ -67,7 +67,7 @@ def put_together(stage: Stage, world: World, folder: Path, away: Away, stack: Ex
     Raises:
         ValueError: the model or the data cannot be opened.
     """
-    if stage.recipe == "nano-vlm":
+    if ALONE.get(stage.recipe) == "understanding":
         from .nano.vlm_recipe import VlmRecipe
 
         opening = Opening.of(stage, world, ["understanding"])

@@ -11,9 +11,9 @@ from typing import Literal
 
 DRAWS = ("generation", "fusion", "context")  # what a pass of the drawing recipe goes through
 READERS = ("understanding", "vae")  # what reads the examples of the drawing recipe
-DECODER = "nano-vae-decoder"
+LANGUAGE, DECODER = "nano-vlm-language", "nano-vae-decoder"
 # Recipes that train one component, on data of their own.
-ALONE = {"nano-vlm": "understanding", "nano-vae": "vae", DECODER: "vae"}
+ALONE = {"nano-vlm": "understanding", LANGUAGE: "understanding", "nano-vae": "vae", DECODER: "vae"}
 SHARES = ("dropout.text", "dropout.clean", "dropout.vit", "dropout.empty", "ema.decay", "optimiser.final_lr")
 LEAST = {
     "steps": 0,
@@ -38,7 +38,7 @@ PrecisionName = Literal["float32", "bfloat16-mixed", "bfloat16"]
 BaseDtype = Literal["float32", "bfloat16", "float8"]
 OptimiserName = Literal["adamw", "adamw-8bit", "sgd"]
 ScheduleName = Literal["constant", "cosine"]
-RecipeName = Literal["drawing", "nano-vlm", "nano-vae", "nano-vae-decoder"]
+RecipeName = Literal["drawing", "nano-vlm", "nano-vlm-language", "nano-vae", "nano-vae-decoder"]
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ HIDDEN = 256  # of the VLM, and of the learned context
 HEADS, HEAD_DIM = 2, 128  # of the DiT; ComfyUI tells a Wan by heads of 128
 FUSION_HEADS, FUSION_HEAD_DIM = 8, 32  # as wide, and eight things can be listened to at once
 BLOCKS = 6  # of the DiT
-# theta is 10 where Qwen has 1e6: its slowest frequencies serve the width axis, and pictures here are 3 tokens wide.
-THETA = 10.0
+# theta is 100 where Qwen has 1e6: its slowest frequencies serve the width axis, and pictures here are 3 tokens wide.
+# With 10 no frequency is slow enough to find a token by what it is, wherever it stands; 3,000 was tried, and is slower.
+THETA = 100.0
 
 
 def nano_config() -> tuple[LightBagelConfig, PreTrainedTokenizerFast]:

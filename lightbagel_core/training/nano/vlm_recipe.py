@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...config import LightBagelConfig
 from ...model.forward import CleanImage, Content, pack_samples, und_states
 from ...model.understanding import Understanding
-from ..stages import Stage
+from ..stages import LANGUAGE, Stage
 from .codes import IGNORE
 from .heads import Heads
 from .shape import GRID, PATCH
@@ -65,8 +65,10 @@ class Taught(nn.Module):
         """(What the ViT's tokens show; the target's scene; what the instruction wants)."""
         und, device = self.und, self.und.device
         images = und.vit_images(lessons.pictures)
-        features = torch.stack([image.features for image in images])
-        seen = self.heads.vit_loss(features, lessons.scenes.to(device), lessons.cells.to(device))
+        seen = torch.zeros((), device=device)
+        if self.heads.vit.weight.requires_grad:  # else the ViT is as it is
+            features = torch.stack([image.features for image in images])
+            seen = self.heads.vit_loss(features, lessons.scenes.to(device), lessons.cells.to(device))
         supply = iter(images)
         unread = CleanImage(torch.empty(48, PATCH * GRID, PATCH * GRID))  # only its markers pass through the VLM
         samples: list[list[Content]] = []
@@ -83,7 +85,8 @@ class Taught(nn.Module):
 class VlmRecipe(SingleProcess):
     """The recipe (see training/trainer.py) of the nano's VLM.
 
-    A step learns from `batch.samples` conversations and as many sequences of the drawing path.
+    A step learns from `batch.samples` conversations and as many sequences of the drawing path. The recipe
+    "nano-vlm-language" leaves the ViT as it is.
 
     Args:
         und: the VLM, on the device where it is trained.
@@ -98,12 +101,17 @@ class VlmRecipe(SingleProcess):
             torch.manual_seed(stage.seed)
             heads = Heads(config.fusion.und_dim, config.fusion.und_layers)
         self.und, self.module = und, Taught(und.train().requires_grad_(True), heads.to(und.device))
+        if stage.recipe == LANGUAGE:
+            und.vlm.model.visual.requires_grad_(False)
+            heads.vit.requires_grad_(False)
+            heads.cell.requires_grad_(False)
         self.units: Sequence[nn.Module] = ()
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         """The VLM's weights as "understanding.…", those of the heads, which no checkpoint folder has, as "heads.…"."""
         parts = {"understanding": self.und.vlm, "heads": self.module.heads}
-        return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
+        named = ((f"{part}.{name}", p) for part, module in parts.items() for name, p in module.named_parameters())
+        return {name: p for name, p in named if p.requires_grad}
 
     def passes(self, step: int) -> list[Lessons]:
         """The one pass of a step."""
