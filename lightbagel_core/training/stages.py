@@ -189,12 +189,14 @@ class Data:
     """sets: the mix; written as [[data.sets]], or by name as [data.sets.NAME], which a stage or an override can change
     in part: data.sets.NAME.path=…
 
+    thoughts: whether an example's thought is a text segment of its own, or in one with its instruction.
     turns: how chains of edits are learned from: "joined" makes one instruction of them, "chain" draws each picture and
     then has it as a source, "mixed" half of each.
     """
 
     sets: tuple[DataSet, ...] = (DataSet(),)
     turns: Literal["joined", "chain", "mixed"] = "mixed"
+    thoughts: Literal["apart", "joined"] = "apart"
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,9 @@ class Validation:
 class Stage:
     """One stage of a training, everything said.
 
-    train: what is trained whole. shift: of the training times. compile: the blocks, by torch.compile.
+    train: what is trained whole. fusion_layers: of the fusion stack's layers only these; none named: all. The others
+        stay as they begin, and a fresh one adds nothing.
+    shift: of the training times. compile: the blocks, by torch.compile.
     checkpointing: activations inside a block are computed again in the backward pass.
     base: the dtype of what stays frozen. leap: a loss above so many times its recent median stops the run; 0: never.
     output: whether the finished folder holds the whole model, LoRAs merged, or what was trained alone, in output_dtype;
@@ -276,6 +280,7 @@ class Stage:
     seed: int = 1
     recipe: RecipeName = "drawing"
     train: tuple[Trained, ...] = ("fusion", "context")
+    fusion_layers: tuple[int, ...] = ()
     shift: float = 4.0
     precision: PrecisionName = "bfloat16-mixed"
     base: BaseDtype = "bfloat16"
@@ -312,6 +317,8 @@ class Stage:
                 raise ValueError(f"{name} must be at least {least:g}, not {attrgetter(name)(self)}")
         if not self.data.sets or not all(s.weight > 0 for s in self.data.sets):
             raise ValueError("data.sets needs at least one set, each with a weight above 0")
+        if self.fusion_layers and "fusion" not in self.train:
+            raise ValueError('fusion_layers says which layers of the fusion stack are trained: name "fusion" in train')
         for s in self.data.sets:
             if (s.kind == "world") != (s.path is None):
                 no_path = f"has no path, so not {s.path!r}; a folder and a store have one"

@@ -76,6 +76,13 @@ def joined(example: Example) -> Example:
     return Example(example.sources, (replace(example.turns[-1], text=text),))
 
 
+def thoughts_joined(example: Example) -> Example:
+    """An example whose thoughts are in one text with what was asked for."""
+    said = (f"{turn.text.rstrip(' .')}. {turn.thought}" if turn.thought else turn.text for turn in example.turns)
+    turns = (replace(turn, text=text, thought="") for turn, text in zip(example.turns, said, strict=True))
+    return Example(example.sources, tuple(turns))
+
+
 def plan(example: Example, dropout: Dropout, rng: np.random.Generator) -> list[Plan]:
     """The samples of one example, one for each turn, with the segments that stay.
 
