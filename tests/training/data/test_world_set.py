@@ -9,6 +9,7 @@ import pytest
 
 from lightbagel_core.training.data.world_set import WorldSet
 from lightbagel_core.world.reader import read_scene
+from lightbagel_core.world.sentence_reader import scene_of_sentence
 
 
 def test_an_example_depends_on_seed_and_number_alone():
@@ -49,6 +50,17 @@ def test_without_pairs_there_are_none_and_with_all_nothing_else():
     assert {(len(shape.sources), len(shape.targets)) for shape in shapes} == {(2, 1)}
 
 
+def test_a_share_of_edits_has_a_thought_that_says_what_is_wanted():
+    world = WorldSet(1, edits=0.7, chains=0.2, thoughts=0.5)
+    edits = [world[i] for i in range(300) if world.shape(i).sources]
+    thoughts = [(example.turns[-1].thought, example.turns[-1].target) for example in edits]
+    assert sum(bool(thought) for thought, _ in thoughts) / len(edits) == pytest.approx(0.5, abs=0.12)
+    for thought, target in thoughts:
+        assert thought == "" or scene_of_sentence(thought).attributes == read_scene(np.asarray(target)).attributes
+    assert not any(turn.thought for i in range(300) if not world.shape(i).sources for turn in world[i].turns)
+    assert not any(turn.thought for i in range(100) for turn in world[i].turns[:-1])
+
+
 def test_sets_with_other_shares_are_told_apart():
     sets = [WorldSet(1, *shares) for shares in ((0.6, 0.1, 0.2), (0.6, 0.2, 0.1), (0.6, 0.1, 0.1), (0.5, 0.1, 0.2))]
     assert len({each.identity for each in sets}) == 4
@@ -57,7 +69,7 @@ def test_sets_with_other_shares_are_told_apart():
 def test_the_second_turn_of_a_chain_changes_the_picture_of_the_first():
     world = WorldSet(2, edits=1.0, chains=1.0)
     for i in range(60):
-        story, example = world.story(i), world[i]
+        story, example = world.told(i)[0], world[i]
         scenes = [*story.sources, *(turn.target for turn in story.turns)]
         assert len(scenes) == 3
         for (before, after), turn in zip(pairwise(scenes), story.turns, strict=True):
@@ -77,16 +89,14 @@ def test_a_set_that_is_cut_short_is_the_same_as_far_as_it_goes():
     whole, cut = WorldSet(1), WorldSet(1, first=3)
     assert whole.count is None
     assert cut.count == 3
-    assert [cut.story(i) for i in range(3)] == [whole.story(i) for i in range(3)]
+    assert [cut.told(i) for i in range(3)] == [whole.told(i) for i in range(3)]
 
 
 def test_stages_share_the_first_examples_and_those_of_a_set_with_an_end():
     one, other = (WorldSet(1, own=own, shared=2) for own in (5, 6))
-    assert (
-        [one.story(i) for i in range(2)] == [other.story(i) for i in range(2)] == [WorldSet(1).story(i) for i in (0, 1)]
-    )
-    assert [one.story(i) for i in range(2, 9)] != [other.story(i) for i in range(2, 9)]
+    assert [one.told(i) for i in range(2)] == [other.told(i) for i in range(2)] == [WorldSet(1).told(i) for i in (0, 1)]
+    assert [one.told(i) for i in range(2, 9)] != [other.told(i) for i in range(2, 9)]
     assert one.identity != other.identity
     one, other = (WorldSet(1, first=9, own=own) for own in (5, 6))
-    assert [one.story(i) for i in range(9)] == [other.story(i) for i in range(9)]
+    assert [one.told(i) for i in range(9)] == [other.told(i) for i in range(9)]
     assert one.identity == other.identity
