@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PIL import Image
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ...config import Defaults, FusionConfig, ImageRule, LightBagelConfig
@@ -80,6 +80,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     read_as = [normalizers.Replace(Regex(pattern), word) for pattern, word in rules(vocabulary())]
     raw.normalizer = normalizers.Sequence([normalizers.Lowercase(), *read_as])
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.decoder = decoders.WordPiece(cleanup=True)  # no blank before a comma or a full stop
     raw.add_special_tokens(SPECIALS)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=raw, unk_token="<unk>", pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left"

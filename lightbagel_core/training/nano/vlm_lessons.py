@@ -15,8 +15,9 @@ from ...world.arrangements import random_scene
 from ...world.questions import random_question
 from ...world.scenes import Scene, pick
 from ...world.sentences import DESCRIBE, SHOW_AND_TELL, caption
-from ...world.stories import random_story
+from ...world.stories import ORDER, random_story
 from .codes import IGNORE, cell_codes, change_code, scene_code
+from .pointing import pointed
 from .shape import GRID, vit_picture
 
 
@@ -25,7 +26,8 @@ class Chat:
     """Conversations of one question and one answer each, in chat form, padded on the left.
 
     ids, labels: int64 [B, N]; labels hold the answers' tokens, which alone count. pixels, grid: of the pictures, as
-        the VLM takes them. wanted: of each its `change_code`, int64 [B, …]. texts: for a person.
+        the VLM takes them. wanted: of each its `change_code`, int64 [B, …]. pointed: where each token's thing stands
+        (see `pointing.pointed`), int64 [B, N]. texts: for a person.
     """
 
     ids: Tensor
@@ -33,6 +35,7 @@ class Chat:
     pixels: Tensor
     grid: Tensor
     wanted: Tensor
+    pointed: Tensor
     texts: Sequence[str]
 
 
@@ -42,7 +45,8 @@ class Drawings:
 
     parts: of each, in order: "clean" and "vit" stand for a picture's tokens, a text for its ids.
     pictures: all that the ViT sees, in order, with what they show: scenes int64 [S, …], cells int64 [S, tokens, …].
-    targets, wanted: of each sequence its `scene_code` and `change_code`, int64 [B, …]. texts: for a person.
+    targets, wanted: of each sequence its `scene_code` and `change_code`, int64 [B, …].
+    pointed: of each sequence's last text where its tokens' things stand. texts: for a person.
     """
 
     parts: Sequence[Sequence[str | list[int]]]
@@ -51,6 +55,7 @@ class Drawings:
     cells: Tensor
     targets: Tensor
     wanted: Tensor
+    pointed: Sequence[Sequence[int]]
     texts: Sequence[str]
 
 
@@ -112,7 +117,7 @@ def pad_left(rows: list[list[int]], value: int) -> Tensor:
 def chat(und: Understanding, rng: np.random.Generator, count: int) -> Chat:
     """So many random conversations, on the CPU."""
     tokens, drawn = und.tokenizer, [chat_sample(rng) for _ in range(count)]
-    rows, labels = [], []
+    rows, labels, names = [], [], []
     for scenes, question, answer, _ in drawn:
         content = [{"type": "image"} for _ in scenes] + [{"type": "text", "text": question}]
         text = tokens.apply_chat_template(
@@ -123,6 +128,9 @@ def chat(und: Understanding, rng: np.random.Generator, count: int) -> Chat:
         reply = tokens(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
         rows.append(ask + reply)
         labels.append([IGNORE] * len(ask) + reply)
+        (scene, *others) = scenes
+        points = [IGNORE] * len(ask) if others else pointed(tokens.convert_ids_to_tokens(ask), scene)
+        names.append(points + [IGNORE] * len(reply))
     pictures = [vit_picture(scene) for scenes, *_ in drawn for scene in scenes]
     seen = und.processor(images=pictures, do_resize=False, return_tensors="pt")
     return Chat(
@@ -131,6 +139,7 @@ def chat(und: Understanding, rng: np.random.Generator, count: int) -> Chat:
         seen["pixel_values"],
         seen["image_grid_thw"],
         torch.tensor([code for *_, code in drawn]),
+        pad_left(names, IGNORE),
         [f"{', '.join(map(caption, scenes))}: {question} {answer}" for scenes, question, answer, _ in drawn],
     )
 
@@ -154,5 +163,15 @@ def drawings(und: Understanding, rng: np.random.Generator, count: int) -> Drawin
         torch.tensor([cell_codes(scene) for scene in seen]),
         torch.tensor([scene_code(asked.target) for asked in drawn]),
         torch.tensor([change_code(asked.source, asked.target) for asked in drawn]),
+        [_points(und, asked) for asked in drawn],
         [asked.text for asked in drawn],
     )
+
+
+def _points(und: Understanding, asked: Asked) -> list[int]:
+    """Where the things stand that the last text's tokens name; with two pictures no name is looked for."""
+    words = asked.parts[-1]
+    assert isinstance(words, str)
+    tokens = und.tokenizer.convert_ids_to_tokens(und.text_ids(words))
+    single = asked.source is not None and not any(word in tokens for word in ORDER)
+    return pointed(tokens, asked.source) if single and asked.source else [IGNORE] * len(tokens)

@@ -35,15 +35,15 @@ class Taught(nn.Module):
     def forward(self, lessons: Lessons) -> Losses:
         """(What is minimised; its parts before they are weighted: of the answers' tokens, and of the heads)."""
         with sdpa_kernel(SDPBackend.MATH):  # on a CPU the backward pass of the fused kernel is half of all time
-            answers, asked = self.chat_loss(lessons[0])
-            seen, told, changed = self.drawing_loss(lessons[1])
-        asked = asked + changed
-        parts = {"answers": answers, "vit": seen, "marker": told, "wanted": asked}
-        return answers + seen + 2.0 * told + 2.0 * asked, {name: part.detach() for name, part in parts.items()}
+            answers, asked, named = self.chat_loss(lessons[0])
+            seen, told, changed, called = self.drawing_loss(lessons[1])
+        asked, named = asked + changed, named + called
+        parts = {"answers": answers, "vit": seen, "marker": told, "wanted": asked, "pointed": named}
+        return answers + seen + 2.0 * told + 2.0 * asked + named, {name: part.detach() for name, part in parts.items()}
 
-    def chat_loss(self, lessons: Chat) -> tuple[Tensor, Tensor]:
+    def chat_loss(self, lessons: Chat) -> tuple[Tensor, Tensor, Tensor]:
         """(Language-model loss on the answers' tokens alone: on whole sequences it learns nothing for long; of what is
-        wanted).
+        wanted; of what the words name).
         """
         und = self.und
         ids, wanted = lessons.ids.to(und.device), lessons.labels.to(und.device)
@@ -59,10 +59,13 @@ class Taught(nn.Module):
         asked = (wanted != IGNORE).int().argmax(1) - 1  # the last token before the answer
         which = torch.arange(len(asked), device=und.device)
         read = [state[which, asked] for state in output.hidden_states[1:]]
-        return output.loss, self.heads.wanted(read, lessons.wanted.to(und.device))
+        points = lessons.pointed.to(und.device)
+        names = [state[points != IGNORE] for state in output.hidden_states[1:]]
+        named = self.heads.pointed(names, points[points != IGNORE][:, None])
+        return output.loss, self.heads.wanted(read, lessons.wanted.to(und.device)), named
 
-    def drawing_loss(self, lessons: Drawings) -> tuple[Tensor, Tensor, Tensor]:
-        """(What the ViT's tokens show; the target's scene; what the instruction wants)."""
+    def drawing_loss(self, lessons: Drawings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(What the ViT's tokens show; the target's scene; what the instruction wants; what its words name)."""
         und, device = self.und, self.und.device
         images = und.vit_images(lessons.pictures)
         seen = torch.zeros((), device=device)
@@ -79,7 +82,16 @@ class Taught(nn.Module):
         # A sample's last three und tokens: the instruction's <|im_end|>, the target's two markers.
         end, marker = (torch.tensor([int(own[i]) for own in tokens.und]) for i in (-3, -2))
         told = self.heads.marker([s[marker] for s in states], lessons.targets.to(device))
-        return seen, told, self.heads.wanted([s[end] for s in states], lessons.wanted.to(device))
+        wanted = self.heads.wanted([s[end] for s in states], lessons.wanted.to(device))
+        # A sample's last text ends before the target's two markers.
+        found = [
+            (int(own[i - len(points) - 2]), label)
+            for own, points in zip(tokens.und, lessons.pointed, strict=True)
+            for i, label in enumerate(points)
+            if label != IGNORE
+        ]
+        where, labels = torch.tensor(found, device=device).reshape(-1, 2).unbind(1)
+        return seen, told, wanted, self.heads.pointed([s[where] for s in states], labels[:, None])
 
 
 class VlmRecipe(SingleProcess):
