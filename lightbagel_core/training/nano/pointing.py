@@ -1,7 +1,7 @@
 """Which thing each word of a question or an instruction names, for the VLM's throw-away head that is asked for it.
 
-Nothing else makes a small VLM look for a thing by what it is called: an answer says so only at the end of two steps, from
-the name to the thing and from the thing to the answer, and neither is worth anything without the other.
+Nothing else makes a small VLM look for a thing by what it is called: an answer says so only at the end of two steps,
+from the name to the thing and from the thing to the answer, and neither is worth anything without the other.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Taught(nn.Module):
             for i, label in enumerate(points)
             if label != IGNORE
         ]
-        where, labels = torch.tensor(found, device=device).reshape(-1, 2).unbind(1)
+        where, labels = torch.tensor(found, dtype=torch.long, device=device).reshape(-1, 2).unbind(1)
         return seen, told, wanted, self.heads.pointed([s[where] for s in states], labels[:, None])
 
 
