@@ -35,13 +35,11 @@ def check(stages: Sequence[Stage]) -> None:
 
 
 def _check_whole(stages: Sequence[Stage]) -> None:
-    """Refuses a run whose last stage trains one component alone and is to end in a whole model of which others lack."""
+    """Refuses a run that trains components alone and is to end in a whole model of which others lack."""
     last = stages[-1]
-    if last.output != "whole" or last.recipe not in ALONE:
-        return
-    made = {ALONE[stage.recipe] for stage in stages if stage.recipe in ALONE}
-    if any(stage.recipe not in ALONE for stage in stages):
-        return  # the drawing recipe goes through all of them
+    if last.output != "whole" or any(stage.recipe not in ALONE for stage in stages):
+        return  # the drawing recipe goes through all components
+    made = {ALONE[stage.recipe] for stage in stages}
     try:
         find(replace(last.model, fresh=()), [name for name in COMPONENTS if name not in made])
     except ValueError as error:
