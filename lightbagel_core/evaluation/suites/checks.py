@@ -5,47 +5,18 @@ A thing is known by its place: the reader finds it wherever it stands within ten
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from ...world.arrangements import lies_between
+from ...world.edits import ATTRIBUTES, Change
 from ...world.scenes import Scene, Thing
 from ...world.sentences import PLACE_PHRASE
 
-ATTRIBUTES = ("shape", "colour", "size")
 TOLERANCE = 2  # pixels that a centre may move
 BETWEEN = "removed from between others"
 CASES = ("one thing", "two things", "two of one shape", "two of one colour", "three things", BETWEEN)
 UNREADABLE = "the picture shows no clear scene"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that an instruction asks for.
-
-    kind: add, remove, replace, recolour, resize or background.
-    place: of the thing that is meant; "" for the background.
-    wanted: what the instruction says, by attribute: shape, colour, size; of the background {"background": its colour}.
-    """
-
-    kind: str
-    place: str
-    wanted: Mapping[str, str]
-
-    def apply(self, scene: Scene) -> Scene:
-        """A scene in which this was done; a new thing stands at its place exactly, small unless a size is wanted."""
-        if self.kind == "background":
-            return replace(scene, background=self.wanted["background"])
-        others = tuple(t for t in scene.things if t.place != self.place)
-        if self.kind == "remove":
-            return replace(scene, things=others)
-        if self.kind == "add":
-            new = Thing(self.wanted["shape"], self.wanted["colour"], self.wanted.get("size", "small"), self.place)
-        else:
-            (old,) = (t for t in scene.things if t.place == self.place)
-            said = {name: getattr(old, name) for name in ATTRIBUTES} | dict(self.wanted)
-            new = Thing(said["shape"], said["colour"], said["size"], old.place, old.dx, old.dy)
-        return replace(scene, things=(*others, new)).ordered()
 
 
 @dataclass(frozen=True)

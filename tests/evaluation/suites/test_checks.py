@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from scenes import BLUE, PAIR, RED
 
-from lightbagel_core.evaluation.suites.checks import CASES, Change, Verdict, cases, judge
+from lightbagel_core.evaluation.suites.checks import CASES, Verdict, cases, judge
+from lightbagel_core.world.edits import Change
 from lightbagel_core.world.scenes import Scene, Thing
 
 GREEN = replace(RED, colour="green")
