@@ -5,7 +5,7 @@ A thing is known by its place: the reader finds it wherever it stands within ten
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...world.arrangements import lies_between
@@ -114,6 +114,7 @@ def judge(changes: Sequence[Change], before: Scene, seen: Scene | None) -> Verdi
 def cases(changes: Sequence[Change], before: Scene) -> tuple[str, ...]:
     """Which of the cases of `CASES` an edit is; it may be several."""
     count = len(before.things)
+    added = [change.wanted for change in changes if change.kind == "add"]
     removed = [at(before, change.place) for change in changes if change.kind == "remove"]
     holds = (
         count == 1,
@@ -121,6 +122,11 @@ def cases(changes: Sequence[Change], before: Scene) -> tuple[str, ...]:
         len({t.shape for t in before.things}) < count,
         len({t.colour for t in before.things}) < count,
         count == 3,
-        any(thing is not None and lies_between(before, thing) for thing in removed),
+        any(thing is not None and not _moved(thing, added) and lies_between(before, thing) for thing in removed),
     )
     return tuple(name for name, held in zip(CASES, holds, strict=True) if held)
+
+
+def _moved(thing: Thing, added: Sequence[Mapping[str, str]]) -> bool:
+    """Whether what is removed at one place is what is added at another."""
+    return any((wanted["shape"], wanted["colour"]) == (thing.shape, thing.colour) for wanted in added)
