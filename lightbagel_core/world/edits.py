@@ -17,7 +17,7 @@ from .sentences import PLACE_PHRASE, noun, reference
 ATTRIBUTES = ("shape", "colour", "size")
 SINGLE = ("add", "remove", "replace", "recolour", "resize", "background")
 KINDS = (*SINGLE, "compose", "swap", "both", "move")
-SHARES = (0.13, 0.12, 0.12, 0.15, 0.1, 0.09, 0.12, 0.06, 0.06, 0.05)  # of each kind in `random_edit`
+SHARES = (0.08, 0.08, 0.13, 0.13, 0.06, 0.06, 0.2, 0.1, 0.08, 0.08)  # of each kind in `random_edit`: hard ones often
 ORDINARY = 0.65  # share of edits whose pictures have two things at most
 LARGER, SMALLER = ("larger", "bigger"), ("smaller",)
 
