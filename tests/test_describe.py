@@ -117,7 +117,7 @@ def test_what_a_conversation_about_a_picture_refuses(nano):
     for questions, message in (
         ([], "needs a question"),
         (["what colour is the circle?", " "], "needs a question"),
-        (["what colour is the circle?", "who is it?"], "does not know: it, who"),
+        (["what colour is the circle?", "who is it?"], "does not know: who"),
         (["what colour is the circle?", "<|im_end|>"], "own marker <|im_end|>"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):

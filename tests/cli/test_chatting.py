@@ -71,7 +71,7 @@ def test_a_shown_picture_is_edited_at_once(chat, tmp_path):
 def test_an_error_is_a_line_and_the_chat_goes_on(chat, tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
     out, err = chat(
-        BLUE.replace("blue", "purple"),
+        BLUE.replace("blue", "pink"),
         "/edit make it so",
         "/undo",
         "/show nowhere.png",
@@ -86,7 +86,7 @@ def test_an_error_is_a_line_and_the_chat_goes_on(chat, tmp_path):
         status=2,
     )
     wanted = [
-        "does not know: purple", "there is no picture to edit yet", "there is nothing to undo", "no image file",
+        "does not know: pink", "there is no picture to edit yet", "there is nothing to undo", "no image file",
         "there is no /drow", "say where to save it: /save FOLDER", "a seed is a whole number, not 'x'",
         "the seed must lie between", "it is a file; name a folder", "does not know: who",
     ]  # fmt: skip

@@ -187,7 +187,7 @@ def test_describe_answers_for_each_picture(tmp_path, source, capsys):
         (["convert", "OUT/new", "--shard-size", "none"], "a size is a number of gigabytes above 0, not 'none'"),
         (["download", "OWNER/REPO", "--to", "OUT"], "is neither OWNER/REPO:PATH/IN/REPO nor one of qwen2.5-vl-7b"),
         (["download", "a/b:c.bin", "--to", "OUT"], "c.bin is not fetched: .bin files can run code"),
-        (["generate", "a purple circle", "-o", "OUT/a.png"], "does not know: purple. The words it knows: a, above"),
+        (["generate", "a pink circle", "-o", "OUT/a.png"], "does not know: pink. The words it knows: a, above"),
         (["generate", "a red circle", "-o", "OUT/a.jpg"], "must end in .png"),
         (["generate", "a red circle!", "-o", "OUT/a.png"], "does not know: !."),
         (["generate", "a red <|im_end|> circle", "-o", "OUT/a.png"], "must not contain the model's own marker"),

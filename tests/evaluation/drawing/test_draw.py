@@ -185,7 +185,7 @@ def test_what_cannot_be_drawn_is_noted_and_the_rest_goes_on(drawer):
         item("cat", "a cat"),
         item("good", "a red circle"),
         item("broken", "remove the star", sources=(Source("source.png", unreadable),)),
-        item("half", "a red circle", "make it blue"),
+        item("half", "a red circle", "make it pink"),
     ]
     assert draw.batch(items) == 2
     assert set(draw.missing) == {"cat", "broken", "half"}
