@@ -43,7 +43,7 @@ from lightbagel_core.world.sentences import random_prompt
 from .measure import options, parsed, report
 from .worker import in_comfyui
 
-SIDE = 128
+SIDE = 96
 BATCH = 50
 GUIDANCE = {"text to image": Guidance(2.0), "edits": Guidance(1.25, 1.5)}
 Drawn = tuple[list[Image.Image], float]  # pictures, work
