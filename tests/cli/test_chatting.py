@@ -50,7 +50,7 @@ def test_words_draw_first_and_then_edit(chat, tmp_path):
     first, _, second, third, page = out
     for path in (first, second, third):
         with Image.open(path) as image:
-            assert image.size == (128, 128)
+            assert image.size == (96, 96)
         assert Path(path).parent == tmp_path / "scratch"
     assert page == str(tmp_path / "talk" / "conversation.html")
     drawn, answered, edited, again = read_transcript(tmp_path / "talk").entries

@@ -44,9 +44,9 @@ def refused(capsys, argv: list[str]) -> str:
 def test_generate_writes_a_picture_with_its_settings(tmp_path, capsys):
     out = tmp_path / "a.png"
     assert main(["generate", "a red circle", "-o", str(out), "--seed", "7", *QUICK]) == 0
-    assert "a.png (128x128" in capsys.readouterr().out
+    assert "a.png (96x96" in capsys.readouterr().out
     with Image.open(out) as image:
-        assert image.size == (128, 128)
+        assert image.size == (96, 96)
         settings = json.loads(image.text["lightbagel"])
     assert settings["prompt"] == "a red circle"
     assert (settings["seed"], settings["steps"], settings["solver"], settings["model"]) == (7, 2, "unipc", "nano")
@@ -117,7 +117,7 @@ def test_odd_but_honest_images_just_work(tmp_path, kind):
         plain.save(path)
     assert main(["edit", str(path), "add a red circle on the left", "-o", str(out), *QUICK]) == 0
     with Image.open(out) as image:
-        assert max(image.size) == (64 if kind == "1x1" else 128)
+        assert max(image.size) == (32 if kind == "1x1" else 96)
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,8 @@ def test_samples_differ_and_a_grid_is_one_picture(drawer):
     files = ((PurePosixPath("grids/p.png"),),)
     draw.batch([replace(item("p", "a red circle"), files=files, grid=True)])
     whole = opened(draw, "grids/p.png")
-    assert whole.size == (256, 256)
-    quarters = [whole.crop((x, y, x + 128, y + 128)).tobytes() for y in (0, 128) for x in (0, 128)]
+    assert whole.size == (192, 192)
+    quarters = [whole.crop((x, y, x + 96, y + 96)).tobytes() for y in (0, 96) for x in (0, 96)]
     assert len(set(quarters)) == 4
 
 
@@ -230,7 +230,7 @@ def test_pictures_of_two_sizes_are_drawn_apart(drawer):
     small = PICTURE.resize((96, 64))
     draw = drawer()
     draw.batch([item(name, "remove the square", sources=(source(p),)) for name, p in (("a", PICTURE), ("b", small))])
-    assert opened(draw, "a/0-0.png").size == (128, 128)
+    assert opened(draw, "a/0-0.png").size == (96, 96)
     assert opened(draw, "b/0-0.png").size == (96, 64)
 
 
@@ -292,7 +292,7 @@ def test_an_unknown_negative_prompt_is_refused_at_once(nano, tmp_path):
 def test_settings_are_checked_before_anything_is_drawn(nano):
     with pytest.warns(UserWarning, match="rounded to 96x96"):
         assert check_settings(nano, Drawing(1, 1, {"width": 100, "height": 90}), editing=False) == (96, 96)
-    assert check_settings(nano, Drawing(1, 1), editing=True) == (128, 128)
+    assert check_settings(nano, Drawing(1, 1), editing=True) == (96, 96)
     for asked in ({"steps": 0}, {"text_guidance": float("nan")}, {"guidance_interval": (1.0, 0.0)}):
         with pytest.raises(ValueError, match="must"):
             check_settings(nano, Drawing(1, 1, asked), editing=False)
@@ -305,4 +305,4 @@ def test_a_picture_without_content_is_drawn_again(drawer):
     draw.batch([one])
     (draw.out / "one" / "0-0.png").write_bytes(b"")
     assert drawer().batch([one]) == 1
-    assert opened(draw, "one/0-0.png").size == (128, 128)
+    assert opened(draw, "one/0-0.png").size == (96, 96)
