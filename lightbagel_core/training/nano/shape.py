@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from ...config import Defaults, FusionConfig, ImageRule, LightBagelConfig
 from ...images import resized
+from ...world.lexicon import vocabulary
 from ...world.scenes import Scene, render
-from ...world.vocabulary import vocabulary
 from .spelling import rules
 
 SPECIALS = [

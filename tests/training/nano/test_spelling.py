@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerFast
 from lightbagel_core.training.nano.shape import tokenizer
 from lightbagel_core.training.nano.spelling import LEAST, NO_SLIPS, OTHERWISE, rules
 from lightbagel_core.world.arrangements import random_scene
+from lightbagel_core.world.lexicon import vocabulary
 from lightbagel_core.world.questions import random_question
 from lightbagel_core.world.sentences import caption, random_prompt
 from lightbagel_core.world.stories import random_story
-from lightbagel_core.world.vocabulary import vocabulary
 
 WORDS = [word for word in vocabulary() if word.isalpha()]
 OWN = {*WORDS, *NO_SLIPS, *(other for others in OTHERWISE.values() for other in others)}  # never a slip

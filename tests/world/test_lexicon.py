@@ -9,10 +9,10 @@ import pytest
 
 from lightbagel_core.world.arrangements import random_scene
 from lightbagel_core.world.edits import KINDS, random_edit
+from lightbagel_core.world.lexicon import vocabulary
 from lightbagel_core.world.questions import questions
 from lightbagel_core.world.sentences import SHOW_AND_TELL, caption, random_prompt
 from lightbagel_core.world.stories import random_story
-from lightbagel_core.world.vocabulary import vocabulary
 
 ROLES = {"user", "assistant"}  # of the chat template
 
