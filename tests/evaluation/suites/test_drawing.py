@@ -96,7 +96,7 @@ def test_the_results_are_in_genevals_own_form(files):
     assert [line["correct"] for line in lines] == [True, False] * 6
     assert lines[5]["reason"] == "expected fewer than 4 circle, found 4"
     assert json.loads(lines[5]["metadata"]) == TASKS[2][0]
-    assert json.loads(lines[0]["details"]) == {"circle": [[3, 45, 41, 83, 1.0]], "star": [[94, 52, 118, 76, 1.0]]}
+    assert json.loads(lines[0]["details"]) == {"circle": [[3, 45, 41, 83, 1.0]], "star": [[92, 50, 120, 78, 1.0]]}
 
 
 def test_an_unreadable_picture_is_wrong_and_a_lacking_one_missing_and_wrong(files):
