@@ -10,7 +10,7 @@ from scipy import ndimage
 from .scenes import BACKGROUNDS, COLOURS, JITTER, MOST, PLACES, RADIUS, RELATION, SHAPES, Scene, Thing, coverage, pick
 
 OPPOSITE = (("left", "right"), ("top", "bottom"))
-COUNTS = (0.03, 0.32, 0.37, 0.17, 0.11)  # shares of scenes of 0 to 4 things
+COUNTS = (0.03, 0.32, 0.37, 0.17, 0.11)  # shares of scenes of 0 to 4 things, where they are not alike by plan
 
 
 def gap(a: Thing, b: Thing) -> float:

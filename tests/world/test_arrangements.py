@@ -46,24 +46,24 @@ def test_up_to_four_things_stand_apart_and_are_read_back():
     rng = np.random.default_rng(1)
     for index in range(60):
         scene = scene_of(rng, 3 + index % 2)
-        assert all(gap(a, b) >= 3 for a, b in combinations(scene.things, 2)), caption(scene)
+        assert all(gap(a, b) >= 1 for a, b in combinations(scene.things, 2)), caption(scene)
         assert read_scene(render(scene)) == scene
 
 
-def test_only_two_large_neighbours_can_come_too_near():
+def test_only_two_large_neighbours_can_touch():
     """All pairs of places, shapes and sizes, moved as near to each other as scenes move them."""
     near = set()
     for (p, q), s, z, t, y in product(combinations(PLACES, 2), SHAPES, RADIUS, SHAPES, RADIUS):
         way = np.sign(np.subtract(PLACES[q], PLACES[p]))
         a, b = Thing(s, "red", z, p, *(2 * way)), Thing(t, "blue", y, q, *(-2 * way))
-        if gap(a, b) < 3:
+        if gap(a, b) < 1:
             near.add(("centre" in (p, q), z, y))
     assert near == {(True, "large", "large")}
 
 
 def test_a_gap_is_counted_in_pixels_of_background():
-    left = Thing("square", "red", "small", "left")  # 11 pixels to either side of its centre
-    others = [replace(left, dx=dx) for dx in (0, 22, 23, 24, 30)]
+    left = Thing("square", "red", "small", "left")  # 13 pixels to either side of its centre
+    others = [replace(left, dx=dx) for dx in (0, 26, 27, 28, 34)]
     assert [gap(left, other) for other in others] == [0, 0, 0, 1, 7]
 
 
@@ -114,7 +114,8 @@ def test_random_scenes_have_up_to_four_things_and_fit():
     rng = np.random.default_rng(6)
     scenes = [random_scene(rng) for _ in range(2000)]
     shares = np.bincount([len(scene.things) for scene in scenes], minlength=MOST + 1) / len(scenes)
-    assert shares == pytest.approx(COUNTS, abs=0.03)
+    alike = np.array([0, 0, 1, 1, 1]) / 3  # by plan, in 12 of 100 scenes
+    assert shares == pytest.approx(0.88 * np.array(COUNTS) + 0.12 * alike, abs=0.03)
     assert all(fits(scene) and scene == scene.ordered() for scene in scenes)
     assert {len(random_scene(rng, count).things) for count in range(MOST + 1) for _ in range(5)} == set(range(MOST + 1))
 
