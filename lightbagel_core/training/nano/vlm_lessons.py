@@ -23,7 +23,7 @@ from .shape import GRID, vit_picture
 
 @dataclass(frozen=True, eq=False)
 class Chat:
-    """Conversations of one question and one answer each, in chat form, padded on the left.
+    """Conversations of a few questions and answers each, in chat form, padded on the left.
 
     ids, labels: int64 [B, N]; labels hold the answers' tokens, which alone count. pixels, grid: of the pictures, as
         the VLM takes them. wanted: of each its `change_code`, int64 [B, …]. pointed: where each token's thing stands
@@ -59,21 +59,41 @@ class Drawings:
     texts: Sequence[str]
 
 
-Told = tuple[tuple[Scene, ...], str, str, list[int]]  # pictures, question, answer, what is wanted
+@dataclass(frozen=True)
+class Exchange:
+    """A question with its answer. scenes: the pictures that are shown with it; it is about the last that was shown."""
+
+    scenes: tuple[Scene, ...]
+    question: str
+    answer: str
+
+
+Told = tuple[tuple[Exchange, ...], list[int]]  # what is said, what is wanted
 
 
 def chat_sample(rng: np.random.Generator) -> Told:
-    """A random conversation."""
-    roll = rng.random()
-    if roll < 0.2:
-        scene = random_scene(rng)
-        return (scene,), pick(rng, (DESCRIBE, DESCRIBE, *SHOW_AND_TELL)), caption(scene), change_code(None, scene)
-    if roll < 0.55:
-        scene = random_scene(rng)
-        return (scene,), *random_question(rng, scene), change_code(None, scene)
+    """A random conversation: questions about pictures, or an instruction."""
+    if rng.random() < 0.55:
+        exchanges = questions_in_turn(rng)
+        return exchanges, change_code(None, exchanges[0].scenes[0])
     story = random_story(rng, edits=1.0, pairs=0.12)
     (turn,) = story.turns
-    return story.sources, turn.words, caption(turn.target), change_code(story.sources[story.edited], turn.target)
+    wanted = change_code(story.sources[story.edited], turn.target)
+    return (Exchange(story.sources, turn.words, caption(turn.target)),), wanted
+
+
+def questions_in_turn(rng: np.random.Generator) -> tuple[Exchange, ...]:
+    """One question to three; most later ones are about the same picture, some about another that is shown then."""
+    exchanges: list[Exchange] = []
+    for number in range(1 + int(rng.choice(3, p=(0.65, 0.25, 0.1)))):
+        shown: tuple[Scene, ...] = ()
+        if not number or rng.random() < 0.25:
+            scene = random_scene(rng)
+            shown = (random_scene(rng), scene) if rng.random() < 0.1 else (scene,)
+        describe = rng.random() < 0.36
+        said = (pick(rng, (DESCRIBE, DESCRIBE, *SHOW_AND_TELL)), caption(scene)) if describe else None
+        exchanges.append(Exchange(shown, *(said or random_question(rng, scene))))
+    return tuple(exchanges)
 
 
 @dataclass(frozen=True)
@@ -116,32 +136,46 @@ def pad_left(rows: list[list[int]], value: int) -> Tensor:
 
 def chat(und: Understanding, rng: np.random.Generator, count: int) -> Chat:
     """So many random conversations, on the CPU."""
-    tokens, drawn = und.tokenizer, [chat_sample(rng) for _ in range(count)]
-    rows, labels, names = [], [], []
-    for scenes, question, answer, _ in drawn:
-        content = [{"type": "image"} for _ in scenes] + [{"type": "text", "text": question}]
-        text = tokens.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        text = text.replace("<|image_pad|>", "<|image_pad|>" * GRID * GRID)
-        ask = tokens(text, add_special_tokens=False)["input_ids"]
-        reply = tokens(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
-        rows.append(ask + reply)
-        labels.append([IGNORE] * len(ask) + reply)
-        (scene, *others) = scenes
-        points = [IGNORE] * len(ask) if others else pointed(tokens.convert_ids_to_tokens(ask), scene)
-        names.append(points + [IGNORE] * len(reply))
-    pictures = [vit_picture(scene) for scenes, *_ in drawn for scene in scenes]
+    drawn = [chat_sample(rng) for _ in range(count)]
+    rows = [_row(und, exchanges) for exchanges, _ in drawn]
+    pictures = [vit_picture(s) for exchanges, _ in drawn for exchange in exchanges for s in exchange.scenes]
     seen = und.processor(images=pictures, do_resize=False, return_tensors="pt")
     return Chat(
-        pad_left(rows, tokens.pad_token_id),
-        pad_left(labels, IGNORE),
+        pad_left([ids for ids, _, _ in rows], und.tokenizer.pad_token_id),
+        pad_left([labels for _, labels, _ in rows], IGNORE),
         seen["pixel_values"],
         seen["image_grid_thw"],
-        torch.tensor([code for *_, code in drawn]),
-        pad_left(names, IGNORE),
-        [f"{', '.join(map(caption, scenes))}: {question} {answer}" for scenes, question, answer, _ in drawn],
+        torch.tensor([code for _, code in drawn]),
+        pad_left([points for _, _, points in rows], IGNORE),
+        [
+            "; ".join(f"{', '.join(map(caption, e.scenes))}: {e.question} {e.answer}" for e in exchanges)
+            for exchanges, _ in drawn
+        ],
     )
+
+
+def _row(und: Understanding, exchanges: Sequence[Exchange]) -> tuple[list[int], list[int], list[int]]:
+    """(A conversation's ids; its labels; where the things stand that its questions' tokens name)."""
+    tokens = und.tokenizer
+    messages: list[dict[str, object]] = []
+    ids: list[int] = []
+    labels: list[int] = []
+    points: list[int] = []
+    so_far, scenes = "", ()
+    for exchange in exchanges:
+        scenes = exchange.scenes or scenes
+        content = [{"type": "image"} for _ in exchange.scenes] + [{"type": "text", "text": exchange.question}]
+        messages.append({"role": "user", "content": content})
+        text = tokens.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": exchange.answer}]})
+        asked = text.removeprefix(so_far).replace("<|image_pad|>", "<|image_pad|>" * GRID * GRID)
+        so_far = text + exchange.answer + "<|im_end|>"
+        ask, reply = tokens([asked, exchange.answer + "<|im_end|>"], add_special_tokens=False)["input_ids"]
+        ids += ask + reply
+        labels += [IGNORE] * len(ask) + reply
+        named = [IGNORE] * len(ask) if len(scenes) > 1 else pointed(tokens.convert_ids_to_tokens(ask), scenes[0])
+        points += named + [IGNORE] * len(reply)
+    return ids, labels, points
 
 
 def drawings(und: Understanding, rng: np.random.Generator, count: int) -> Drawings:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from lightbagel_core.model.chat import Talk, chat_inputs
 from lightbagel_core.training.nano import vlm_lessons as lessons
 from lightbagel_core.training.nano.codes import CHANGED, IGNORE, SCENE, scene_code
-from lightbagel_core.training.nano.shape import GRID
+from lightbagel_core.training.nano.shape import GRID, vit_picture
 from lightbagel_core.world.scenes import Scene
 from lightbagel_core.world.sentence_reader import scene_of_sentence
 from lightbagel_core.world.sentences import SHOW_AND_TELL, caption
@@ -22,8 +23,10 @@ def test_answers_alone_are_learned_from(tiny):
     chat = lessons.chat(tiny.und, np.random.default_rng(0), 40)
     seen = 0
     for row, labels, text in zip(chat.ids, chat.labels, chat.texts, strict=True):
-        answer = tokens.decode(labels[labels != IGNORE])
-        assert text.endswith(answer.removesuffix("<|im_end|>").strip())
+        answers = [a.strip() for a in tokens.decode(labels[labels != IGNORE]).split("<|im_end|>") if a]
+        assert answers
+        for answer, said in zip(answers, text.split("; "), strict=True):
+            assert said.endswith(answer)
         assert torch.equal(row[labels != IGNORE], labels[labels != IGNORE])
         pictures = int((row == tokens.convert_tokens_to_ids("<|vision_start|>")).sum())
         assert (row == tokens.convert_tokens_to_ids("<|image_pad|>")).sum() == GRID**2 * pictures
@@ -35,24 +38,52 @@ def test_answers_alone_are_learned_from(tiny):
     assert chat.wanted.shape == (40, len(SCENE) + len(CHANGED))
 
 
+def test_a_conversation_of_lessons_is_one_of_the_chat(tiny):
+    """Token for token what the VLM is asked in use, and the answer behind it."""
+    rng, longest = np.random.default_rng(5), 0
+    for _ in range(12):
+        exchanges = lessons.questions_in_turn(rng)
+        longest = max(longest, len(exchanges))
+        ids, labels, points = lessons._row(tiny.und, exchanges)
+        messages = []
+        for exchange in exchanges:
+            content = [*map(vit_picture, exchange.scenes), exchange.question]
+            messages += [("user", content), ("assistant", [exchange.answer])]
+        (_, last) = messages.pop()
+        asked = chat_inputs(tiny.und, [Talk(messages)])["input_ids"][0].tolist()
+        reply = tiny.und.tokenizer(last[0] + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        assert ids == [*asked, *reply]
+        assert len(ids) == len(labels) == len(points)
+    assert longest == 3
+
+
 def test_conversations_describe_ask_and_tell_what_is_wanted():
     rng, kinds = np.random.default_rng(1), Counter()
     for _ in range(1500):
-        scenes, question, answer, wanted = lessons.chat_sample(rng)
-        kind = "describe" if question in SHOW_AND_TELL else "ask" if set(wanted) == {IGNORE} else "do"
+        exchanges, wanted = lessons.chat_sample(rng)
+        (*_, last) = exchanges
+        about: Scene | None = None
+        for exchange in exchanges:
+            about = exchange.scenes[-1] if exchange.scenes else about
+        assert about is not None
+        kind = "describe" if last.question in SHOW_AND_TELL else "ask" if set(wanted) == {IGNORE} else "do"
         kinds[kind] += 1
-        kinds["two pictures"] += len(scenes) == 2
+        kinds["later"] += len(exchanges) > 1
+        kinds["another picture"] += any(exchange.scenes for exchange in exchanges[1:])
+        kinds["two pictures"] += len(last.scenes) == 2
         if kind == "describe":
-            assert answer == caption(*scenes)
+            assert last.answer == caption(about)
         if kind == "do":
-            assert wanted[: len(SCENE)] == scene_code(scene_of_sentence(answer))
+            assert len(exchanges) == 1
+            assert wanted[: len(SCENE)] == scene_code(scene_of_sentence(last.answer))
             assert 1 in wanted[len(SCENE) :]
         else:
             assert set(wanted) == {IGNORE}
-            assert len(scenes) == 1
     shares = {kind: count / 1500 for kind, count in kinds.items()}
-    assert shares == pytest.approx({"describe": 0.2, "ask": 0.35, "do": 0.45, "two pictures": 0.054}, abs=0.04)
-    assert kinds["two pictures"] > 40
+    assert shares == pytest.approx(
+        {"describe": 0.2, "ask": 0.35, "do": 0.45, "later": 0.19, "another picture": 0.055, "two pictures": 0.094},
+        abs=0.04,
+    )
 
 
 def test_an_edit_shows_its_source_and_a_prompt_none(tiny):
