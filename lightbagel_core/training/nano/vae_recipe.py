@@ -127,10 +127,10 @@ class VaeRecipe(SingleProcess):
     def finish(self, config: LightBagelConfig) -> LightBagelConfig:
         """Freezes the trained VAE and returns the config with the statistics and the preview colours of its latents.
 
-        After no step at all the statistics stay as they are.
+        After no step at all, or of the decoder alone, the statistics stay as they are: a DiT was taught by them.
         """
         self.vae.eval().requires_grad_(False)
-        if self.stage.steps:
+        if self.stage.steps and self.stage.recipe != DECODER:
             latent_figures.set_statistics(self.vae, self.stage.seed)
         measured = {name: list(self.vae.config[name]) for name in ("latents_mean", "latents_std")}
         preview = latent_figures.preview(self.vae, self.stage.seed)

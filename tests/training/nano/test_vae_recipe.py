@@ -54,6 +54,9 @@ def test_a_decoder_is_trained_alone_and_the_latents_stay():
     assert torch.equal(encode(made.vae, batch.pixels), before)
     assert {name.split(".")[1] for name in made.trained()} == {"decoder", "post_quant_conv"}
     assert made.loss(made.module, batch)[0] != value
+    statistics = dict(made.vae.config)
+    assert made.finish(tiny_config()).vae["latents_mean"] == list(statistics["latents_mean"])
+    assert torch.equal(encode(made.vae, batch.pixels), before)
 
 
 def test_a_few_steps_make_the_loss_fall():
