@@ -22,6 +22,7 @@ from .example import Example
 from .layouts import laid_out
 
 Part = tuple[str, Image.Image | str]  # "clean" or "vit" with a picture, "text" with words
+ENDS = " .,;?!"  # of a text behind which another goes on
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +73,13 @@ def joined(example: Example) -> Example:
     """A chain of turns as one turn: the instructions together, the last picture."""
     if len(example.turns) == 1:
         return example
-    text = ", ".join(turn.text.rstrip(" .,") for turn in example.turns[:-1]) + ", " + example.turns[-1].text
+    text = ", ".join([*(turn.text.rstrip(ENDS) for turn in example.turns[:-1]), example.turns[-1].text])
     return Example(example.sources, (replace(example.turns[-1], text=text),))
 
 
 def thoughts_joined(example: Example) -> Example:
     """An example whose thoughts are in one text with what was asked for."""
-    said = (f"{turn.text.rstrip(' .')}. {turn.thought}" if turn.thought else turn.text for turn in example.turns)
+    said = (f"{turn.text.rstrip(ENDS)}. {turn.thought}" if turn.thought else turn.text for turn in example.turns)
     turns = (replace(turn, text=text, thought="") for turn, text in zip(example.turns, said, strict=True))
     return Example(example.sources, tuple(turns))
 

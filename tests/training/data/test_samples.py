@@ -41,9 +41,9 @@ def test_each_source_stands_as_clean_then_vit_and_the_text_after_them():
 
 
 def test_a_thought_is_a_text_of_its_own_behind_the_instruction_or_in_one_with_it():
-    thinks = Example((A,), (Turn("make it green", B), Turn("swap them.", C, "a green circle")))
+    thinks = Example((A,), (Turn("make it green", B), Turn("swap them?", C, "a green circle")))
     _, found = plan(thinks, ALL, rng())
-    assert parts(found)[-2:] == ["text swap them.", "text a green circle"]
+    assert parts(found)[-2:] == ["text swap them?", "text a green circle"]
     first, last = plan(thoughts_joined(thinks), ALL, rng())
     assert parts(last)[-1] == "text swap them. a green circle"
     assert parts(first)[-1] == "text make it green"
@@ -92,9 +92,9 @@ def test_a_first_picture_drawn_from_words_is_no_edit_but_what_follows_is():
 
 
 def test_a_chain_joined_is_one_instruction_and_the_last_picture():
-    found = joined(Example((A,), (Turn("make it green.", B), Turn("make it blue, ", C), Turn("make it white.", D))))
+    found = joined(Example((A,), (Turn("make it green.", B), Turn("can you make it blue?", C), Turn("make it white.", D))))
     (turn,) = found.turns
-    assert turn.text == "make it green, make it blue, make it white."
+    assert turn.text == "make it green, can you make it blue, make it white."
     assert turn.target is D
     assert found.sources == (A,)
     assert joined(EDIT) is EDIT
