@@ -92,7 +92,9 @@ def test_a_first_picture_drawn_from_words_is_no_edit_but_what_follows_is():
 
 
 def test_a_chain_joined_is_one_instruction_and_the_last_picture():
-    found = joined(Example((A,), (Turn("make it green.", B), Turn("can you make it blue?", C), Turn("make it white.", D))))
+    found = joined(
+        Example((A,), (Turn("make it green.", B), Turn("can you make it blue?", C), Turn("make it white.", D)))
+    )
     (turn,) = found.turns
     assert turn.text == "make it green, can you make it blue, make it white."
     assert turn.target is D
