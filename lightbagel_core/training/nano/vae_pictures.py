@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...world.arrangements import random_scene
-from ...world.scenes import SIZE, Scene, pick
+from ...world.scenes import MOST, SIZE, Scene, pick
 from .shape import SIDE, picture
 
 CROP = 48  # pixels
@@ -19,11 +19,11 @@ def pictures(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def crop(rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
-    """A random scene and 48 pixels of it, uint8 [48, 48, 3], mostly around a shape.
+    """A random scene and 48 pixels of it, uint8 [48, 48, 3], mostly around a shape, and of many things in half.
 
-    On whole pictures plain background drowns the shapes.
+    On whole pictures plain background drowns the shapes; and what comes out wrong is small and stands close to others.
     """
-    scene = random_scene(rng)
+    scene = random_scene(rng, int(rng.integers(3, MOST + 1)) if rng.random() < 0.5 else None)
     if scene.things and rng.random() < 0.85:
         small = [t for t in scene.things if t.size == "small"]  # the hardest to keep sharp
         x, y = (side * SIDE // SIZE for side in pick(rng, small or scene.things).centre)
