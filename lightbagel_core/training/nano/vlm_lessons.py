@@ -161,7 +161,8 @@ def _row(und: Understanding, exchanges: Sequence[Exchange]) -> tuple[list[int], 
     ids: list[int] = []
     labels: list[int] = []
     points: list[int] = []
-    so_far, scenes = "", ()
+    scenes: tuple[Scene, ...] = ()
+    so_far = ""
     for exchange in exchanges:
         scenes = exchange.scenes or scenes
         content = [{"type": "image"} for _ in exchange.scenes] + [{"type": "text", "text": exchange.question}]
