@@ -49,11 +49,11 @@ def test_the_paper_says_what_the_paper_says():
     assert [share for share, _ in shares] == pytest.approx([0.925, 0.879, 0.549])
 
 
-def test_the_nano_is_made_in_four_stages():
+def test_the_nano_is_made_in_five_stages():
     stages = read("nano")
-    assert [s.name for s in stages] == ["vlm", "language", "vae", "dit"]
-    assert [s.recipe for s in stages] == ["nano-vlm", "nano-vlm-language", "nano-vae", "drawing"]
-    assert [s.batch.samples for s in stages] == [24, 24, 40, 96]
+    assert [s.name for s in stages] == ["vlm", "language", "vae", "decoder", "dit"]
+    assert [s.recipe for s in stages] == ["nano-vlm", "nano-vlm-language", "nano-vae", "nano-vae-decoder", "drawing"]
+    assert [s.batch.samples for s in stages] == [24, 24, 40, 40, 96]
     dit = stages[-1]
     assert dit.optimiser.lr == 1.4e-3
     assert dit.data.sets[0].edits == 0.7
@@ -186,7 +186,7 @@ def test_an_unknown_preset_is_answered_with_those_there_are(tmp_path, monkeypatc
         read(tmp_path / "papre.toml")
     (tmp_path / "nano").mkdir()  # a folder of that name is no file
     monkeypatch.chdir(tmp_path)
-    assert len(read("nano")) == 4
+    assert len(read("nano")) == 5
 
 
 def test_the_example_of_the_documents_can_be_read(tmp_path):

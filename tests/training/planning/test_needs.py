@@ -79,7 +79,7 @@ def test_what_is_on_the_device():
     assert on_device(ROLLING) == ("generation", "fusion")
     assert on_device(Stage()) == ("generation", "fusion", "understanding", "vae")
     understanding, vae, drawing = ("understanding",), ("vae",), ("generation", "fusion")
-    assert [on_device(s) for s in read("nano")] == [understanding, understanding, vae, drawing]
+    assert [on_device(s) for s in read("nano")] == [understanding, understanding, vae, vae, drawing]
 
 
 def test_what_only_reads_is_not_shared_out(real):
