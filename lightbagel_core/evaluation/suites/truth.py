@@ -15,7 +15,6 @@ from PIL import Image
 
 from ...files.writing import write_whole
 from ...images import open_image
-from ...world.edits import Change
 from ...world.reader import read_scene
 from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, Thing, render
 from ..drawing.draw import note_of
@@ -23,6 +22,7 @@ from ..drawing.run_file import SCRATCH
 from ..items import Item
 from ..scores import WORST, Score, Worst
 from ..statistics import wilson
+from .checks import Change
 
 FILE = "truth.json"
 RESULTS = "results.jsonl"
@@ -44,9 +44,7 @@ def picture(scene: Scene) -> Image.Image:
 def read_picture(image: Image.Image) -> Scene | None:
     """The scene in a picture, or None where it shows no clear one; another size is scaled to the world's."""
     if image.size != (SIZE, SIZE):
-        larger = min(image.size) >= SIZE  # then every pixel counts; in a smaller picture edges stay soft
-        how = Image.Resampling.BOX if larger else Image.Resampling.BICUBIC
-        image = image.resize((SIZE, SIZE), how)
+        image = image.resize((SIZE, SIZE), Image.Resampling.BOX)
     return read_scene(np.asarray(image))
 
 

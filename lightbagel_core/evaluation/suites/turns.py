@@ -1,8 +1,7 @@
 """nano-multiturn: edits in two turns, each of the picture that the turn before drew, in ImgEdit's multi-turn layout.
 
 memory: turn 2 edits something else, and what turn 1 did must still be so. reference: turn 2 says "it" and means what
-turn 1 named. the other: it says "the other one". backtracking: it says "undo that". Turn 2 is drawn after turn 1, its
-picture and its words.
+turn 1 named. backtracking: turn 2 says "undo that".
 """
 
 from __future__ import annotations
@@ -15,16 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ...world.edits import SINGLE, Change, Impossible, random_edit
 from ...world.reader import same_spot
-from ...world.scenes import Scene, pick
-from ...world.stories import following
+from ...world.scenes import COLOURS, Scene, pick
 from ..bench import Bench, Files
 from ..items import Item, Reading, Source, inside, safe_name
 from ..prompt_file import collect, one_sample, read_json, text
 from ..scores import Score, Scores
-from .checks import TOLERANCE, UNREADABLE, judge, not_done
-from .editing import truth_about
+from .checks import TOLERANCE, UNREADABLE, Change, judge, not_done
+from .editing import SINGLE, change_of, fits, random_edit, truth_about
 from .truth import (
     FILE,
     RESULTS,
@@ -47,8 +44,7 @@ from .truth import (
 )
 
 NAME = "nano-multiturn"
-FOLLOWS = {"memory": "edit", "reference": "reference", "the other": "other", "backtracking": "undo"}
-KINDS = tuple(FOLLOWS)  # each has a prompt file of its name
+KINDS = ("memory", "reference", "backtracking")  # each has a prompt file of its name
 FIGURES = ("both turns", "turn 1", "turn 2 after a right turn 1")
 
 
@@ -59,22 +55,33 @@ class Chain:
     source: Scene
     words: tuple[str, str]
     first: Change
-    second: tuple[Change, ...]
+    second: Change | None
 
 
 def random_chain(rng: np.random.Generator, kind: str) -> Chain:
     """A chain of a kind; no picture of it has more than two things."""
     while True:
-        edit = random_edit(rng, pick(rng, SINGLE), crowded=False)
+        source, words, (first,) = random_edit(rng, pick(rng, SINGLE))
+        after = first.apply(source)
+        if kind == "backtracking":
+            return Chain(source, (words, "undo that"), first, None)
+        if kind == "reference":
+            if first.kind in ("remove", "background"):
+                continue  # there is no "it" then
+            (thing,) = (t for t in after.things if t.place == first.place)
+            if first.kind != "add" and rng.random() < 0.3:
+                return Chain(source, (words, "remove it"), first, Change("remove", first.place, {}))
+            colour = pick(rng, [c for c in COLOURS if c != thing.colour])
+            second = Change("recolour", first.place, {"colour": colour})
+            if fits(second.apply(after)):
+                return Chain(source, (words, f"make it {colour}"), first, second)
+            continue
         try:
-            turn = following(rng, edit, FOLLOWS[kind])
-        except Impossible:
+            said, second = change_of(rng, pick(rng, SINGLE), after, after, [first.place])
+        except ValueError:
             continue
-        named = {change.place for change in edit.changes}
-        if kind == "memory" and named & {change.place for change in turn.changes}:
-            continue
-        if len(turn.target.things) <= 2:
-            return Chain(edit.source, (edit.words, turn.words), edit.changes[0], turn.changes)
+        if second.place != first.place and len(second.apply(after).things) <= 2:
+            return Chain(source, (words, said), first, second)
 
 
 def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
@@ -93,8 +100,9 @@ def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
             chain = random_chain(rng, kind)
             name = f"{kind}/{key}.png"
             prompts[kind][key] = {"id": name, "turn1": chain.words[0], "turn2": chain.words[1]}
-            truth[key] = truth_about(chain.source, [chain.first, *chain.second]) | {"class": kind}
-            if not chain.second:
+            changes = [change for change in (chain.first, chain.second) if change is not None]
+            truth[key] = truth_about(chain.source, changes) | {"class": kind}
+            if chain.second is None:
                 truth[key]["after"] = truth[key]["before"]
             write_picture(folder, name, chain.source)
     write(folder, FILE, truth)
@@ -183,9 +191,8 @@ def _wrong(source: Scene, changes: Sequence[Change], one: Scene | None, two: Sce
     if one is None:
         return turn1, "the picture that it edits shows no clear scene"
     turn2 = judge(rest, one, two).reason
-    if not turn2 and first.place not in {change.place for change in rest}:
-        added = [change.place for change in rest if change.kind == "add"]
-        turn2 = "; ".join(f"of turn 1 was lost: {line}" for line in not_done(first, source, two, added))
+    if not turn2 and first.place != rest[0].place:
+        turn2 = "; ".join(f"of turn 1 was lost: {line}" for line in not_done(first, source, two, [rest[0].place]))
     return turn1, turn2
 
 
@@ -222,4 +229,4 @@ def score(files: Files) -> Scores:
     return scores_of(rows)
 
 
-BENCH = Bench(NAME, "nano-multiturn", editing=True, samples=1, batch=16, read=read, score=score, history=1)
+BENCH = Bench(NAME, "nano-multiturn", editing=True, samples=1, batch=16, read=read, score=score)

@@ -10,11 +10,10 @@ from PIL import Image
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """A text and the picture that it asks for. thought: what was thought before it was drawn, a segment of its own."""
+    """A text and the picture that it asks for."""
 
     text: str
     target: Image.Image
-    thought: str = ""
 
 
 @dataclass(frozen=True, eq=False)

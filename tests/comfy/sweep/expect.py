@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers import SIDE
 
-from .world import Missing, World
+from .world import SIDE, Missing, World
 
 WORKS, REFUSED, NOT_FOR = "works", "refused in words", "not for this model"
 UNCHECKED, NOTHING, WRONG, CRASHED = "unchecked", "silently nothing", "silently wrong", "crashed"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from helpers import SIDE, source, tensor
+from helpers import source, tensor
 
 from .expect import foreign, gives, needs, row
-from .world import gradient
+from .world import SIDE, gradient
 
 HALF = SIDE // 2
 

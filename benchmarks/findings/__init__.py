@@ -1,1 +1,0 @@
-"""The paper's findings in miniature: arms that differ in one thing each, trained and scored on one budget."""
