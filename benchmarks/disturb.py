@@ -122,7 +122,7 @@ def strange(size: int) -> dict[str, np.ndarray]:
     rows = np.arange(SIZE)
     bar, cross = r / 3, _polygon([(-r, -r / 3), (r, -r / 3), (r, r / 3), (-r, r / 3)])
     return {
-        "triangle": _regular(3, 1.25 * r),
+        "triangle on its tip": _regular(3, 1.25 * r)[::-1],
         "pentagon": _regular(5, 1.15 * r),
         "cross": np.maximum(cross, cross.T),
         "ring": np.clip(_round(r, r) - _round(0.55 * r, 0.55 * r), 0, 1),

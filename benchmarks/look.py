@@ -14,6 +14,7 @@ import argparse
 import json
 import runpy
 import sys
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
@@ -26,14 +27,14 @@ from lightbagel_core.evaluation.statistics import wilson
 from lightbagel_core.evaluation.suites import editing, turns
 from lightbagel_core.evaluation.suites.drawing import NAME as DRAWING
 from lightbagel_core.evaluation.suites.run import DRAWN, make
-from lightbagel_core.evaluation.suites.truth import RESULTS
+from lightbagel_core.evaluation.suites.truth import RESULTS, read_picture
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.running import MODEL, run
-from lightbagel_core.world.reader import read_scene
-from lightbagel_core.world.scenes import Scene
 from lightbagel_core.world.sentences import random_prompt
+
+from .quality import agrees
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 WHOLE = ['train=["fusion","context"]', "lora.generation.rank=0", "lora.fusion.rank=0", "optimiser.lr=3e-4"]
@@ -63,25 +64,16 @@ def look(model: LightBagel, count: int) -> tuple[int, int]:
     rng, asked = np.random.default_rng(SEED), []
     while len(asked) < count:
         prompt, scene = random_prompt(rng)
-        if len(scene.things) == 1 and "background" not in prompt:
+        white = scene.background == "white" and "white" not in prompt  # what it is where nothing is said of it
+        if len(scene.things) == 1 and white and scene.things[0].colour != "black":
             asked.append((prompt, scene))
     black = right = 0
     for number, (prompt, scene) in enumerate(asked):
-        drawn = np.asarray(model.generate(prompt, seed=number, progress=False)[0])
-        black += bool(np.median(drawn[:2]) < 60)
-        found = read_scene(drawn)
-        right += found is not None and _same(found, scene, prompt)
+        drawn = model.generate(prompt, seed=number, progress=False)[0]
+        black += bool(np.median(np.asarray(drawn)[:2]) < 60)
+        found = read_picture(drawn)
+        right += found is not None and agrees(prompt, replace(scene, background=found.background), found)
     return black, right
-
-
-def _same(found: Scene, scene: Scene, prompt: str) -> bool:
-    """Whether the things are those that were asked for; of a size that was not said either will do."""
-    said = prompt.count("small") + prompt.count("large") == len(scene.things)
-
-    def things(one: Scene) -> list[tuple[str, ...]]:
-        return sorted((t.shape, t.colour, t.place, t.size if said else "") for t in one.things)
-
-    return things(found) == things(scene)
 
 
 def suites(model: LightBagel, out: Path, count: int) -> dict[str, list[bool]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lightbagel_core.evaluation.suites.truth import read_picture
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.config_file import read
 from lightbagel_core.training.data.sets import open_sets
@@ -20,7 +21,7 @@ from lightbagel_core.training.data.world_set import WorldSet, picture
 from lightbagel_core.training.journal import FILE
 from lightbagel_core.training.journal import read as read_journal
 from lightbagel_core.training.running import MODEL, run
-from lightbagel_core.world.reader import read_scene, same_spot
+from lightbagel_core.world.reader import same_spot
 
 CONFIG = """
 name = "overfit"
@@ -80,11 +81,10 @@ def main() -> None:
     model, right = LightBagel.from_pretrained(args.out / "run" / MODEL), 0
     for index in range(number):
         story = examples.story(index)
-        assert story.source is not None
-        instruction, target = story.turns[0]
-        drawn = model.edit(picture(story.source), instruction, seed=index, text_guidance=1.0)[0]
-        found = read_scene(np.array(drawn))
-        right += found is not None and same_spot(found, target)
+        (source,), (turn,) = story.sources, story.turns
+        drawn = model.edit(picture(source), turn.words, seed=index, text_guidance=1.0)[0]
+        found = read_picture(drawn)
+        right += found is not None and same_spot(found, turn.target)
     steps = list(read_journal(args.out / "run" / stage.name / FILE).of("step"))
     print(
         f"{number} pairs, {args.steps} steps, {steps[-1]['seconds']:.0f} s: loss {steps[0]['loss']:.3f} at first, ",

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from lightbagel_core.training.data.store_set import StoreSet
+from lightbagel_core.world.edits import random_edit
 from lightbagel_core.world.scenes import render
-from lightbagel_core.world.sentences import random_edit
 
 GROUP = 1000  # rows of a row group
 PART = 25_000  # rows of a file
@@ -57,8 +57,8 @@ def write_source(folder: Path, rows: int) -> None:
 
 
 def _drawn(rng: np.random.Generator) -> tuple[bytes, str, bytes]:
-    source, words, target = random_edit(rng)
-    return _encoded(render(source)), words, _encoded(render(target))
+    edit = random_edit(rng)
+    return _encoded(render(edit.source)), edit.words, _encoded(render(edit.target))
 
 
 def _encoded(pixels: np.ndarray) -> bytes:

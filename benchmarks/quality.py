@@ -19,6 +19,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -29,75 +30,74 @@ from PIL import Image
 from torch import Tensor, cat, nn
 
 from lightbagel_core.config import COMPONENTS, NANO, SolverName
-from lightbagel_core.evaluation.suites.checks import Change, judge
+from lightbagel_core.evaluation.suites.checks import judge
 from lightbagel_core.evaluation.suites.truth import picture, read_picture
 from lightbagel_core.files.precision import MODES
 from lightbagel_core.model.forward import Content, Context
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.sampling.guidance import Guidance, combine
-from lightbagel_core.world.scenes import PLACES, Scene
-from lightbagel_core.world.sentences import random_edit, random_prompt
+from lightbagel_core.world.edits import Change, random_edit
+from lightbagel_core.world.scenes import PLACES, Scene, Thing
+from lightbagel_core.world.sentences import random_prompt
 
 from .measure import options, parsed, report
 from .worker import in_comfyui
 
-SIDE = 128
+SIDE = 96
 BATCH = 50
 GUIDANCE = {"text to image": Guidance(2.0), "edits": Guidance(1.25, 1.5)}
-Task = tuple[Scene | None, str, Scene]  # source of an edit, words, what is wanted
 Drawn = tuple[list[Image.Image], float]  # pictures, work
 Timestep = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """source: of an edit, and changes: what it asks for. wanted: one scene that is right."""
+
+    words: str
+    wanted: Scene
+    source: Scene | None = None
+    changes: Sequence[Change] = ()
 
 
 def tasks(kind: str, count: int, seed: int = 78) -> list[Task]:
     """Tasks that nothing was chosen on."""
     rng = np.random.default_rng([seed, 2**31])
-    return [random_edit(rng) if kind == "edits" else (None, *random_prompt(rng)) for _ in range(count)]
+    if kind != "edits":
+        return [Task(*random_prompt(rng)) for _ in range(count)]
+    edits = [random_edit(rng) for _ in range(count)]
+    return [Task(edit.words, edit.target, edit.source, edit.changes) for edit in edits]
 
 
 def agrees(prompt: str, wanted: Scene, seen: Scene | None) -> bool:
     """Whether a picture shows what its prompt says; what the prompt leaves open is free.
 
-    A size the prompt does not name may come out either way; a pair without places may stand in any opposite places.
+    A size or a colour that the prompt does not name may come out any way; several things without places may stand
+    anywhere.
     """
     if seen is None or seen.background != wanted.background or len(seen.things) != len(wanted.things):
         return False
-    free_places = len(wanted.things) == 2 and not any(word in prompt for word in (*PLACES, "above", "below"))
-    left = list(seen.things)
-    for thing in wanted.things:
-        sized = f"{thing.size} {thing.colour} {thing.shape}" in prompt
-        for other in left:
-            same = (other.shape, other.colour) == (thing.shape, thing.colour)
-            if same and (not sized or other.size == thing.size) and (free_places or other.place == thing.place):
-                left.remove(other)
-                break
-        else:
-            return False
-    return True
+    free_places = len(wanted.things) > 1 and not any(word in prompt for word in (*PLACES, "above", "below"))
 
+    def same(thing: Thing, other: Thing) -> bool:
+        named = f"{thing.colour} {thing.shape}"
+        sized = any(f"{thing.size} {noun}" in prompt for noun in (named, thing.shape))
+        return (
+            other.shape == thing.shape
+            and (other.colour == thing.colour or named not in prompt)
+            and (other.size == thing.size or not sized)
+            and (other.place == thing.place or free_places)
+        )
 
-def change_in(source: Scene, words: str, wanted: Scene) -> Change:
-    """The one change that makes the wanted scene of a source; a new thing's size counts only if the words name it."""
-    if source.background != wanted.background:
-        return Change("background", "", {"background": wanted.background})
-    before, after = ({t.place: t for t in scene.things} for scene in (source, wanted))
-    place = next(p for p in PLACES if before.get(p) != after.get(p))
-    if place not in after:
-        return Change("remove", place, {})
-    new, old = after[place], before.get(place)
-    says = {name: getattr(new, name) for name in ("shape", "colour", "size")}
-    if old is None:
-        return Change("add", place, {name: value for name, value in says.items() if value in words})
-    return Change("adjust", place, {name: value for name, value in says.items() if value != getattr(old, name)})
+    return any(all(map(same, wanted.things, order)) for order in permutations(seen.things))
 
 
 def is_right(task: Task, image: Image.Image) -> bool:
     """Whether a picture, read off its pixels, shows what its task asks for."""
-    source, words, wanted = task
     seen = read_picture(image)
-    return (
-        agrees(words, wanted, seen) if source is None else judge([change_in(source, words, wanted)], source, seen).right
-    )
+    if task.source is None:
+        return agrees(task.words, task.wanted, seen)
+    return judge(task.changes, task.source, seen).right
 
 
 def psnr(a: object, b: object) -> float:
@@ -204,9 +204,11 @@ def opened(dtype: torch.dtype) -> Watched:
 def branches_of(model: LightBagel, wanted: Sequence[Task], guidance: Guidance) -> dict[str, list[list[Content]]]:
     """The parts of each guidance branch of the tasks."""
     branches: dict[str, list[list[Content]]] = {name: [] for name in guidance.branches}
-    for source, words, _ in wanted:
-        seen: list[Content] = [] if source is None else [model.clean(picture(source)), model.vit(picture(source))]
-        said: dict[str, list[Content]] = {"full": [*seen, model.text(words)], "no_image": [model.text(words)]}
+    for task in wanted:
+        shown = [] if task.source is None else [picture(task.source)]
+        seen: list[Content] = [make(image) for image in shown for make in (model.clean, model.vit)]
+        text = model.text(task.words)
+        said: dict[str, list[Content]] = {"full": [*seen, text], "no_image": [text]}
         said["negative"] = [*seen, model.text("")]
         for name in branches:
             branches[name].append(said[name])
@@ -246,14 +248,16 @@ def easycache(args: argparse.Namespace) -> list[dict[str, Any]]:
     def draw(count: int, node: str, kind: str, wanted: list[Task]) -> Drawn:
         rows[0], pictures = 0, []
         cache = {"reuse_threshold": 0.1, "start_percent": 0.15, "end_percent": 0.95, "verbose": False}
-        for seed, (source, words, _) in enumerate(wanted):
+        for seed, task in enumerate(wanted):
             used = host(node, model=model, **cache) if node else model
             inputs = {"model": used, "clip": clip, "vae": vae, **helpers.SETTINGS, "seed": seed, "steps": count}
             inputs["text_guidance"] = GUIDANCE[kind].text
-            if source is None:
-                image, _ = host("LightBagelGenerate", prompt=words, width=SIDE, height=SIDE, batch_size=1, **inputs)
+            if task.source is None:
+                image, _ = host(
+                    "LightBagelGenerate", prompt=task.words, width=SIDE, height=SIDE, batch_size=1, **inputs
+                )
             else:
-                inputs |= {"images": {"image": helpers.tensor(picture(source))}, "instruction": words}
+                inputs |= {"images": {"image": helpers.tensor(picture(task.source))}, "instruction": task.words}
                 image, _ = host("LightBagelEdit", image_guidance=GUIDANCE[kind].image, **inputs)
             pictures.append(Image.fromarray(helpers.pixels(image)))
         return pictures, rows[0]

@@ -127,8 +127,8 @@ class LightBagelGenerate(io.ComfyNode):
             inputs=[
                 *PARTS,
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip="What to draw."),
-                io.Int.Input("width", default=defaults.width, tooltip="Pixels. The nano draws 128.", **side),
-                io.Int.Input("height", default=defaults.height, tooltip="Pixels. The nano draws 128.", **side),
+                io.Int.Input("width", default=defaults.width, tooltip="Pixels. The nano draws 96.", **side),
+                io.Int.Input("height", default=defaults.height, tooltip="Pixels. The nano draws 96.", **side),
                 io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="How many pictures to draw at once."),
                 *(i for i in common(defaults, defaults.text_guidance) if i.id != "image_guidance"),
             ],

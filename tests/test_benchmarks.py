@@ -22,13 +22,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import core, flops, load, prepare, reader, run, step, training, ways, worker
 from benchmarks.measure import interleaved, ratio, table
 from benchmarks.models import RUNNING, WithoutVae, model_for, on_meta, plain_wan, with_random_weights
-from benchmarks.quality import agrees, is_right
+from benchmarks.quality import Task, agrees, is_right, tasks
 from lightbagel_core.__main__ import main as prepare_command
 from lightbagel_core.config import NANO, PUBLISHED
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.model import joint
 from lightbagel_core.pipeline import LightBagel
 from lightbagel_core.training.data.store_set import StoreSet
+from lightbagel_core.world.edits import Change
 from lightbagel_core.world.scenes import Scene, render
 
 META = torch.device("meta")
@@ -226,25 +227,38 @@ def test_scoring_a_generated_picture():
     free = "a red circle and a blue square"
     assert agrees(free, PAIR, Scene("white", (replace(RED, place="top"), replace(BLUE, place="bottom"))))
     assert not agrees(free, PAIR, Scene("white", (replace(RED, colour="green"), BLUE)))
+    assert agrees("a circle and a blue square", PAIR, Scene("white", (replace(RED, colour="green"), BLUE)))
+    assert not agrees("a small circle and a blue square", Scene("white", (replace(RED, size="small"), BLUE)), PAIR)
 
 
 def test_scoring_an_edit():
-    def edited(words: str, wanted: Scene, seen: Scene, source: Scene = PAIR) -> bool:
-        return is_right((source, words, wanted), Image.fromarray(render(seen)))
+    def edited(change: Change, seen: Scene, source: Scene = PAIR) -> bool:
+        task = Task("its words are not looked at", change.apply(source), source, (change,))
+        return is_right(task, Image.fromarray(render(seen)))
 
+    green = Change("recolour", "left", {"colour": "green"})
     target = replace(PAIR, things=(replace(RED, colour="green"), BLUE))
-    assert edited("make the circle green", target, target)
-    assert not edited("make the circle green", target, PAIR)
+    assert edited(green, target)
+    assert not edited(green, PAIR)
     moved = replace(target, things=(target.things[0], replace(BLUE, dx=-2)))
-    assert not edited("make the circle green", target, moved)  # three pixels: the square was to stay
+    assert not edited(green, moved)  # three pixels: the square was to stay
     lone, added = Scene("white", (RED,)), Scene("white", (RED, replace(BLUE, dx=-2, dy=2)))
-    assert edited("add a small blue square on the right", PAIR, added, lone)  # where exactly a new thing stands is free
+    any_size = Change("add", "right", {"shape": "square", "colour": "blue"})
+    small = replace(any_size, wanted={**any_size.wanted, "size": "small"})
+    assert edited(small, added, lone)  # where exactly a new thing stands is free
     pushed, larger = Scene("white", (replace(RED, dx=3), BLUE)), Scene("white", (RED, replace(BLUE, size="large")))
-    assert not edited("add a small blue square on the right", PAIR, pushed, lone)
-    assert edited("add a blue square on the right", PAIR, larger, lone)
-    assert not edited("add a small blue square on the right", PAIR, larger, lone)
-    assert edited("remove the square", lone, lone)
-    assert edited("change the background to grey", replace(PAIR, background="grey"), replace(PAIR, background="grey"))
+    assert not edited(small, pushed, lone)
+    assert edited(any_size, larger, lone)
+    assert not edited(small, larger, lone)
+    assert edited(Change("remove", "right", {}), lone)
+    assert edited(Change("background", "", {"background": "grey"}), replace(PAIR, background="grey"))
+    drawn = tasks("edits", 40)
+    assert all(is_right(task, Image.fromarray(render(task.wanted))) for task in drawn)
+    assert not any(is_right(task, Image.fromarray(render(task.source))) for task in drawn)
+
+
+def test_what_a_prompt_was_made_of_is_right():
+    assert all(is_right(task, Image.fromarray(render(task.wanted))) for task in tasks("text to image", 60))
 
 
 @pytest.mark.parametrize("sources", [0, 1, 2])

@@ -609,10 +609,12 @@ def test_names_of_qwens_tensors():
 @cache
 def tokenizer() -> Any:
     """A tokenizer of a few words."""
-    found = module("tokenizers", "Tokenizer", "models", "pre_tokenizers")
+    found = module("tokenizers", "Regex", "Tokenizer", "models", "normalizers", "pre_tokenizers")
     words = {word: i for i, word in enumerate(["<unk>", "<|im_end|>", "red", "circle"])}
     raw = found.Tokenizer(found.models.WordLevel(words, unk_token="<unk>"))
     raw.pre_tokenizer = found.pre_tokenizers.Whitespace()
+    slip = found.normalizers.Replace(found.Regex(r"\bc[a-z]rcle\b"), "circle")
+    raw.normalizer = found.normalizers.Sequence([found.normalizers.Lowercase(), slip])
     raw.add_special_tokens(["<|im_end|>"])
     return module("transformers", "PreTrainedTokenizerFast").PreTrainedTokenizerFast(
         tokenizer_object=raw, unk_token="<unk>", eos_token="<|im_end|>", chat_template="{{ messages }}"
@@ -621,10 +623,12 @@ def tokenizer() -> Any:
 
 @row("transformers-09")
 def test_the_tokenizers_inside():
-    """A fast tokenizer shows its pieces through backend_tokenizer.pre_tokenizer, and knows its added markers."""
+    """A fast tokenizer shows its pieces and how it reads a text through backend_tokenizer, and its added markers."""
     has(tokenizer(), "backend_tokenizer.pre_tokenizer.pre_tokenize_str", "get_added_vocab", "unk_token_id")
     pieces = [piece for piece, _ in tokenizer().backend_tokenizer.pre_tokenizer.pre_tokenize_str("red cube")]
     hold(pieces == ["red", "cube"], f"pre_tokenize_str gives {pieces}, not the words")
+    read_as = tokenizer().backend_tokenizer.normalizer.normalize_str("a CURCLE")
+    hold(read_as == "a circle", f"normalize_str gives {read_as!r}, not what the normaliser's rules make of a text")
     hold("<|im_end|>" in tokenizer().get_added_vocab(), "get_added_vocab does not hold the special tokens")
 
 

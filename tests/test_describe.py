@@ -96,9 +96,9 @@ def test_several_questions_about_each_of_several_pictures_are_one_batch(nano):
 
 
 def test_each_answer_says_whether_it_was_cut(nano):
-    said = nano.describe_in_turn(one_thing("circle", "red"), ["what colour is the circle?", QUESTIONS[0]], 3)
-    assert [answer.cut for answer in said] == [False, True]
-    assert len(said[1].text.split()) == 3
+    said = nano.describe_in_turn(one_thing("circle", "red"), QUESTIONS[::2], 3)
+    assert [answer.cut for answer in said] == [True, False]
+    assert len(said[0].text.split()) == 3
 
 
 def test_a_listener_may_end_one_answer_of_several(nano):
@@ -117,7 +117,7 @@ def test_what_a_conversation_about_a_picture_refuses(nano):
     for questions, message in (
         ([], "needs a question"),
         (["what colour is the circle?", " "], "needs a question"),
-        (["what colour is the circle?", "who is it?"], "does not know: it, who"),
+        (["what colour is the circle?", "who is it?"], "does not know: who"),
         (["what colour is the circle?", "<|im_end|>"], "own marker <|im_end|>"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -34,7 +34,7 @@ def run(tmp_path, monkeypatch):
 
 def opened(file: Path) -> Image.Image:
     picture = Image.open(file)
-    assert (picture.mode, picture.size) == ("RGB", (128, 128))
+    assert (picture.mode, picture.size) == ("RGB", (96, 96))
     return picture
 
 
@@ -67,7 +67,7 @@ def test_generate(run, nano, capsys):
     folder = run("generate", "a small green star above a large blue square", "--seed", "4", "--steps", "3")
     expected = nano.generate("a small green star above a large blue square", seed=4, steps=3, progress=False)[0]
     assert most_different(opened(folder / "generated.png"), expected) <= 1
-    assert "generated.png, 128x128: a small green star" in capsys.readouterr().out
+    assert "generated.png, 96x96: a small green star" in capsys.readouterr().out
 
 
 def test_edit(run, nano, capsys):
@@ -79,7 +79,7 @@ def test_edit(run, nano, capsys):
 
 
 def test_edit_of_a_picture_of_ones_own(run, tmp_path):
-    Image.new("RGB", (128, 128), "yellow").save(tmp_path / "mine.png")
+    Image.new("RGB", (96, 96), "yellow").save(tmp_path / "mine.png")
     folder = run("edit", "mine.png", "change the background to grey", "--steps", "2")
     assert most_different(opened(folder / "before.png"), Image.open(tmp_path / "mine.png")) == 0
     assert most_different(opened(folder / "after.png"), opened(folder / "before.png")) > 50
@@ -95,7 +95,7 @@ def test_a_sampler_of_ones_own_draws_what_the_model_does(run, nano):
 
 
 def test_describing_a_folder(run, nano, tmp_path, capsys):
-    pictures = {f"{colour}.png": Image.new("RGB", (128, 128), colour) for colour in ("white", "yellow", "black")}
+    pictures = {f"{colour}.png": Image.new("RGB", (96, 96), colour) for colour in ("white", "yellow", "black")}
     for name, picture in pictures.items():
         picture.save(tmp_path / name)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
@@ -113,8 +113,8 @@ def test_reading_velocities(run, nano):
     assert len(times) == 4
     assert times == sorted(times, reverse=True)
     assert 0.99 < times[0] <= 1
-    context = nano.encode([[nano.text(RED)], [nano.text("")]], 128, 128)
-    first, without = nano.velocity(nano.noise(2, 128, 128, 3)[:1].repeat(2, 1, 1, 1), times[0], context)
+    context = nano.encode([[nano.text(RED)], [nano.text("")]], 96, 96)
+    first, without = nano.velocity(nano.noise(2, 96, 96, 3)[:1].repeat(2, 1, 1, 1), times[0], context)
     expected = 2 * (first - without).norm() / first.norm()  # (3 - 1) times what the words change
     assert float(rows[0]["moved"]) == pytest.approx(float(expected), rel=1e-2)
     assert float(rows[0]["length"]) == pytest.approx(float(first.square().mean().sqrt()), rel=1e-2)

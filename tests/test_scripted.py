@@ -32,4 +32,4 @@ def test_its_folder_opens_like_any_other(tmp_path):
     model = LightBagel.from_pretrained(save_scripted(tmp_path / "scripted", TEXTS[0]), "cpu")
     assert model.describe(Image.new("RGB", (128, 128), "red"), "what is there?") == TEXTS[0]
     (picture,) = model.generate("any words at all", steps=1, progress=False)
-    assert picture.size == (128, 128)
+    assert picture.size == (96, 96)

@@ -3,8 +3,8 @@
     python docs/examples/generate.py
     python docs/examples/generate.py "a small green star above a large blue square on a yellow background" --seed 4
 
-Writes generated.png in the current folder. The built-in nano draws circles, squares and stars; a word that it does not
-know ends in a message that lists those it knows.
+Writes generated.png in the current folder. The built-in nano draws circles, squares, stars and triangles; a word that
+it does not know ends in a message that lists those it knows.
 """
 
 from __future__ import annotations

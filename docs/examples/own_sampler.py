@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model = LightBagel.from_pretrained("nano")
-    drawn = sample(model, [], PROMPT, GUIDANCE["draw"], args.steps, 128, 128)
+    drawn = sample(model, [], PROMPT, GUIDANCE["draw"], args.steps, 96, 96)
     drawn.save("drawn.png")
 
     # The source twice: as the DiT sees it (pixels), and as the VLM sees it (meaning).

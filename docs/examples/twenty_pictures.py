@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lightbagel_core.world.scenes import Scene, random_scene, render
+from lightbagel_core.world.arrangements import random_scene
+from lightbagel_core.world.scenes import Scene, render
 from lightbagel_core.world.sentences import caption, random_prompt
 
 LOOK, REPLAY = 20, 400
@@ -37,7 +38,8 @@ def main() -> None:
     rng, made = np.random.default_rng(20), 0
     while made < LOOK:
         prompt, scene = random_prompt(rng)
-        if len(scene.things) == 1 and "background" not in prompt:
+        unsaid = scene.background == "white" and "white" not in prompt
+        if len(scene.things) == 1 and unsaid and scene.things[0].colour != "black":
             write(folder / "look", made, prompt, replace(scene, background="black"))
             made += 1
     for number in range(REPLAY):

@@ -21,7 +21,7 @@ from torch import Tensor
 from lightbagel_core import LightBagel
 from lightbagel_core.sampling.schedule import schedule
 
-SIZE = (128, 128)
+SIZE = (96, 96)
 
 
 def main() -> None:

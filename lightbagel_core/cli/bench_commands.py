@@ -50,6 +50,7 @@ def _drawing(args: argparse.Namespace, bench: Bench) -> Drawing:
         asked={**asked, "seed": seed, **own},  # type: ignore[typeddict-item]
         negative=negative if args.negative is None else args.negative,
         source_tokens=tuple(args.source_tokens),
+        history=bench.history,
     )
 
 

@@ -74,6 +74,7 @@ class Bench:
     editing: its items have source pictures.
     samples: pictures of each prompt, unless asked otherwise.
     batch: pictures drawn at once, unless asked otherwise; fixed, so that a split over processes changes no batch.
+    history: how many earlier turns of a chain a later one is drawn after, their pictures and words.
     read: the items of `files.prompts`, with so many samples each. Raises ValueError when the file as a whole is none of
         this bench's.
     score: the figures of `files.results`; None where this project has no formula for it.
@@ -90,3 +91,4 @@ class Bench:
     score: Callable[[Files], Scores] | None
     judged: Judged | None = None
     official: str = ""
+    history: int = 0

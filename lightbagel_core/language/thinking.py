@@ -130,7 +130,7 @@ def decode(
     begin: list[int] = und.tokenizer("\n", add_special_tokens=False)["input_ids"]
     if not begin:
         raise ValueError(
-            "the tokenizer has no line break, with which a thought begins: the nano's VLM knows some fifty words, and "
+            "the tokenizer has no line break, with which a thought begins: the nano's VLM knows a hundred words, and "
             "cannot think; open a model with Qwen2.5-VL"
         )
     tokens = pack_samples([context], patch, (1, 1))  # the target's size is nothing to what stands before it

@@ -17,6 +17,6 @@ def check_writes(und: Understanding, task: str) -> None:
     """Raises ValueError where the VLM cannot write freely. task: what it is asked to do, as in "rewrite a prompt"."""
     if closed(und):
         raise ValueError(
-            f"the nano cannot {task}: its VLM knows some fifty words and was taught to describe pictures; open a model "
+            f"the nano cannot {task}: its VLM knows a hundred words and was taught to describe pictures; open a model "
             "with Qwen2.5-VL-7B-Instruct"
         )

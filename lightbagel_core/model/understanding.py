@@ -106,7 +106,9 @@ class Understanding(nn.Module):
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
             vocabulary = self.tokenizer.get_vocab()
-            pieces = self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text.lower())
+            backend = self.tokenizer.backend_tokenizer
+            read_as = text if backend.normalizer is None else backend.normalizer.normalize_str(text)
+            pieces = backend.pre_tokenizer.pre_tokenize_str(read_as.lower())
             strange = sorted({piece for piece, _ in pieces if piece not in vocabulary})
             known = ", ".join(sorted(w for w in vocabulary if w.isalpha()))
             raise ValueError(f"this model does not know: {', '.join(strange)}. The words it knows: {known}")

@@ -27,7 +27,7 @@ from .parallel import World
 from .planning.operations import operations
 from .planning.portions import portions
 from .precisions import computed
-from .stages import Stage
+from .stages import ALONE, Stage
 from .trainer import Recipe
 
 Reading = Callable[[], AbstractContextManager[Encoder]]
@@ -67,14 +67,14 @@ def put_together(stage: Stage, world: World, folder: Path, away: Away, stack: Ex
     Raises:
         ValueError: the model or the data cannot be opened.
     """
-    if stage.recipe == "nano-vlm":
+    if ALONE.get(stage.recipe) == "understanding":
         from .nano.vlm_recipe import VlmRecipe
 
         opening = Opening.of(stage, world, ["understanding"])
         assert opening.und is not None
         vlm = VlmRecipe(stage, opening.config, opening.und)
         return Work(opening, vlm, vlm.finish)
-    if stage.recipe == "nano-vae":
+    if ALONE.get(stage.recipe) == "vae":
         from .nano.vae_recipe import VaeRecipe
 
         opening = Opening.of(stage, world, ["vae"])

@@ -208,6 +208,10 @@ class Opening:
             module.requires_grad_(name in self.stage.train)
         fusion, vlm = self.components.get("fusion"), self.components.get("understanding")
         if fusion is not None:
+            if strange := [i for i in self.stage.fusion_layers if not 0 <= i < len(fusion.layers)]:
+                raise ValueError(f"fusion_layers names layer {strange[0]}; there are 0 to {len(fusion.layers) - 1}")
+            for i, layer in enumerate(fusion.layers) if self.stage.fusion_layers else ():
+                layer.requires_grad_(i in self.stage.fusion_layers)
             fusion.context.requires_grad_("context" in self.stage.train)
         if vlm is not None and "understanding" in self.stage.train and self.stage.recipe == "drawing":
             vlm.requires_grad_(False)  # but what the fusion reads, and the ViT, whose pictures pass through that

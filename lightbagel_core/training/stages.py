@@ -11,7 +11,9 @@ from typing import Literal
 
 DRAWS = ("generation", "fusion", "context")  # what a pass of the drawing recipe goes through
 READERS = ("understanding", "vae")  # what reads the examples of the drawing recipe
-ALONE = {"nano-vlm": "understanding", "nano-vae": "vae"}  # recipes that train one component, on data of their own
+LANGUAGE, DECODER = "nano-vlm-language", "nano-vae-decoder"
+# Recipes that train one component, on data of their own.
+ALONE = {"nano-vlm": "understanding", LANGUAGE: "understanding", "nano-vae": "vae", DECODER: "vae"}
 SHARES = ("dropout.text", "dropout.clean", "dropout.vit", "dropout.empty", "ema.decay", "optimiser.final_lr")
 LEAST = {
     "steps": 0,
@@ -36,7 +38,7 @@ PrecisionName = Literal["float32", "bfloat16-mixed", "bfloat16"]
 BaseDtype = Literal["float32", "bfloat16", "float8"]
 OptimiserName = Literal["adamw", "adamw-8bit", "sgd"]
 ScheduleName = Literal["constant", "cosine"]
-RecipeName = Literal["drawing", "nano-vlm", "nano-vae"]
+RecipeName = Literal["drawing", "nano-vlm", "nano-vlm-language", "nano-vae", "nano-vae-decoder"]
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ class DataSet:
         wrote.
     path: of a folder or store. edits: share of edits among the world's examples; of the others, what the dry run takes
         for granted where it cannot read them.
-    chains: share of two turns among the world's edits. first: so many of the world's examples are all there are; 0: it
-        has no end.
+    chains, pairs, thoughts: shares among the world's edits of two turns, of two pictures, and of those with a thought.
+    first: so many of the world's examples are all there are; 0: it has no end.
     source, licence: where it comes from and what may be done with it, in words: the metadata of what comes out says it.
     """
 
@@ -174,6 +176,8 @@ class DataSet:
     path: str | None = None
     edits: float = 0.6
     chains: float = 0.0
+    pairs: float = 0.0
+    thoughts: float = 0.0
     first: int = 0
     source: str | None = None
     licence: str | None = None
@@ -185,12 +189,14 @@ class Data:
     """sets: the mix; written as [[data.sets]], or by name as [data.sets.NAME], which a stage or an override can change
     in part: data.sets.NAME.path=…
 
+    thoughts: whether an example's thought is a text segment of its own, or in one with its instruction.
     turns: how chains of edits are learned from: "joined" makes one instruction of them, "chain" draws each picture and
     then has it as a source, "mixed" half of each.
     """
 
     sets: tuple[DataSet, ...] = (DataSet(),)
     turns: Literal["joined", "chain", "mixed"] = "mixed"
+    thoughts: Literal["apart", "joined"] = "apart"
 
 
 @dataclass(frozen=True)
@@ -259,7 +265,9 @@ class Validation:
 class Stage:
     """One stage of a training, everything said.
 
-    train: what is trained whole. shift: of the training times. compile: the blocks, by torch.compile.
+    train: what is trained whole. fusion_layers: of the fusion stack's layers only these; none named: all. The others
+        stay as they begin, and a fresh one adds nothing.
+    shift: of the training times. compile: the blocks, by torch.compile.
     checkpointing: activations inside a block are computed again in the backward pass.
     base: the dtype of what stays frozen. leap: a loss above so many times its recent median stops the run; 0: never.
     output: whether the finished folder holds the whole model, LoRAs merged, or what was trained alone, in output_dtype;
@@ -272,6 +280,7 @@ class Stage:
     seed: int = 1
     recipe: RecipeName = "drawing"
     train: tuple[Trained, ...] = ("fusion", "context")
+    fusion_layers: tuple[int, ...] = ()
     shift: float = 4.0
     precision: PrecisionName = "bfloat16-mixed"
     base: BaseDtype = "bfloat16"
@@ -308,6 +317,8 @@ class Stage:
                 raise ValueError(f"{name} must be at least {least:g}, not {attrgetter(name)(self)}")
         if not self.data.sets or not all(s.weight > 0 for s in self.data.sets):
             raise ValueError("data.sets needs at least one set, each with a weight above 0")
+        if self.fusion_layers and "fusion" not in self.train:
+            raise ValueError('fusion_layers says which layers of the fusion stack are trained: name "fusion" in train')
         for s in self.data.sets:
             if (s.kind == "world") != (s.path is None):
                 no_path = f"has no path, so not {s.path!r}; a folder and a store have one"

@@ -1,7 +1,4 @@
-"""Scenes drawn to a plan: how many things there are, what they share and in what they differ, and where they stand.
-
-The benches draw these. Training draws `random_scene`, whose stream of random numbers is part of its record.
-"""
+"""Scenes drawn to a plan: how many things there are, what they share and in what they differ, and where they stand."""
 
 from __future__ import annotations
 
@@ -10,15 +7,16 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from scipy import ndimage
 
-from .scenes import BACKGROUNDS, COLOURS, JITTER, MOST, PLACES, RADIUS, SHAPES, Scene, Thing, coverage, pick
+from .scenes import BACKGROUNDS, COLOURS, JITTER, MOST, PLACES, RADIUS, RELATION, SHAPES, Scene, Thing, coverage, pick
 
 OPPOSITE = (("left", "right"), ("top", "bottom"))
+COUNTS = (0.03, 0.32, 0.37, 0.17, 0.11)  # shares of scenes of 0 to 4 things, where they are not alike by plan
 
 
 def gap(a: Thing, b: Thing) -> float:
     """How many pixels of background lie between two things; 0 where they touch or overlap.
 
-    Two large things, one in the centre and one at a side, can touch. Any others at two places of a scene keep 3 pixels
+    Two large things, one in the centre and one at a side, can touch. Any others at two places of a scene keep one pixel
     at least.
     """
     away = ndimage.distance_transform_edt(coverage(b) == 0)
@@ -104,3 +102,23 @@ def scene_of(
     moves = rng.integers(-JITTER, JITTER + 1, (count, 2))
     drawn = zip(shapes, colours, sizes, places, moves.tolist(), strict=True)
     return Scene(background, tuple(Thing(s, c, z, place, dx, dy) for s, c, z, place, (dx, dy) in drawn)).ordered()
+
+
+def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
+    """A scene of 0 (rare) to four things. What chance hardly ever gives comes by plan: things that are all alike, or
+    share a shape or a colour, and two that face each other.
+    """
+    kind = str(rng.choice(("any", "alike", "shape", "colour"), p=(0.74, 0.12, 0.08, 0.06)))
+    if count is None:
+        many = kind == "alike"
+        count = int(rng.integers(2, MOST + 1)) if many else int(rng.choice(len(COUNTS), p=COUNTS))
+    same = {"any": (), "alike": ("shape", "colour"), "shape": ("shape",), "colour": ("colour",)}[kind]
+    facing = count == 2 and rng.random() < 0.3
+    places = pick(rng, tuple(RELATION)) if facing else None
+    return scene_of(rng, count, same=same if count > 1 else (), places=places)
+
+
+def fits(scene: Scene) -> bool:
+    """Whether every thing can be told from the background and none can touch another."""
+    large = [t.place for t in scene.things if t.size == "large"]
+    return all(t.colour != scene.background for t in scene.things) and ("centre" not in large or len(large) == 1)

@@ -26,7 +26,7 @@ AROUND = 4  # pixels of background that are compared around a shape
 # The likeness that each shape needs (1: the same pixels), and its misfit as a share of the next shape's, at most. All
 # round figures look most like a circle (a diamond 0.95, a pentagon 0.96 if large), so a circle has to be a good one.
 # A regular pentagon 24 pixels across reaches 0.978: what lets the nano's lumpy circles pass lets it pass as well.
-LEAST = {"circle": (0.967, 0.5), "square": (0.92, 0.7), "star": (0.86, 0.7)}
+LEAST = {"circle": (0.967, 0.5), "square": (0.92, 0.7), "star": (0.86, 0.7), "triangle": (0.86, 0.7)}
 
 
 def nearest(colour: np.ndarray, names: tuple[str, ...]) -> str | None:
@@ -38,7 +38,7 @@ def nearest(colour: np.ndarray, names: tuple[str, ...]) -> str | None:
 
 @cache
 def templates() -> tuple[list[tuple[str, str, float, float]], np.ndarray]:
-    """Every shape and size at four parts of a pixel: ([(shape, size, dx, dy)], their pixels float32 [24, 57 * 57])."""
+    """Every shape and size at four parts of a pixel: ([(shape, size, dx, dy)], their pixels float32 [32, 57 * 57])."""
     kinds = list(product(SHAPES, RADIUS, (0.0, 0.5), (0.0, 0.5)))
     masks = [np.pad(shape_mask(*kind), AROUND) for kind in kinds]
     return kinds, np.stack([ndimage.gaussian_filter(mask, SMOOTH).ravel() for mask in masks])

@@ -20,14 +20,14 @@ PALETTE: Mapping[str, Colour] = {
     "green": (36, 160, 60),
     "blue": (40, 80, 224),
     "yellow": (245, 208, 40),
+    "purple": (150, 60, 190),
     "white": (250, 250, 250),
     "grey": (140, 140, 140),
     "black": (20, 20, 20),
 }
-COLOURS = ("red", "green", "blue", "yellow")
-BACKGROUNDS = ("white", "yellow", "grey", "black")
-SHAPES = ("circle", "square", "star")
-RADIUS = {"small": 12, "large": 19}
+COLOURS = BACKGROUNDS = tuple(PALETTE)  # a thing has any but its background's
+SHAPES = ("circle", "square", "star", "triangle")
+RADIUS = {"small": 14, "large": 19}
 HALF = 24  # pixels from the middle to the edge of the square in which a shape is drawn
 PLACES = {"left": (22, 64), "right": (106, 64), "top": (64, 22), "bottom": (64, 106), "centre": (64, 64)}
 RELATION = {
@@ -36,7 +36,7 @@ RELATION = {
     ("top", "bottom"): "above",
     ("bottom", "top"): "below",
 }
-MOST = 4  # things in a scene; training and `random_scene` draw two at most, the benches draw more
+MOST = 4  # things in a scene
 JITTER = 2  # pixels either way, so that a picture holds more than its caption says
 
 
@@ -99,6 +99,8 @@ def shape_mask(shape: str, size: str, dx: float = 0, dy: float = 0) -> np.ndarra
         angles = -np.pi / 2 + np.arange(10) * np.pi / 5
         radii = np.where(np.arange(10) % 2 == 0, 1.15 * r, 0.5 * r)
         draw.polygon([(x + q * np.cos(a), y + q * np.sin(a)) for q, a in zip(radii, angles, strict=True)], fill=255)
+    elif shape == "triangle":
+        draw.polygon([(x, y - 1.15 * r), (x - 1.05 * r, y + 0.575 * r), (x + 1.05 * r, y + 0.575 * r)], fill=255)
     else:
         raise ValueError(f"no such shape: {shape}")
     return np.asarray(canvas.reduce(scale), np.float32) / 255
@@ -129,37 +131,3 @@ T = TypeVar("T")
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
-
-
-def random_thing(rng: np.random.Generator, place: str, background: str) -> Thing:
-    dx, dy = (int(v) for v in rng.integers(-JITTER, JITTER + 1, 2))
-    colours = [c for c in COLOURS if c != background]
-    return Thing(pick(rng, SHAPES), pick(rng, colours), pick(rng, tuple(RADIUS)), place, dx, dy)
-
-
-def places_beside(place: str) -> list[str]:
-    """Where a second thing may stand: the opposite side, or for the centre any side (and the other way round)."""
-    if place == "centre":
-        return ["left", "right", "top", "bottom"]
-    return [next(b for a, b in RELATION if a == place), "centre"]
-
-
-def second_thing(rng: np.random.Generator, first: Thing, place: str, background: str) -> Thing:
-    """A thing beside another; two large ones next to each other would touch, so there the second is small."""
-    thing = random_thing(rng, place, background)
-    return replace(thing, size="small") if "centre" in (place, first.place) and first.size == "large" else thing
-
-
-def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
-    """A scene of 0 (rare), 1 or 2 things."""
-    if count is None:
-        count = int(rng.choice(3, p=(0.03, 0.42, 0.55)))
-    background = pick(rng, BACKGROUNDS)
-    things: list[Thing] = []
-    if count >= 1:
-        things.append(random_thing(rng, pick(rng, tuple(PLACES)), background))
-    if count == 2:
-        opposite, *others = places_beside(things[0].place)
-        place = pick(rng, [opposite, *others]) if things[0].place == "centre" or rng.random() < 0.25 else opposite
-        things.append(second_thing(rng, things[0], place, background))
-    return Scene(background, tuple(things)).ordered()

@@ -1,5 +1,7 @@
-"""The scene that a sentence of the nano's world describes: what `sentences.caption` and `sentences.prompt_for` say,
-the other way round.
+"""The scene that a sentence of the nano's world describes: what `sentences.caption` says, the other way round.
+
+Of prompts it reads the plain ones, which name every thing with its colour. What has other words is refused, not guessed
+at: counts, things without a colour, "next to", a background that is called by its colour alone.
 """
 
 from __future__ import annotations

@@ -1,29 +1,19 @@
-"""Sentences about scenes of the nano's world: captions, prompts, edits, questions.
+"""Sentences about scenes of the nano's world: captions, prompts, and words that single out a thing.
 
-They leave things out on purpose: a prompt without a size may be drawn in either size, one without a background is
-white, a single shape without a place stands in the centre.
+They leave things out on purpose: a prompt without a size may be drawn in either size, one without a colour in any, one
+without a background is white, a single shape without a place stands in the centre.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from .scenes import (
-    BACKGROUNDS,
-    COLOURS,
-    PALETTE,
-    RADIUS,
-    RELATION,
-    SHAPES,
-    Scene,
-    Thing,
-    pick,
-    places_beside,
-    random_scene,
-    second_thing,
-)
+from .arrangements import random_scene
+from .scenes import RELATION, Scene, Thing, pick
 
 PLACE_PHRASE = {
     "left": "on the left",
@@ -32,18 +22,22 @@ PLACE_PHRASE = {
     "bottom": "at the bottom",
     "centre": "in the centre",
 }
-NUMBERS = (
-    "none",
-    "one",
-    "two",
-    "three",
-    "four",
-)  # the nano, which learnt two things, lacks the last two
+NUMBERS = ("none", "one", "two", "three", "four")
 DESCRIBE = "describe the image"
+SHOW_AND_TELL = (DESCRIBE, "describe this image", "describe it", "what is in the image?", "what do you see?")
+BESIDE = (" next to ", " beside ")
+OPENINGS = ("draw ", "please draw ", "an image of ", "an image with ")  # of prompts, now and then
 
 
-def noun(thing: Thing, with_size: bool = True) -> str:
-    return f"a {thing.size} {thing.colour} {thing.shape}" if with_size else f"a {thing.colour} {thing.shape}"
+def noun(thing: Thing, with_size: bool = True, with_colour: bool = True) -> str:
+    """A thing with its article: "a large red circle"."""
+    return " ".join(["a", *[thing.size] * with_size, *[thing.colour] * with_colour, thing.shape])
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a row: "a, b and c"."""
+    *firsts, last = words
+    return f"{', '.join(firsts)} and {last}" if firsts else last
 
 
 def caption(scene: Scene) -> str:
@@ -54,8 +48,7 @@ def caption(scene: Scene) -> str:
     if len(things) == 2 and (things[0].place, things[1].place) in RELATION:
         body = f"{noun(things[0])} {RELATION[things[0].place, things[1].place]} {noun(things[1])}"
     else:
-        *firsts, last = [f"{noun(t)} {PLACE_PHRASE[t.place]}" for t in things]
-        body = f"{', '.join(firsts)} and {last}" if firsts else last
+        body = listed([f"{noun(t)} {PLACE_PHRASE[t.place]}" for t in things])
     return f"{body} on a {scene.background} background"
 
 
@@ -65,111 +58,93 @@ def random_prompt(rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 def prompt_for(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
-    """A prompt for a scene of up to two things, and the scene it describes: a white background may go unsaid."""
-    if rng.random() < 0.3:
+    """A prompt for a scene, and the scene it describes: a white background may go unsaid."""
+    words, scene = _prompt(rng, scene)
+    if rng.random() < 0.12:
+        words = pick(rng, OPENINGS) + words
+    return tersely(rng, words), scene
+
+
+def tersely(rng: np.random.Generator, words: str) -> str:
+    """Words, now and then without their articles, as people write."""
+    return " ".join(w for w in words.split() if w not in ("a", "the")) if rng.random() < 0.08 else words
+
+
+def _prompt(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
+    if rng.random() < 0.2:
         return caption(scene), scene
     if not scene.things:
-        return f"a {scene.background} background", scene
+        return f"a {pick(rng, ('', 'plain '))}{scene.background} background", scene
+    background = ""
     if rng.random() < 0.35 and all(t.colour != "white" for t in scene.things):
-        scene, background = replace(scene, background="white"), ""
+        scene = replace(scene, background="white")
     else:
-        background = f" on a {scene.background} background"
-    things = list(scene.things)
-    rng.shuffle(things)
-    nouns = [noun(t, rng.random() < 0.6) for t in things]
+        forms = (" on a {} background", " on a {} background", " on a {} background", " with a {} background", " on {}")
+        background = pick(rng, forms).format(scene.background)
+    return _body(rng, scene) + background, scene
+
+
+def _body(rng: np.random.Generator, scene: Scene) -> str:
+    """What stands in a scene, and mostly where."""
+    things = [scene.things[int(i)] for i in rng.permutation(len(scene.things))]
+    groups = Counter((t.shape, t.colour) for t in things)
+    if len({t.shape for t in things}) == 1 < len(things) and rng.random() < 0.6:
+        return _counted(rng, things)
+    if len(groups) < len(things) and rng.random() < 0.4:
+        some = [[t for t in things if (t.shape, t.colour) == key] for key in groups]
+        return listed([_counted(rng, same) if len(same) > 1 else noun(same[0], rng.random() < 0.5) for same in some])
+    nouns = [noun(t, rng.random() < 0.6, rng.random() < 0.88) for t in things]
     if len(things) == 1:
         silent = things[0].place == "centre" and rng.random() < 0.6
-        return nouns[0] + ("" if silent else f" {PLACE_PHRASE[things[0].place]}") + background, scene
-    pair = (things[0].place, things[1].place)
-    if pair in RELATION:
-        roll = rng.random()
-        if roll < 0.6:
-            return f"{nouns[0]} {RELATION[pair]} {nouns[1]}{background}", scene
-        if roll < 0.75:
-            return f"{nouns[0]} and {nouns[1]}{background}", scene
-    body = " and ".join(f"{n} {PLACE_PHRASE[t.place]}" for n, t in zip(nouns, things, strict=True))
-    return body + background, scene
+        return nouns[0] + ("" if silent else f" {PLACE_PHRASE[things[0].place]}")
+    roll, pair = rng.random(), (things[0].place, things[1].place)
+    if len(things) == 2 and pair in RELATION and roll < 0.6:
+        return f"{nouns[0]} {RELATION[pair]} {nouns[1]}"
+    if roll > 0.8:
+        return pick(rng, BESIDE).join(nouns) if len(things) == 2 and roll > 0.92 else listed(nouns)
+    return listed([f"{n} {PLACE_PHRASE[t.place]}" for n, t in zip(nouns, things, strict=True)])
 
 
-def reference(rng: np.random.Generator, scene: Scene, thing: Thing) -> str:
-    """Words that single out one thing of a scene, e.g. "circle", "blue circle", "circle on the left"."""
-    others = [t for t in scene.things if t is not thing]
-    forms = []
-    if all(o.shape != thing.shape for o in others):
-        forms += [thing.shape] * 3
-    if all((o.shape, o.colour) != (thing.shape, thing.colour) for o in others):
-        forms.append(f"{thing.colour} {thing.shape}")
-    if all((o.shape, o.size) != (thing.shape, thing.size) for o in others):
-        forms.append(f"{thing.size} {thing.shape}")
-    if not forms or rng.random() < 0.1:
-        forms = [f"{thing.shape} {PLACE_PHRASE[thing.place]}"]
+def _counted(rng: np.random.Generator, things: Sequence[Thing]) -> str:
+    """Things of one shape by their number: "three small red circles"; what size or colour they share may go unsaid."""
+    sizes, colours = {t.size for t in things}, {t.colour for t in things}
+    words = [NUMBERS[len(things)]]
+    if len(sizes) == 1 and rng.random() < 0.6:
+        words += sizes
+    if len(colours) == 1 and rng.random() < 0.9:
+        words += colours
+    return " ".join([*words, f"{things[0].shape}s"])
+
+
+def reference(rng: np.random.Generator, scene: Scene, thing: Thing, later: Scene | None = None) -> str:
+    """Words that single out one thing of a scene, e.g. "circle", "blue circle", "blue one", "circle on the left".
+
+    Args:
+        later: another scene with the thing as it is, in which they do so, too.
+    """
+    forms = _names(scene, thing)
+    if later is not None:
+        there = set(_names(later, thing))
+        forms = [name for name in forms if name in there]
+    if not forms or rng.random() < 0.15:
+        forms = [f"{pick(rng, (thing.shape, thing.shape, 'one', 'shape'))} {PLACE_PHRASE[thing.place]}"]
     return pick(rng, forms)
 
 
-EDITS = ("recolour", "replace", "remove", "add", "background")
-
-
-def random_edit(rng: np.random.Generator, kind: str | None = None) -> tuple[Scene, str, Scene]:
-    """(source, instruction, target); what the instruction does not name is the same in both, to the pixel."""
-    kind = kind or pick(rng, EDITS)
-    source = random_scene(rng, 1 if kind == "add" else None if kind == "background" else int(rng.integers(1, 3)))
-    return source, *edit_of(rng, source, kind)
-
-
-def edits_of(scene: Scene) -> tuple[str, ...]:
-    """The kinds of edits that a scene of up to two things can be given."""
-    if not scene.things:
-        return ("background",)
-    return tuple(kind for kind in EDITS if kind != "add" or len(scene.things) == 1)
-
-
-def edit_of(rng: np.random.Generator, source: Scene, kind: str) -> tuple[str, Scene]:
-    """(instruction, target) of a kind that `edits_of` the source names."""
-    if kind == "background":
-        options = [b for b in BACKGROUNDS if b != source.background and all(t.colour != b for t in source.things)]
-        new = pick(rng, options)
-        return f"change the background to {new}", replace(source, background=new)
-    if kind == "add":
-        place = pick(rng, places_beside(source.things[0].place))
-        thing = second_thing(rng, source.things[0], place, source.background)
-        words = f"add {noun(thing, rng.random() < 0.7)} {PLACE_PHRASE[place]}"
-        return words, replace(source, things=(*source.things, thing)).ordered()
-    thing = pick(rng, source.things)
-    name = reference(rng, source, thing)
-    kept = tuple(t for t in source.things if t is not thing)
-    if kind == "remove":
-        return f"remove the {name}", replace(source, things=kept)
-    if kind == "recolour":
-        colour = pick(rng, [c for c in COLOURS if c not in (thing.colour, source.background)])
-        new_thing, words = replace(thing, colour=colour), f"make the {name} {colour}"
-    else:
-        shape = pick(rng, [s for s in SHAPES if s != thing.shape])
-        new_thing, words = replace(thing, shape=shape), f"replace the {name} with a {shape}"
-    return words, replace(source, things=(*kept, new_thing)).ordered()
-
-
-def random_question(rng: np.random.Generator, scene: Scene) -> tuple[str, str]:
-    """A question about a scene and its short answer."""
-    count = NUMBERS[len(scene.things)]
-    pairs = [
-        ("what colour is the background?", scene.background),
-        ("how many shapes are there?", count),
-    ]
-    asked = pick(rng, SHAPES)
-    pairs.append((f"is there a {asked}?", "yes" if any(t.shape == asked for t in scene.things) else "no"))
-    for thing in scene.things:
-        name = reference(rng, scene, thing)
-        pairs.append((f"where is the {name}?", PLACE_PHRASE[thing.place]))
-        if sum(t.shape == thing.shape for t in scene.things) == 1:
-            pairs += [(f"what colour is the {thing.shape}?", thing.colour)] * 2
-            pairs.append((f"what size is the {thing.shape}?", thing.size))
-        pairs.append((f"what is {PLACE_PHRASE[thing.place]}?", noun(thing)))
-    return pick(rng, pairs)
-
-
-def vocabulary() -> list[str]:
-    """Every word the nano knows, sorted."""
-    said = [*PALETTE, *SHAPES, *RADIUS, *PLACE_PHRASE.values(), *RELATION.values(), DESCRIBE]
-    said.append("a and plain background change the to make replace with remove add ? . ,")
-    said.append("what colour is how many shapes are there where size one two none yes no user assistant")
-    return sorted({word for text in said for word in text.split()})
+def _names(scene: Scene, thing: Thing) -> list[str]:
+    """Names without a place that no other thing of a scene has, the likelier ones several times."""
+    others = [t for t in scene.things if t != thing]
+    forms = []
+    if not others:
+        forms.append("shape")
+    if all(o.shape != thing.shape for o in others):
+        forms += [thing.shape] * 4
+    if all((o.shape, o.colour) != (thing.shape, thing.colour) for o in others):
+        forms += [f"{thing.colour} {thing.shape}"] * 2
+    if all((o.shape, o.size) != (thing.shape, thing.size) for o in others):
+        forms.append(f"{thing.size} {thing.shape}")
+    if others and all(o.colour != thing.colour for o in others):
+        forms.append(f"{thing.colour} one")
+    if others and all(o.size != thing.size for o in others):
+        forms.append(f"{thing.size} one")
+    return forms

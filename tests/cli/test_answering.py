@@ -16,7 +16,7 @@ from lightbagel_core.model.understanding import Understanding
 
 SCHEMA = json.loads((Path(lightbagel_core.cli.__file__).parent / "describe.schema.json").read_text("utf-8"))
 WHOLE = "a large red circle in the centre on a white background"
-ASKED = ["describe the image", "what colour is the circle?"]
+ASKED = ["describe the image", "how many shapes are there?"]
 CPU = ["--device", "cpu"]
 
 
@@ -73,19 +73,19 @@ def test_the_schema_refuses_what_is_otherwise():
 
 def test_several_questions_are_answered_a_line_each(red, capsys):
     assert main(["describe", red, *ASKED, *CPU]) == 0
-    assert capsys.readouterr().out.splitlines() == [WHOLE, "red"]
+    assert capsys.readouterr().out.splitlines() == [WHOLE, "one"]
 
 
 def test_options_may_stand_between_the_questions(red, capsys):
     assert main(["describe", red, ASKED[0], *CPU, ASKED[1]]) == 0
-    assert capsys.readouterr().out.splitlines() == [WHOLE, "red"]
+    assert capsys.readouterr().out.splitlines() == [WHOLE, "one"]
     with pytest.raises(SystemExit):
         main(["describe", red, *CPU, ASKED[1], "--loud"])
     assert "unrecognized arguments" in capsys.readouterr().err
 
 
 def test_several_questions_for_several_pictures(red, blue, capsys):
-    assert main(["describe", red, ASKED[0], "how many shapes are there?", "--each", blue, *CPU]) == 0
+    assert main(["describe", red, *ASKED, "--each", blue, *CPU]) == 0
     star = WHOLE.replace("red circle", "blue star")
     assert capsys.readouterr().out.splitlines() == [f"{red}: {WHOLE}", f"{red}: one", f"{blue}: {star}", f"{blue}: one"]
 
@@ -117,7 +117,7 @@ def test_json_is_ascii_which_any_pipe_has(red, tmp_path, capsys):
 def test_what_was_cut_is_said(red, blue, capsys):
     assert main(["describe", red, *ASKED, "--max-new-tokens", "3", *CPU]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["a large red", "red"]
+    assert out.splitlines() == ["a large red", "one"]
     cut = "was cut at 3 tokens; --max-new-tokens raises that\n"
     assert err == f'lightbagel: the answer to "describe the image" {cut}'
     assert main(["describe", red, "--each", blue, "--max-new-tokens", "3", "--json", *CPU]) == 0
@@ -145,7 +145,7 @@ def test_on_a_terminal_words_come_while_they_are_made(red, capsys, monkeypatch):
 def test_on_a_terminal_each_answer_follows_its_question(red, capsys, monkeypatch):
     terminal(monkeypatch)
     assert main(["describe", red, *ASKED, *CPU]) == 0
-    assert capsys.readouterr().out == f"> {ASKED[0]}\n{WHOLE}\n> {ASKED[1]}\nred\n"
+    assert capsys.readouterr().out == f"> {ASKED[0]}\n{WHOLE}\n> {ASKED[1]}\none\n"
 
 
 def test_json_on_a_terminal_is_json_alone(red, capsys, monkeypatch):
@@ -164,14 +164,14 @@ def test_the_vit_runs_once_for_several_questions(red, monkeypatch):
         vlm.model.visual.register_forward_hook(lambda *_: runs.append(1))
 
     monkeypatch.setattr(Understanding, "__init__", watched)
-    assert main(["describe", red, *ASKED, "how many shapes are there?", *CPU]) == 0
+    assert main(["describe", red, *ASKED, "what colour is the circle?", *CPU]) == 0
     assert runs == [1]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["RED", "what colour is the circle?", "who is it?"], "does not know: it, who"),
+        (["RED", "what colour is the circle?", "who is it?"], "does not know: who"),
         (["RED", "what colour is the circle?", " "], "needs a question"),
         (["RED", "what colour is the circle?", "--max-new-tokens", "0", "--json"], "at least 1"),
         (["RED", *["what colour is the circle?"] * 80], "tokens long, and it reads fewer than 512"),

@@ -18,7 +18,7 @@ from lightbagel_core.files.formats import open_model
 
 ROWS = [
     {"tag": "colors", "include": [{"class": "circle", "count": 1, "color": "red"}], "prompt": "a red circle"},
-    {"tag": "counting", "include": [{"class": "circle", "count": 2}], "prompt": "two circles"},
+    {"tag": "counting", "include": [{"class": "cat", "count": 2}], "prompt": "two cats"},
 ]
 
 
@@ -49,7 +49,7 @@ def test_generate_draws_the_layout_and_lists_what_is_missing(prompts, capsys):
     assert "2 pictures drawn, 0 there before" in said.out
     assert "evaluate_images.py" in said.out
     assert "1 of 2 not drawn" in said.err
-    assert said.err.endswith("  00001: this model does not know: circles\n")
+    assert said.err.endswith("  00001: this model does not know: cats\n")
 
 
 def test_shares_come_from_the_environment_or_from_options(prompts, capsys, monkeypatch):

@@ -50,7 +50,7 @@ def test_words_draw_first_and_then_edit(chat, tmp_path):
     first, _, second, third, page = out
     for path in (first, second, third):
         with Image.open(path) as image:
-            assert image.size == (128, 128)
+            assert image.size == (96, 96)
         assert Path(path).parent == tmp_path / "scratch"
     assert page == str(tmp_path / "talk" / "conversation.html")
     drawn, answered, edited, again = read_transcript(tmp_path / "talk").entries
@@ -71,7 +71,7 @@ def test_a_shown_picture_is_edited_at_once(chat, tmp_path):
 def test_an_error_is_a_line_and_the_chat_goes_on(chat, tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
     out, err = chat(
-        BLUE.replace("blue", "purple"),
+        BLUE.replace("blue", "pink"),
         "/edit make it so",
         "/undo",
         "/show nowhere.png",
@@ -86,7 +86,7 @@ def test_an_error_is_a_line_and_the_chat_goes_on(chat, tmp_path):
         status=2,
     )
     wanted = [
-        "does not know: purple", "there is no picture to edit yet", "there is nothing to undo", "no image file",
+        "does not know: pink", "there is no picture to edit yet", "there is nothing to undo", "no image file",
         "there is no /drow", "say where to save it: /save FOLDER", "a seed is a whole number, not 'x'",
         "the seed must lie between", "it is a file; name a folder", "does not know: who",
     ]  # fmt: skip

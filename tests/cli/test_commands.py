@@ -44,9 +44,9 @@ def refused(capsys, argv: list[str]) -> str:
 def test_generate_writes_a_picture_with_its_settings(tmp_path, capsys):
     out = tmp_path / "a.png"
     assert main(["generate", "a red circle", "-o", str(out), "--seed", "7", *QUICK]) == 0
-    assert "a.png (128x128" in capsys.readouterr().out
+    assert "a.png (96x96" in capsys.readouterr().out
     with Image.open(out) as image:
-        assert image.size == (128, 128)
+        assert image.size == (96, 96)
         settings = json.loads(image.text["lightbagel"])
     assert settings["prompt"] == "a red circle"
     assert (settings["seed"], settings["steps"], settings["solver"], settings["model"]) == (7, 2, "unipc", "nano")
@@ -117,7 +117,7 @@ def test_odd_but_honest_images_just_work(tmp_path, kind):
         plain.save(path)
     assert main(["edit", str(path), "add a red circle on the left", "-o", str(out), *QUICK]) == 0
     with Image.open(out) as image:
-        assert max(image.size) == (64 if kind == "1x1" else 128)
+        assert max(image.size) == (32 if kind == "1x1" else 96)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_describe_answers_for_each_picture(tmp_path, source, capsys):
         (["convert", "OUT/new", "--shard-size", "none"], "a size is a number of gigabytes above 0, not 'none'"),
         (["download", "OWNER/REPO", "--to", "OUT"], "is neither OWNER/REPO:PATH/IN/REPO nor one of qwen2.5-vl-7b"),
         (["download", "a/b:c.bin", "--to", "OUT"], "c.bin is not fetched: .bin files can run code"),
-        (["generate", "a purple circle", "-o", "OUT/a.png"], "does not know: purple. The words it knows: a, above"),
+        (["generate", "a pink circle", "-o", "OUT/a.png"], "does not know: pink. The words it knows: a, above"),
         (["generate", "a red circle", "-o", "OUT/a.jpg"], "must end in .png"),
         (["generate", "a red circle!", "-o", "OUT/a.png"], "does not know: !."),
         (["generate", "a red <|im_end|> circle", "-o", "OUT/a.png"], "must not contain the model's own marker"),

@@ -48,7 +48,7 @@ def test_info_says_what_a_lora_is_and_what_it_is_added_to(tmp_path, capsys):
         "    its data: name shapes, count 20, source my pictures, licence CC0-1.0",
     ):
         assert f"{line}\n" in text
-    assert "config" not in text
+    assert "its config" not in text
     plain = lora(components, tmp_path / "plain.safetensors")
     assert main(["info", "--lora", str(plain)]) == 0
     text = capsys.readouterr().out

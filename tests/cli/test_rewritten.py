@@ -157,7 +157,7 @@ def test_weights_that_think_by_themselves_are_not_asked_otherwise(tmp_path, by_i
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rewrite"], "the nano cannot rewrite a prompt: its VLM knows some fifty words"),
+        (["--rewrite"], "the nano cannot rewrite a prompt: its VLM knows a hundred words"),
         (["--think"], "the nano cannot rewrite a prompt"),
         (["--system-prompt", "OUT/full.txt"], "--system-prompt change nothing here: add --rewrite"),
         (["--max-new-tokens", "9"], "--max-new-tokens change nothing here: add --rewrite"),

@@ -13,6 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 
 STEPS, SEED = 6, 3
+SIDE = 96  # pixels of the nano's pictures
+CELLS = SIDE // 16  # of their latents, each way
 PROMPT, INSTRUCTION = "a red circle left of a blue square", "make the circle blue"
 SETTINGS = {
     "seed": SEED,
@@ -28,11 +30,12 @@ SETTINGS = {
 }
 
 
-def source(colour: str = "red", size: tuple[int, int] = (128, 128)) -> Image.Image:
+def source(colour: str = "red", size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
+    """A large circle on the left and a small blue square on the right, on white, as the nano knows them at its size."""
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    draw.ellipse((4, size[1] // 2 - 18, 40, size[1] // 2 + 18), fill=colour)
-    draw.rectangle((size[0] - 34, size[1] // 2 - 12, size[0] - 10, size[1] // 2 + 12), fill="blue")
+    draw.ellipse((3, size[1] // 2 - 14, 31, size[1] // 2 + 14), fill=colour)
+    draw.rectangle((size[0] - 26, size[1] // 2 - 9, size[0] - 8, size[1] // 2 + 9), fill="blue")
     return picture
 
 
@@ -51,7 +54,7 @@ def psnr(a: Any, b: Any) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def empty(count: int = 1, side: int = 128) -> dict[str, torch.Tensor]:
+def empty(count: int = 1, side: int = SIDE) -> dict[str, torch.Tensor]:
     return {"samples": torch.zeros(count, 48, side // 16, side // 16)}
 
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SETTINGS, source, tensor
+from helpers import INSTRUCTION, PROMPT, SETTINGS, SIDE, source, tensor
 
-GENERATE = {"prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1, **SETTINGS}
+GENERATE = {"prompt": PROMPT, "width": SIDE, "height": SIDE, "batch_size": 1, **SETTINGS}
 EDIT = {"images": {"image0": tensor(source())}, "instruction": INSTRUCTION, "image_guidance": 1.0, **SETTINGS}
 DESCRIBE = {
     "image": tensor(source()),

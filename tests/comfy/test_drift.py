@@ -181,11 +181,11 @@ def generate_text(clip: Any, prompt: str, images: list[Any] | None = None, **cha
 def test_generate_text_as_newer_ones_have_it(host, loaded):
     """A list of pictures, of which some may be missing; nothing is thought; the answer is Describe's."""
     clip = loaded[1]
-    pictures = [tensor(source()), None, tensor(source("green", (96, 128)))]
+    pictures = [tensor(source()), None, tensor(source("green", (64, 96)))]
     asked = {"max_length": 16, "sampling_mode": {"sampling_mode": "off"}}
     one = host("LightBagelDescribe", clip, image=pictures[0], question="Describe the image", **asked)
     assert generate_text(clip, "Describe the image", [pictures[0]]) == (one, "")
-    two = clip.decode(clip.generate(clip.tokenize(QUESTION, pictures=(source(), source("green", (96, 128)))), **GREEDY))
+    two = clip.decode(clip.generate(clip.tokenize(QUESTION, pictures=(source(), source("green", (64, 96)))), **GREEDY))
     assert generate_text(clip, QUESTION, pictures) == (two.strip(), "")
     assert generate_text(clip, QUESTION, torch.cat([pictures[0]] * 2))[0]  # a batch in place of a list
     assert generate_text(clip, "Describe the image", [pictures[0]], thinking=True) == (one, "")

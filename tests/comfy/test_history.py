@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from helpers import (
+    CELLS,
     INSTRUCTION,
     PROMPT,
     SEED,
+    SIDE,
     STEPS,
     close,
     counted,
@@ -44,7 +46,7 @@ def turn(host: Any, loaded: Any, text: str, history: Any = None, *images: torch.
 
 def conversation() -> list[list[Image.Image]]:
     """The pictures of three turns; the third's has another size."""
-    return [[], [source()], [source("green", (96, 128))]]
+    return [[], [source()], [source("green", (64, 96))]]
 
 
 def chain(host: Any, loaded: Any, clip: Any = None, branch: str = "full") -> Any:
@@ -172,7 +174,7 @@ def test_both_hosts_draw_the_same_conversation(host, loaded, core, image_guidanc
         history = conds
         turns.append((theirs[-1:], text))
         branches = {name: [sample] for name, sample in core_sample(core, turns).items()}
-        theirs += core.draw(branches, core.noise(1, 128, 128, SEED), guidance, steps=STEPS, solver="euler", shift=4.0,
+        theirs += core.draw(branches, core.noise(1, SIDE, SIDE, SEED), guidance, steps=STEPS, solver="euler", shift=4.0,
                             progress=False)  # fmt: skip
         assert psnr(pixels(image), theirs[-1]) > SAME
 
@@ -185,7 +187,7 @@ def test_stock_samplers_draw_a_turn(host, loaded, core):
     conds = [turn(host, loaded, text, before, tensor(source())) for text in (TEXTS[1], "")]
     image = host("VAEDecode", loaded[2], {"samples": ksampler(host, loaded[0], conds)})
     branches = {n: [s] for n, s in core_sample(core, [([], TEXTS[0]), ([source()], TEXTS[1])]).items()}
-    noise = core.noise(1, 128, 128, SEED)
+    noise = core.noise(1, SIDE, SIDE, SEED)
     (ours,) = core.draw(branches, noise, Guidance(2.0), steps=STEPS, solver="euler", shift=4.0, progress=False)
     assert psnr(pixels(image), ours) > SAME
 
@@ -312,7 +314,7 @@ def changed(host: Any, loaded: Any, how: str) -> Any:
         conds = pickle.loads(pickle.dumps(one[0][1]["model_conds"]))  # noqa: S301 - as ComfyUI's own nodes write it
         return [[one[0][0].clone(), {"model_conds": conds}]]
     if how == "with a ReferenceLatent":
-        return [[one[0][0], {**one[0][1], "reference_latents": [torch.zeros(1, 48, 8, 8)]}]]
+        return [[one[0][0], {**one[0][1], "reference_latents": [torch.zeros(1, 48, CELLS, CELLS)]}]]
     return []
 
 
@@ -368,23 +370,23 @@ def test_a_history_that_says_nothing_in_its_last_turn_is_told(host, loaded, log)
 def test_a_history_longer_than_the_vlm_has_positions_is_refused(host, loaded, read_tokens):
     """Before the VLM reads it; what went before can be drawn and gone on from."""
     image, made = tensor(source()), turn(host, loaded, PROMPT)
-    for number in range(2, 31):  # noqa: B007 - which turn it was
+    for number in range(2, 41):  # noqa: B007 - which turn it was
         before, read = made, len(read_tokens)
         try:
             made = turn(host, loaded, INSTRUCTION, before, image)
         except ValueError as error:
             told = str(error)
             break
-    assert 20 < number < 30
+    assert 25 < number < 40
     assert len(read_tokens) == read
     assert re.match(r"this drawing's context needs 5\d\d positions, and the VLM has 512: .* fewer earlier turns", told)
     assert turn(host, loaded, "", before)
 
 
 def test_what_the_target_adds_counts_too(host, loaded):
-    """A target of 128 pixels takes six positions: four tokens and its markers."""
+    """A target of 96 pixels takes five positions: three tokens and its markers."""
     nothing = turn(host, loaded, "")
-    fits, over = (turn(host, loaded, "circle " * words) for words in (504, 505))
+    fits, over = (turn(host, loaded, "circle " * words) for words in (505, 506))
     assert torch.isfinite(ksampler(host, loaded[0], (fits, nothing), steps=1)).all()
     with pytest.raises(ValueError, match="needs 513 positions, and the VLM has 512"):
         ksampler(host, loaded[0], (over, nothing), steps=1)

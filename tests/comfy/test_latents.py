@@ -8,7 +8,22 @@ from typing import Any
 import helpers
 import pytest
 import torch
-from helpers import PROMPT, SEED, SETTINGS, STEPS, close, ksampler, part, pixels, psnr, source, tensor
+from helpers import (
+    CELLS,
+    PROMPT,
+    SEED,
+    SETTINGS,
+    SIDE,
+    STEPS,
+    close,
+    empty,
+    ksampler,
+    part,
+    pixels,
+    psnr,
+    source,
+    tensor,
+)
 
 NANO = "nano (built in)"
 OTHER = "a large green star on the right on a black background"
@@ -22,9 +37,9 @@ def native(host, loaded) -> tuple[Any, Any]:
 
 
 EMPTY = {
-    "EmptyLatentImage": {"width": 128, "height": 128, "batch_size": 1},
-    "EmptySD3LatentImage": {"width": 128, "height": 128, "batch_size": 1},
-    "Wan22ImageToVideoLatent": {"vae": None, "width": 128, "height": 128, "length": 1, "batch_size": 1},
+    "EmptyLatentImage": {"width": SIDE, "height": SIDE, "batch_size": 1},
+    "EmptySD3LatentImage": {"width": SIDE, "height": SIDE, "batch_size": 1},
+    "Wan22ImageToVideoLatent": {"vae": None, "width": SIDE, "height": SIDE, "length": 1, "batch_size": 1},
 }
 
 
@@ -37,7 +52,7 @@ def test_empty_latents_of_any_model(host, loaded, native, prompts, model, vae, e
     latent = host(empty, **EMPTY[empty])
     drawn = ksampler(host, chosen[0], prompts, latent)
     framed = model == "applied" or latent["samples"].ndim == 5
-    assert drawn.shape == ((1, 48, 1, 8, 8) if framed else (1, 48, 8, 8))
+    assert drawn.shape == ((1, 48, 1, CELLS, CELLS) if framed else (1, 48, CELLS, CELLS))
     if vae == "native" and not framed:  # ComfyUI's own: a video model's VAE takes no latents of pictures
         with pytest.raises(IndexError):
             host("VAEDecode", chosen[1], {"samples": drawn})
@@ -54,7 +69,7 @@ def test_latents_of_pictures_keep_their_form(host, loaded, native, prompts, mode
     vae = {"ours": loaded[2], "native": native[1]}[encoder]
     latent = host("VAEEncode", pixels=tensor(source()), vae=vae)
     assert latent["samples"].ndim == {"ours": 4, "native": 5}[encoder]
-    mask = torch.zeros(1, 128, 128)
+    mask = torch.zeros(1, SIDE, SIDE)
     mask[:, :, 64:] = 1
     reference = ksampler(host, loaded[0], prompts, host("SetLatentNoiseMask", {"samples": as_picture(latent)}, mask))
     drawn = ksampler(host, chosen, prompts, host("SetLatentNoiseMask", latent, mask))
@@ -65,7 +80,7 @@ def test_latents_of_pictures_keep_their_form(host, loaded, native, prompts, mode
 
 
 def as_picture(latent: dict[str, torch.Tensor]) -> torch.Tensor:
-    return latent["samples"].reshape(1, 48, 8, 8)
+    return latent["samples"].reshape(1, 48, CELLS, CELLS)
 
 
 @pytest.mark.parametrize("model", ["ours", "applied"])
@@ -127,12 +142,12 @@ def test_the_vae_is_an_image_models(host, loaded, native, tiled):
     more = {"tile_size": 64, "overlap": 16, "temporal_size": 64, "temporal_overlap": 8} if tiled else {}
     ending = "Tiled" if tiled else ""
     latent = host(f"VAEEncode{ending}", pixels=batch, vae=vae, **more)
-    assert latent["samples"].shape == (3, 48, 8, 8)
+    assert latent["samples"].shape == (3, 48, CELLS, CELLS)
     plain = torch.cat([host("VAEEncode", pixels=each[None], vae=native[1])["samples"] for each in batch])[:, :, 0]
     assert (latent["samples"] - plain).abs().mean() < (0.2 if tiled else 1e-5) * plain.abs().mean()
     for samples in (plain, plain[:, :, None]):
         images = host(f"VAEDecode{ending}", vae=vae, samples={"samples": samples}, **more)
-        assert images.shape == (3, 128, 128, 3)
+        assert images.shape == (3, SIDE, SIDE, 3)
         assert psnr(images * 255, batch * 255) > 20
 
 
@@ -223,7 +238,7 @@ def test_an_area_outside_the_picture_is_refused(host, loaded, prompts, framed):
 def test_masks_side_by_side(host, loaded, prompts, core, bounds):
     """A mask weighs what the model makes of the whole picture, or of the mask's own bounds.
 
-    ComfyUI lets such bounds be no smaller than 8 cells: for the nano's size they are the whole picture.
+    ComfyUI lets such bounds be no smaller than 8 cells: for this picture of 128 pixels they are all of it.
     """
     model, clip, vae = loaded
     other = host("CLIPTextEncode", clip, OTHER)
@@ -234,7 +249,7 @@ def test_masks_side_by_side(host, loaded, prompts, core, bounds):
         host("ConditioningSetMask", prompts[0], mask, bounds, 1.0),
         host("ConditioningSetMask", other, 1 - mask, bounds, 1.0),
     )
-    drawn = ksampler(host, model, (both, prompts[1]), steps=3, cfg=1.0)
+    drawn = ksampler(host, model, (both, prompts[1]), empty(side=128), steps=3, cfg=1.0)
     context = core.encode([[core.text(PROMPT)], [core.text(OTHER)]], 128, 128)
     width = 4 if bounds == "mask bounds" else 8  # of the right one: it cannot reach over the edge
     narrow = core.encode([[core.text(OTHER)]], 16 * width, 128)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, fusion_of, ksampler, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, SIDE, STEPS, fusion_of, ksampler, pixels, psnr, source, tensor
 from safetensors.torch import load_file, save_file
 
 NANO = "nano (built in)"
@@ -140,7 +140,7 @@ def test_the_command_lines_picture(host, loaded, core, files, strengths, task):
         image, _ = host("LightBagelEdit", model, *loaded[1:], **given, **SETTINGS)
         expected, plain = (m.edit(source(), INSTRUCTION, image_guidance=1.5, **settings)[0] for m in (ours, core))
     else:
-        size = {"width": 128, "height": 128}
+        size = {"width": SIDE, "height": SIDE}
         image, _ = host("LightBagelGenerate", model, *loaded[1:], prompt=PROMPT, batch_size=1, **size, **SETTINGS)
         expected, plain = (m.generate(PROMPT, **size, **settings)[0] for m in (ours, core))
     assert psnr(pixels(image), expected) > SAME

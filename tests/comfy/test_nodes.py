@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PACK, comfyui
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, counted, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, SIDE, counted, pixels, psnr, source, tensor
 from PIL import Image
 
 LORA = ["fusion_lora", "fusion_lora_strength"]
@@ -51,14 +51,14 @@ def test_a_mask_keeps_every_pixel_it_leaves_out(host, loaded):
     mask = torch.zeros(1, 64, 64)  # of another size than the picture
     mask[:, :, :32] = 1
     image, _ = edit(host, loaded, mask=mask)
-    assert np.abs(pixels(image)[:, 70:].astype(int) - np.asarray(source())[:, 70:]).max() <= 1
-    assert psnr(pixels(image)[:, :60], np.asarray(source())[:, :60]) < 40
+    assert np.abs(pixels(image)[:, 54:].astype(int) - np.asarray(source())[:, 54:]).max() <= 1
+    assert psnr(pixels(image)[:, :44], np.asarray(source())[:, :44]) < 40
 
 
 def test_masks_in_a_batch_or_alone(host, loaded):
     """A batch of masks means its first; a mask without a batch is a mask."""
-    masks = torch.zeros(2, 128, 128)
-    masks[0, :, :32], masks[1, :, 96:] = 1, 1
+    masks = torch.zeros(2, SIDE, SIDE)
+    masks[0, :, :32], masks[1, :, 64:] = 1, 1
     first, batch, alone = (edit(host, loaded, mask=mask)[1]["samples"] for mask in (masks[:1], masks, masks[0]))
     assert torch.equal(first, batch)
     assert torch.equal(first, alone)
@@ -122,7 +122,7 @@ def test_stock_generate_text_sees_the_picture(host, loaded):
 
 def test_an_image_can_be_tiny(host, loaded):
     image, _ = edit(host, loaded, images={"image0": tensor(Image.new("RGB", (1, 1), "white"))}, steps=1)
-    assert image.shape == (1, 64, 64, 3)
+    assert image.shape == (1, 32, 32, 3)
 
 
 def test_grey_and_alpha_pictures_are_pictures(host, loaded):
@@ -159,7 +159,7 @@ def sample(host: Any, model: Any, cond: Any, frames: int = 1) -> Any:
 
 def test_strangers_on_our_sockets_are_named(host, loaded):
     model, clip, vae = loaded
-    draw = {"prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1, **SETTINGS}
+    draw = {"prompt": PROMPT, "width": SIDE, "height": SIDE, "batch_size": 1, **SETTINGS}
 
     class Other:
         cond_stage_model, latent_channels = torch.nn.Linear(1, 1), 16
@@ -265,7 +265,7 @@ def test_another_seed_encodes_nothing_again(host, loaded, calls):
     assert calls == {name: 2 * count for name, count in once.items()}
     edit(host, loaded, images=images, steps=1, instruction="make the circle green")
     assert calls == {name: 3 * count for name, count in once.items()}
-    draw = {"prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1, **SETTINGS, "steps": 1}
+    draw = {"prompt": PROMPT, "width": SIDE, "height": SIDE, "batch_size": 1, **SETTINGS, "steps": 1}
     calls.update(clip=0)
     for seed in (0, 1):
         host("LightBagelGenerate", *loaded, **draw | {"seed": seed})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, close, empty, ksampler, part, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, SIDE, STEPS, close, empty, ksampler, part, source, tensor
 
 GUIDING = {  # nodes that change CFG, or its result, and that act on a DiT
     "RescaleCFG": {"multiplier": 0.7},
@@ -28,7 +28,7 @@ GUIDING = {  # nodes that change CFG, or its result, and that act on a DiT
 
 def generate(host: Any, model: Any, loaded: Any, **changed: Any) -> torch.Tensor:
     """Latents that LightBagel Generate draws."""
-    settings = {**SETTINGS, "prompt": PROMPT, "width": 128, "height": 128, "batch_size": 1, **changed}
+    settings = {**SETTINGS, "prompt": PROMPT, "width": SIDE, "height": SIDE, "batch_size": 1, **changed}
     return host("LightBagelGenerate", model, *loaded[1:], **settings)[1]["samples"]
 
 

@@ -16,14 +16,14 @@ CODE = """
 import sys
 from pathlib import Path
 import conftest
-from helpers import empty, ksampler
+from helpers import CELLS, empty, ksampler
 
 conftest.PACK = Path(sys.argv[1])
 host = conftest.Host()
 print("nodes:", *sorted(name for name in host.mappings if name.startswith("LightBagel")))
 model, clip, vae = host("LightBagelLoader", checkpoint="nano (built in)", weight_dtype="float32")
 prompts = [host("CLIPTextEncode", clip, text) for text in ("a red circle", "")]
-assert ksampler(host, model, prompts, empty(), steps=1).shape == (1, 48, 8, 8)
+assert ksampler(host, model, prompts, empty(), steps=1).shape == (1, 48, CELLS, CELLS)
 where = {Path(module.__file__) for name, module in sys.modules.items() if "lightbagel_core." in name}
 assert where and all(conftest.PACK in path.parents for path in where), where
 """

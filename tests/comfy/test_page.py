@@ -190,7 +190,7 @@ def test_the_blueprint_is_found_and_runs(server: Server, page: Page):
         return node;
       };
       const load = add("LightBagelLoader", {}), shown = add("PreviewImage", {});
-      const white = add("EmptyImage", { width: 128, height: 128, color: 0xffffff });
+      const white = add("EmptyImage", { width: 96, height: 96, color: 0xffffff });
       for (const slot of [0, 1, 2]) load.connect(slot, edit, slot);
       white.connect(0, edit, 3);
       edit.connect(0, shown, 0);

@@ -91,7 +91,7 @@ def test_what_the_vlm_reads(host, open_clip, asked):
     """A system text, the pictures in the order of their inputs, and the prompt, in the template's own form."""
     clip = open_clip()
     calls = asked(clip)
-    pictures = {"image0": tensor(source()), "image1": torch.cat([tensor(source("green", (96, 128)))] * 2)}
+    pictures = {"image0": tensor(source()), "image1": torch.cat([tensor(source("green", (64, 96)))] * 2)}
     rewrite(host, clip, "make it night", task="edit", images=pictures, system_prompt="Write like a pirate.")
     (call,) = calls
     system, user, *_ = call["text"].split("<|im_end|>\n")

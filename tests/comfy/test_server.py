@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from conftest import comfyui, save_scripted
+from helpers import SIDE
 from PIL import Image
 from serving import BEYOND_THE_NANO, PACK, SCRIPTS, Refused, Server, checkpoints, serve
 
@@ -100,9 +101,9 @@ def test_a_workflow_through_post_prompt(server: Server, prompt: Any, workflow: P
 
 def test_a_cell_of_the_grid(server: Server, prompt: Any):
     """It is what one sampler draws with its row's guidance and its column's seed."""
-    size = {"cell_width": 128, "cell_height": 128, "padding": 0}
+    size = {"cell_width": SIDE, "cell_height": SIDE, "padding": 0}
     (grid,) = pictures(server, server.run(prompt("guidance-grid", ImageGrid=size, KSampler={"steps": 8})))
-    cells = grid.reshape(3, 128, 4, 128, 3).swapaxes(1, 2).astype(float)
+    cells = grid.reshape(3, SIDE, 4, SIDE, 3).swapaxes(1, 2).astype(float)
     for row, column, guidance, seed in ((0, 3, 1.0, 4), (1, 0, 2.0, 1), (2, 2, 8.0, 3)):
         alone = prompt("guidance-grid", KSampler={"steps": 8, "cfg": guidance, "seed": seed})
         found = {node["class_type"]: key for key, node in alone.items()}

@@ -10,7 +10,22 @@ from typing import Any
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, SEED, STEPS, close, empty, fusion_of, ksampler, pixels, psnr, source, tensor
+from helpers import (
+    CELLS,
+    INSTRUCTION,
+    PROMPT,
+    SEED,
+    SIDE,
+    STEPS,
+    close,
+    empty,
+    fusion_of,
+    ksampler,
+    pixels,
+    psnr,
+    source,
+    tensor,
+)
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -87,7 +102,7 @@ def test_a_batch_is_its_pictures(host, loaded, prompts):
     """Of a batch the first picture has the noise that a single one has."""
     model = loaded[0]
     batch = ksampler(host, model, prompts, empty(3))
-    assert batch.shape == (3, 48, 8, 8)
+    assert batch.shape == (3, 48, CELLS, CELLS)
     assert close(batch[:1], ksampler(host, model, prompts))
     assert not close(batch[:1], batch[1:2])
 
@@ -98,8 +113,8 @@ def test_img2img_starts_from_the_picture(host, loaded, prompts, core):
     latent = host("VAEEncode", pixels=tensor(source()), vae=vae)
     samples = ksampler(host, model, prompts, latent, denoise=0.5, cfg=1.0)
     sigmas = host("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=0.5)
-    context = core.encode([[core.text(PROMPT)]], 128, 128)
-    noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(SEED))
+    context = core.encode([[core.text(PROMPT)]], SIDE, SIDE)
+    noise = torch.randn(1, 48, CELLS, CELLS, generator=torch.Generator().manual_seed(SEED))
     x = sigmas[0] * noise + (1 - sigmas[0]) * core.clean(source()).latents[None]
     for here, after in pairwise(sigmas):
         x = x + (after - here) * core.velocity(x, float(here), context)
@@ -135,14 +150,14 @@ def test_an_inpainting_mask(host, loaded, prompts, core, applied):
     if applied:
         model = host("LightBagelApplyFusion", model=bare_wan(loaded), fusion="nano (built in)")
     latent = host("VAEEncode", pixels=tensor(source()), vae=vae)["samples"]
-    mask = torch.zeros(1, 128, 128)
+    mask = torch.zeros(1, SIDE, SIDE)
     mask[:, :, 64:] = 1
     masked = host("SetLatentNoiseMask", {"samples": latent}, mask)
     samples = ksampler(host, model, prompts, masked, cfg=1.0)
     assert torch.allclose(samples[..., :3], latent[..., :3], atol=1e-4)
-    context = core.encode([[core.text(PROMPT)]], 128, 128)
-    noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(SEED))
-    clean, free = core.clean(source()).latents[None], torch.zeros(1, 1, 8, 8)
+    context = core.encode([[core.text(PROMPT)]], SIDE, SIDE)
+    noise = torch.randn(1, 48, CELLS, CELLS, generator=torch.Generator().manual_seed(SEED))
+    clean, free = core.clean(source()).latents[None], torch.zeros(1, 1, CELLS, CELLS)
     free[..., 4:] = 1
     x = noise
     for here, after in pairwise(host("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=1.0)):
@@ -157,8 +172,8 @@ def test_combined_conditionings_are_averaged(host, loaded, prompts, core):
     other = "a large green star on the right on a black background"
     both = host("ConditioningCombine", prompts[0], host("CLIPTextEncode", clip, other))
     samples = ksampler(host, model, (both, prompts[1]), steps=1, cfg=1.0)
-    context = core.encode([[core.text(PROMPT)], [core.text(other)]], 128, 128)
-    noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(SEED))
+    context = core.encode([[core.text(PROMPT)], [core.text(other)]], SIDE, SIDE)
+    noise = torch.randn(1, 48, CELLS, CELLS, generator=torch.Generator().manual_seed(SEED))
     velocity = core.velocity(noise.repeat(2, 1, 1, 1), 1.0, context).mean(0, keepdim=True)
     assert psnr(pixels(host("VAEDecode", vae, {"samples": samples})), core.decode(noise - velocity)[0]) > SAME
 
@@ -168,7 +183,7 @@ def test_an_area_keeps_each_sides_prompt(host, loaded, prompts):
     positive, negative = prompts
 
     def area(cond: Any) -> Any:
-        return host("ConditioningSetArea", cond, 64, 128, 0, 0, 1.0)
+        return host("ConditioningSetArea", cond, 64, SIDE, 0, 0, 1.0)
 
     by_hand = host("ConditioningCombine", area(negative), negative)
     both = host("ConditioningCombine", area(positive), positive)
@@ -216,7 +231,7 @@ def test_a_batch_through_the_vae_is_several_pictures(host, loaded):
     latent = host("VAEEncode", pixels=batch, vae=loaded[2])
     assert latent["samples"].shape[0] == 3
     images = host("VAEDecode", loaded[2], latent)
-    for image, picture in zip(images.reshape(3, 1, 128, 128, 3), batch, strict=True):
+    for image, picture in zip(images.reshape(3, 1, SIDE, SIDE, 3), batch, strict=True):
         assert psnr(pixels(image), pixels(picture[None])) > 20
 
 
@@ -376,4 +391,4 @@ def test_previews_have_the_pictures_colours(host, loaded, prompts):
         args.preview_method = kept
     preview = previewer.decode_latent_to_preview(model.model.process_latent_in(samples))
     picture = Image.fromarray(pixels(host("VAEDecode", vae, {"samples": samples})))
-    assert psnr(preview, picture.resize((8, 8), Image.Resampling.BOX)) > 15
+    assert psnr(preview, picture.resize((CELLS, CELLS), Image.Resampling.BOX)) > 15

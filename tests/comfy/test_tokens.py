@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PACK
-from helpers import INSTRUCTION, PROMPT, close, counted, ksampler, source, tensor
+from helpers import CELLS, INSTRUCTION, PROMPT, close, counted, ksampler, source, tensor
 
 KEY = "lightbagel"
 OTHERS: dict[str, dict[str, Any]] = {
@@ -44,7 +44,7 @@ def edit_tokens(clip: Any, vae: Any, text: str = INSTRUCTION) -> Any:
     """An edit's tokens, as a node's encode hands them to the text encoder."""
     with torch.inference_mode():
         latents = [vae.encode(tensor(source()))]
-        return clip.tokenize(text, pictures=[source()], latents=[x.reshape(1, 48, 8, 8) for x in latents])
+        return clip.tokenize(text, pictures=[source()], latents=[x.reshape(1, 48, CELLS, CELLS) for x in latents])
 
 
 def test_a_token_list_is_as_every_encoders(loaded, core):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SEED, ksampler, pixels, psnr, source, tensor
+from helpers import CELLS, INSTRUCTION, PROMPT, SEED, ksampler, pixels, psnr, source, tensor
 
 WORDS = (PROMPT, "a green star")
 KINDS = (torch.Tensor, torch.nn.Parameter)
@@ -78,7 +78,7 @@ def core_loss(core: Any, contents: list[Any], latents: torch.Tensor, sigma: list
     pictures = (latents - mean) / std
     noise, t = prepare_noise(pictures, SEED), torch.tensor(sigma)
     x = t[:, None, None, None] * noise + (1 - t[:, None, None, None]) * pictures
-    tokens = forward.pack_samples(contents, core.gen.patch, (4, 4))
+    tokens = forward.pack_samples(contents, core.gen.patch, (3, 3))
     states = forward.und_states(core.und, tokens)
     learned, cpu = core.gen.learned_context(core.fusion.context), torch.device("cpu")
     settings = (core.attention, torch.float32, cpu)
@@ -90,7 +90,7 @@ def core_loss(core: Any, contents: list[Any], latents: torch.Tensor, sigma: list
 def times(model: Any, count: int) -> list[float]:
     """The times of the first step, which are drawn after its noise."""
     torch.manual_seed(SEED)
-    torch.randn(count, 48, 8, 8)
+    torch.randn(count, 48, CELLS, CELLS)
     sampling = model.get_model_object("model_sampling")
     return [float(sampling.percent_to_sigma(torch.rand(1).item())) for _ in range(count)]
 
@@ -184,6 +184,6 @@ def test_a_lora_learns_is_saved_and_draws(host, loaded, latents, conditionings, 
 @pytest.mark.parametrize("bucket_mode", [False, True])
 def test_several_sizes_are_refused(host, loaded, latents, conditionings, train, bucket_mode):
     """ComfyUI does not normalise them."""
-    other = host("VAEEncode", pixels=tensor(source(size=(128, 96))), vae=loaded[2])
+    other = host("VAEEncode", pixels=tensor(source(size=(96, 64))), vae=loaded[2])
     with pytest.raises(ValueError, match="Train LoRA does not normalise latents of several sizes"):
         train(loaded[0], [latents[0], other], conditionings["text to image"], bucket_mode=bucket_mode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, STEPS, empty, pixels, psnr, source, tensor
+from helpers import INSTRUCTION, PROMPT, SEED, SETTINGS, SIDE, STEPS, empty, pixels, psnr, source, tensor
 
 SAME = 45.0  # dB
 
@@ -15,15 +15,15 @@ def test_generate(host, loaded, core, solver):
         "LightBagelGenerate",
         *loaded,
         prompt=PROMPT,
-        width=128,
-        height=96,
+        width=SIDE,
+        height=64,
         batch_size=1,
         **SETTINGS | {"solver": solver},
     )
     ours = core.generate(
-        PROMPT, width=128, height=96, seed=SEED, steps=STEPS, text_guidance=2.0, solver=solver, progress=False
+        PROMPT, width=SIDE, height=64, seed=SEED, steps=STEPS, text_guidance=2.0, solver=solver, progress=False
     )
-    assert image.shape == (1, 96, 128, 3)
+    assert image.shape == (1, 64, SIDE, 3)
     assert psnr(pixels(image), ours[0]) > SAME
 
 
@@ -67,7 +67,7 @@ def test_weight_dtypes(host, core, dtype):
 
 
 def test_several_sources_of_different_sizes(host, loaded, core):
-    pictures = [source(), source("green", (128, 64)), source("yellow", (96, 128))]
+    pictures = [source(), source("green", (96, 64)), source("yellow", (64, 96))]
     image, _ = host(
         "LightBagelEdit",
         *loaded,

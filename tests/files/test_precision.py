@@ -46,7 +46,7 @@ def test_what_stays_exact_in_every_mode(saved, dtype):
 def test_what_a_mode_costs(nano, dtype, most):
     """Relative error of the guided velocity on the nano; `benchmarks/precision.py` makes the README's table."""
     model = LightBagel.from_pretrained(NANO, "cpu", dtype)
-    x = nano.noise(1, 128, 128, 5)
+    x = nano.noise(1, 96, 96, 5)
     guidance = Guidance(2.0, 1.0)
     velocities = [guided(m, x, guidance) for m in (nano, model)]
     assert (velocities[0] - velocities[1]).norm() / velocities[0].norm() < most
@@ -54,7 +54,7 @@ def test_what_a_mode_costs(nano, dtype, most):
 
 def guided(model: LightBagel, x: torch.Tensor, guidance: Guidance) -> torch.Tensor:
     texts = [[model.text("a red circle")], [model.text("")]]
-    full, negative = (model.velocity(x, 0.6, model.encode([text], 128, 128)) for text in texts)
+    full, negative = (model.velocity(x, 0.6, model.encode([text], 96, 96)) for text in texts)
     return negative + guidance.text * (full - negative)
 
 

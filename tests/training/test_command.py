@@ -20,7 +20,7 @@ def parsed(*words: str) -> argparse.Namespace:
 
 def test_a_preset_with_steps_and_overrides():
     stages = stages_of(parsed("--preset", "nano", "--steps", "7", "seed=5", "optimiser.lr=1e-2"))
-    assert [stage.name for stage in stages] == ["vlm", "vae", "dit"]
+    assert [stage.name for stage in stages] == ["vlm", "language", "vae", "decoder", "dit"]
     assert {(stage.steps, stage.seed, stage.optimiser.lr) for stage in stages} == {(7, 5, 1e-2)}
 
 

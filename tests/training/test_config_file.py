@@ -49,13 +49,14 @@ def test_the_paper_says_what_the_paper_says():
     assert [share for share, _ in shares] == pytest.approx([0.925, 0.879, 0.549])
 
 
-def test_the_nano_is_made_in_three_stages():
-    vlm, vae, dit = read("nano")
-    assert [s.name for s in (vlm, vae, dit)] == ["vlm", "vae", "dit"]
-    assert [s.recipe for s in (vlm, vae, dit)] == ["nano-vlm", "nano-vae", "drawing"]
-    assert [s.batch.samples for s in (vlm, vae, dit)] == [24, 40, 64]
+def test_the_nano_is_made_in_five_stages():
+    stages = read("nano")
+    assert [s.name for s in stages] == ["vlm", "language", "vae", "decoder", "dit"]
+    assert [s.recipe for s in stages] == ["nano-vlm", "nano-vlm-language", "nano-vae", "nano-vae-decoder", "drawing"]
+    assert [s.batch.samples for s in stages] == [24, 24, 40, 40, 96]
+    dit = stages[-1]
     assert dit.optimiser.lr == 1.4e-3
-    assert dit.data.sets[0].edits == 0.6
+    assert dit.data.sets[0].edits == 0.7
 
 
 def test_a_set_of_a_preset_is_given_its_folder_alone():
@@ -122,14 +123,14 @@ def test_overrides(tmp_path, override, key, value):
 
 
 def test_one_stage_is_overridden_by_its_name():
-    vlm, vae, dit = read("nano", ["stages.dit.dropout.vit=0.25", "steps=7", "stages.vae.steps=8"])
+    vlm, language, vae, dit = read("nano", ["stages.dit.dropout.vit=0.25", "steps=7", "stages.vae.steps=8"])
     assert (dit.dropout.vit, dit.dropout.empty) == (0.25, 0.5)
     assert vlm.dropout.vit == 0.5
-    assert [stage.steps for stage in (vlm, vae, dit)] == [7, 8, 7]
+    assert [stage.steps for stage in (vlm, language, vae, dit)] == [7, 7, 8, 7]
 
 
 def test_a_stage_that_is_not_there_cannot_be_overridden():
-    with pytest.raises(ValueError, match="has no stage dti; it has vlm, vae, dit"):
+    with pytest.raises(ValueError, match="has no stage dti; it has vlm, language, vae, dit"):
         read("nano", ["stages.dti.steps=3"])
     with pytest.raises(ValueError, match=r"there is no key setps; did you mean steps"):
         read("nano", ["stages.dit.setps=3"])
@@ -185,7 +186,7 @@ def test_an_unknown_preset_is_answered_with_those_there_are(tmp_path, monkeypatc
         read(tmp_path / "papre.toml")
     (tmp_path / "nano").mkdir()  # a folder of that name is no file
     monkeypatch.chdir(tmp_path)
-    assert len(read("nano")) == 3
+    assert len(read("nano")) == 5
 
 
 def test_the_example_of_the_documents_can_be_read(tmp_path):

@@ -86,6 +86,21 @@ def test_what_is_named_is_trained_and_nothing_else(saved, train, begins, others)
     assert trained == opening.trained().keys()
 
 
+def test_of_the_fusion_stack_some_layers_may_be_trained_and_a_fresh_one_left_out_adds_nothing(saved):
+    few = stage(
+        saved, train=("fusion", "context"), fusion_layers=(1,), model=Model(model=str(saved), fresh=("fusion",))
+    )
+    opening = Opening.of(few, ALONE)
+    assert {name.split(".")[2] for name in opening.trained() if "layers" in name} == {"1"}
+    assert "fusion.context" in opening.trained()
+    opening.fill()
+    assert not opening.fusion.layers[0].gen_out.weight.any()
+    with pytest.raises(ValueError, match="fusion_layers names layer 7; there are 0 to"):
+        Opening.of(replace(few, fusion_layers=(7,)), ALONE)
+    with pytest.raises(ValueError, match='name "fusion" in train'):
+        stage(saved, train=("context",), fusion_layers=(1,))
+
+
 def test_a_recipe_of_the_vlm_alone_trains_all_of_it(saved):
     opening = Opening.of(stage(saved, train=("understanding",), recipe="nano-vlm"), ALONE, ["understanding"])
     assert all(p.requires_grad for p in opening.und.parameters())

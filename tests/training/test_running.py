@@ -56,7 +56,7 @@ def test_stages_follow_each_other_and_the_whole_model_comes_out(unbroken):
     assert changed == {"gen", "fusion"}  # the frozen VLM and VAE are bit for bit what they were
     assert [file.name for file in (unbroken / "first" / MODEL).glob("*.safetensors")] == ["fusion.safetensors"]
     model = LightBagel.from_pretrained(unbroken / MODEL, "cpu")
-    assert model.generate("a red circle", steps=2)[0].size == (128, 128)
+    assert model.generate("a red circle", steps=2)[0].size == (96, 96)
     assert {name: done["steps"] for name, done in model.config.metadata["stages"].items()} == {"first": 2, "second": 3}
     assert model.config.metadata["before"]["seed"] == 1
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+from PIL import Image
 from scenes import PAIR, RED
 
 from benchmarks.disturb import strange
 from benchmarks.reader import KINDS, ORDINARY, ROWS, changed, differ, odd, read
-from lightbagel_core.world.arrangements import scene_of
+from lightbagel_core.evaluation.suites.truth import read_picture
+from lightbagel_core.training.nano.shape import picture
+from lightbagel_core.world.arrangements import random_scene, scene_of
 from lightbagel_core.world.reader import likeness, read_scene, same_spot
 from lightbagel_core.world.scenes import (
     PLACES,
@@ -19,7 +23,6 @@ from lightbagel_core.world.scenes import (
     Scene,
     Thing,
     coverage,
-    random_scene,
     render,
     shape_mask,
 )
@@ -40,6 +43,15 @@ def test_single_things_are_read_in_noise(shape, size, place):
     scene = Scene("grey", (Thing(shape, "yellow", size, place),))
     noisy = render(scene) + np.random.default_rng(1).normal(0, 8, (128, 128, 3))
     assert same_spot(scene, read_scene(noisy.clip(0, 255).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_single_things_are_read_in_a_picture_of_three_quarters_the_size(shape):
+    rng = np.random.default_rng(2)
+    for background, size, place in product(("white", "black"), RADIUS, PLACES):
+        scene = Scene(background, (Thing(shape, "red", size, place, 1, -1),))
+        small = np.asarray(picture(scene)) + rng.normal(0, 8, (96, 96, 3))
+        assert same_spot(scene, read_picture(Image.fromarray(small.clip(0, 255).astype(np.uint8)))), caption(scene)
 
 
 def test_the_reader_refuses_what_is_no_clear_scene():

@@ -21,6 +21,7 @@ from ...files.png import png_bytes
 from ...files.writing import write_whole
 from ...model.forward import Content
 from ...pipeline import LightBagel
+from ...sampling.branches import Said, branches_of
 from ...sampling.settings import Asked, Settings
 from ..items import Item
 from .presets import Drawing
@@ -37,6 +38,11 @@ class Row:
     sources: list[Image.Image]
     turns: int
     drawn: list[Image.Image] = field(default_factory=list)
+
+    def seen(self, turn: int | None = None) -> list[Image.Image]:
+        """The pictures that a turn edits; default: the next one."""
+        turn = len(self.drawn) if turn is None else turn
+        return self.drawn[turn - 1 : turn] if turn else self.sources
 
 
 def seed_of(bench: str, item: str, sample: int, turn: int = 0, seed: int = 0) -> int:
@@ -139,7 +145,7 @@ class Drawer:
         """Rows that can be drawn together: of one size, with as many sources, no more than a batch."""
         groups: dict[Any, list[Row]] = {}
         for row in rows:
-            seen = row.drawn[-1:] or row.sources
+            seen = row.seen()
             try:
                 settings = self.settings(seen[0] if seen else None)
             except ValueError as error:
@@ -157,17 +163,17 @@ class Drawer:
 
     def draw(self, rows: Sequence[Row], turn: int) -> None:
         """Draws one turn of rows that are alike."""
-        model, seen = self.model, [row.drawn[-1:] or row.sources for row in rows]
-        settings = self.settings(seen[0][0] if seen[0] else None)
+        model, first = self.model, max(0, turn - self.drawing.history)
+        settings = self.settings(next(iter(rows[0].seen(turn)), None))
         try:
-            contents = self.sources(seen)
-            text = {words: model.text(words) for words in {row.item.turns[turn] for row in rows}}
-            asked = [text[row.item.turns[turn]] for row in rows]
-            branches: dict[str, list[list[Content]]] = {
-                "full": [[*each, words] for each, words in zip(contents, asked, strict=True)],
-                "negative": [[*each, self.negative] for each in contents],
-                "no_image": [[words] for words in asked],
-            }
+            texts = {words: model.text(words) for row in rows for words in row.item.turns[first : turn + 1]}
+            contents = [self.sources([row.seen(number) for row in rows]) for number in range(first, turn + 1)]
+            branches: dict[str, list[list[Content]]] = {}
+            for row, *pictures in zip(rows, *contents, strict=True):
+                *before, now = [texts[words] for words in row.item.turns[first : turn + 1]]
+                history = [Said(*each) for each in zip(pictures, before, strict=False)]
+                for name, contents_of in branches_of(pictures[-1], now, self.negative, history).items():
+                    branches.setdefault(name, []).append(contents_of)
             seeds = [seed_of(self.bench, row.item.id, row.sample, turn, self.seed) for row in rows]
             noise = torch.cat([model.noise(1, settings.width, settings.height, seed) for seed in seeds])
             pictures = model.draw(

@@ -23,6 +23,7 @@ class Drawing:
     negative: the negative prompt.
     source_tokens: which kinds of source token an edit uses.
     samples, batch: pictures of each prompt; pictures drawn at once.
+    history: how many earlier turns of a chain a later one is drawn after, their pictures and words.
     """
 
     samples: int
@@ -30,6 +31,7 @@ class Drawing:
     asked: Asked = field(default_factory=Asked)
     negative: str = ""
     source_tokens: tuple[str, ...] = ("vae", "vit")
+    history: int = 0
 
     def __post_init__(self) -> None:
         if min(self.samples, self.batch) < 1:
@@ -37,7 +39,8 @@ class Drawing:
         object.__setattr__(self, "asked", {"seed": 0, **self.asked})
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What a run file says of it; the history only where there is one, as in records before there was any."""
+        return {name: value for name, value in asdict(self).items() if name != "history" or value}
 
 
 def authors(editing: bool) -> tuple[Asked, str, int]:

@@ -6,46 +6,17 @@ A thing is known by its place: the reader finds it wherever it stands within ten
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...world.arrangements import lies_between
+from ...world.edits import ATTRIBUTES, Change
 from ...world.scenes import Scene, Thing
 from ...world.sentences import PLACE_PHRASE
 
-ATTRIBUTES = ("shape", "colour", "size")
 TOLERANCE = 2  # pixels that a centre may move
 BETWEEN = "removed from between others"
 CASES = ("one thing", "two things", "two of one shape", "two of one colour", "three things", BETWEEN)
 UNREADABLE = "the picture shows no clear scene"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that an instruction asks for.
-
-    kind: add, remove, replace, recolour, resize or background.
-    place: of the thing that is meant; "" for the background.
-    wanted: what the instruction says, by attribute: shape, colour, size; of the background {"background": its colour}.
-    """
-
-    kind: str
-    place: str
-    wanted: Mapping[str, str]
-
-    def apply(self, scene: Scene) -> Scene:
-        """A scene in which this was done; a new thing stands at its place exactly, small unless a size is wanted."""
-        if self.kind == "background":
-            return replace(scene, background=self.wanted["background"])
-        others = tuple(t for t in scene.things if t.place != self.place)
-        if self.kind == "remove":
-            return replace(scene, things=others)
-        if self.kind == "add":
-            new = Thing(self.wanted["shape"], self.wanted["colour"], self.wanted.get("size", "small"), self.place)
-        else:
-            (old,) = (t for t in scene.things if t.place == self.place)
-            said = {name: getattr(old, name) for name in ATTRIBUTES} | dict(self.wanted)
-            new = Thing(said["shape"], said["colour"], said["size"], old.place, old.dx, old.dy)
-        return replace(scene, things=(*others, new)).ordered()
 
 
 @dataclass(frozen=True)
@@ -143,6 +114,7 @@ def judge(changes: Sequence[Change], before: Scene, seen: Scene | None) -> Verdi
 def cases(changes: Sequence[Change], before: Scene) -> tuple[str, ...]:
     """Which of the cases of `CASES` an edit is; it may be several."""
     count = len(before.things)
+    added = [change.wanted for change in changes if change.kind == "add"]
     removed = [at(before, change.place) for change in changes if change.kind == "remove"]
     holds = (
         count == 1,
@@ -150,6 +122,11 @@ def cases(changes: Sequence[Change], before: Scene) -> tuple[str, ...]:
         len({t.shape for t in before.things}) < count,
         len({t.colour for t in before.things}) < count,
         count == 3,
-        any(thing is not None and lies_between(before, thing) for thing in removed),
+        any(thing is not None and not _moved(thing, added) and lies_between(before, thing) for thing in removed),
     )
     return tuple(name for name, held in zip(CASES, holds, strict=True) if held)
+
+
+def _moved(thing: Thing, added: Sequence[Mapping[str, str]]) -> bool:
+    """Whether what is removed at one place is what is added at another."""
+    return any((wanted["shape"], wanted["colour"]) == (thing.shape, thing.colour) for wanted in added)

@@ -1,6 +1,6 @@
 """nano-describe: what the nano says of pictures, word for word, and whether its VAE gives them back.
 
-Scenes of three and four things, of which it was taught none, are classes of their own and count in no headline.
+Scenes of three and four things are classes of their own beside those of every number; they count in no headline.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from tqdm.auto import tqdm
 from ...config import DESCRIBE
 from ...files.png import png_bytes
 from ...files.writing import write_whole
-from ...images import to_pixels
+from ...images import resized, to_pixels
 from ...model import chat, vae
 from ...pipeline import LightBagel
-from ...world.arrangements import scene_of
+from ...world.arrangements import random_scene
+from ...world.questions import random_question
 from ...world.reader import same_spot
-from ...world.scenes import pick, random_scene
-from ...world.sentences import caption, random_question
+from ...world.scenes import pick
+from ...world.sentences import caption
 from ..drawing.run_file import SCRATCH
 from ..items import safe_name
 from ..json_lines import lines_of, parsed
@@ -82,7 +83,7 @@ class Asked:
 
 def random_asked(rng: np.random.Generator, group: str, key: str) -> Asked:
     """An item of a class."""
-    scene = scene_of(rng, pick(rng, (3, 4))) if group.endswith(MORE) else random_scene(rng)
+    scene = random_scene(rng, pick(rng, (3, 4))) if group.endswith(MORE) else random_scene(rng)
     question, answer = "", ""
     if group.startswith(CAPTIONS):
         question, answer = DESCRIBE, caption(scene)
@@ -147,7 +148,8 @@ def reconstructed(model: LightBagel, items: Sequence[Asked], out: Path) -> list[
     """The rows of pictures that went through the VAE and back, in one batch; writes what came out."""
     model.need("vae")
     scenes = [scene_of_dict(item.scene) for item in items]
-    pixels = torch.stack([to_pixels(picture(scene)) for scene in scenes]).to(model.device)
+    sized = [resized(picture(scene), model.config.vae_image) for scene in scenes]  # in the size that it edits
+    pixels = torch.stack([to_pixels(image) for image in sized]).to(model.device)
     with torch.no_grad():
         pictures = model.decode(vae.encode(model.vae, pixels))
     rows = []

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ...world.scenes import BACKGROUNDS, COLOURS, MOST, PLACES, RADIUS, RELATION, SHAPES, Scene, pick, random_thing
+from ...world.scenes import BACKGROUNDS, COLOURS, MOST, PLACES, RADIUS, RELATION, SHAPES, Scene, Thing, pick
 from ...world.sentences import NUMBERS, prompt_for
 from ..bench import Bench, Files
 from ..benches import geneval
@@ -75,11 +75,15 @@ def written_out(rng: np.random.Generator, metadata: Mapping[str, Any]) -> str:
         places = pick(rng, [(b, a) for (a, b), word in RELATION.items() if not relation or word == relation])
     things = []
     for clause, place in zip(include, places, strict=True):
-        thing = random_thing(rng, place, background)
-        things.append(replace(thing, shape=clause["class"], colour=clause.get("color") or pick(rng, colours)))
+        colour = clause.get("color") or pick(rng, colours)
+        things.append(Thing(clause["class"], colour, pick(rng, tuple(RADIUS)), place))
+    named = {clause["color"] for clause in include if "color" in clause}
     while True:
         prompt, _ = prompt_for(rng, Scene(background, tuple(things)).ordered())
-        if "position" not in include[-1] or any(word in prompt for word in (*PLACES, *RELATION.values())):
+        words = set(prompt.split())
+        if "position" in include[-1] and not any(word in prompt for word in (*PLACES, *RELATION.values())):
+            continue
+        if named <= words:  # a prompt may leave colours out, and then asks for less than the row
             return prompt
 
 

@@ -72,7 +72,7 @@ def run_nano(
         raise ValueError("a suite needs at least 1 item")
     scores = []
     for name, (bench, write_prompts, classes) in DRAWN.items():
-        folder, how = out / name, Drawing(bench.samples, bench.batch)
+        folder, how = out / name, Drawing(bench.samples, bench.batch, history=bench.history)
         number = count if per_class is None else per_class * classes
         files = make(write_prompts, folder, number, seeds)
         claim(folder, model, name, files, how)

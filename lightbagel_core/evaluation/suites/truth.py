@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...files.writing import write_whole
 from ...images import open_image
+from ...world.edits import Change
 from ...world.reader import read_scene
 from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, Thing, render
 from ..drawing.draw import note_of
@@ -22,7 +23,6 @@ from ..drawing.run_file import SCRATCH
 from ..items import Item
 from ..scores import WORST, Score, Worst
 from ..statistics import wilson
-from .checks import Change
 
 FILE = "truth.json"
 RESULTS = "results.jsonl"
@@ -44,7 +44,9 @@ def picture(scene: Scene) -> Image.Image:
 def read_picture(image: Image.Image) -> Scene | None:
     """The scene in a picture, or None where it shows no clear one; another size is scaled to the world's."""
     if image.size != (SIZE, SIZE):
-        image = image.resize((SIZE, SIZE), Image.Resampling.BOX)
+        larger = min(image.size) >= SIZE  # then every pixel counts; in a smaller picture edges stay soft
+        how = Image.Resampling.BOX if larger else Image.Resampling.BICUBIC
+        image = image.resize((SIZE, SIZE), how)
     return read_scene(np.asarray(image))
 
 

@@ -1,7 +1,8 @@
 """nano-multiturn: edits in two turns, each of the picture that the turn before drew, in ImgEdit's multi-turn layout.
 
 memory: turn 2 edits something else, and what turn 1 did must still be so. reference: turn 2 says "it" and means what
-turn 1 named. backtracking: turn 2 says "undo that".
+turn 1 named. the other: it says "the other one". backtracking: it says "undo that". Turn 2 is drawn after turn 1, its
+picture and its words.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from ...world.edits import SINGLE, Change, Impossible, random_edit
 from ...world.reader import same_spot
-from ...world.scenes import COLOURS, Scene, pick
+from ...world.scenes import Scene, pick
+from ...world.stories import following
 from ..bench import Bench, Files
 from ..items import Item, Reading, Source, inside, safe_name
 from ..prompt_file import collect, one_sample, read_json, text
 from ..scores import Score, Scores
-from .checks import TOLERANCE, UNREADABLE, Change, judge, not_done
-from .editing import SINGLE, change_of, fits, random_edit, truth_about
+from .checks import TOLERANCE, UNREADABLE, judge, not_done
+from .editing import truth_about
 from .truth import (
     FILE,
     RESULTS,
@@ -44,7 +47,8 @@ from .truth import (
 )
 
 NAME = "nano-multiturn"
-KINDS = ("memory", "reference", "backtracking")  # each has a prompt file of its name
+FOLLOWS = {"memory": "edit", "reference": "reference", "the other": "other", "backtracking": "undo"}
+KINDS = tuple(FOLLOWS)  # each has a prompt file of its name
 FIGURES = ("both turns", "turn 1", "turn 2 after a right turn 1")
 
 
@@ -55,33 +59,22 @@ class Chain:
     source: Scene
     words: tuple[str, str]
     first: Change
-    second: Change | None
+    second: tuple[Change, ...]
 
 
 def random_chain(rng: np.random.Generator, kind: str) -> Chain:
     """A chain of a kind; no picture of it has more than two things."""
     while True:
-        source, words, (first,) = random_edit(rng, pick(rng, SINGLE))
-        after = first.apply(source)
-        if kind == "backtracking":
-            return Chain(source, (words, "undo that"), first, None)
-        if kind == "reference":
-            if first.kind in ("remove", "background"):
-                continue  # there is no "it" then
-            (thing,) = (t for t in after.things if t.place == first.place)
-            if first.kind != "add" and rng.random() < 0.3:
-                return Chain(source, (words, "remove it"), first, Change("remove", first.place, {}))
-            colour = pick(rng, [c for c in COLOURS if c != thing.colour])
-            second = Change("recolour", first.place, {"colour": colour})
-            if fits(second.apply(after)):
-                return Chain(source, (words, f"make it {colour}"), first, second)
-            continue
+        edit = random_edit(rng, pick(rng, SINGLE), crowded=False)
         try:
-            said, second = change_of(rng, pick(rng, SINGLE), after, after, [first.place])
-        except ValueError:
+            turn = following(rng, edit, FOLLOWS[kind])
+        except Impossible:
             continue
-        if second.place != first.place and len(second.apply(after).things) <= 2:
-            return Chain(source, (words, said), first, second)
+        named = {change.place for change in edit.changes}
+        if kind == "memory" and named & {change.place for change in turn.changes}:
+            continue
+        if len(turn.target.things) <= 2:
+            return Chain(edit.source, (edit.words, turn.words), edit.changes[0], turn.changes)
 
 
 def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
@@ -100,9 +93,8 @@ def write_prompts(folder: Path, count: int, seeds: Sequence[int]) -> None:
             chain = random_chain(rng, kind)
             name = f"{kind}/{key}.png"
             prompts[kind][key] = {"id": name, "turn1": chain.words[0], "turn2": chain.words[1]}
-            changes = [change for change in (chain.first, chain.second) if change is not None]
-            truth[key] = truth_about(chain.source, changes) | {"class": kind}
-            if chain.second is None:
+            truth[key] = truth_about(chain.source, [chain.first, *chain.second]) | {"class": kind}
+            if not chain.second:
                 truth[key]["after"] = truth[key]["before"]
             write_picture(folder, name, chain.source)
     write(folder, FILE, truth)
@@ -191,8 +183,9 @@ def _wrong(source: Scene, changes: Sequence[Change], one: Scene | None, two: Sce
     if one is None:
         return turn1, "the picture that it edits shows no clear scene"
     turn2 = judge(rest, one, two).reason
-    if not turn2 and first.place != rest[0].place:
-        turn2 = "; ".join(f"of turn 1 was lost: {line}" for line in not_done(first, source, two, [rest[0].place]))
+    if not turn2 and first.place not in {change.place for change in rest}:
+        added = [change.place for change in rest if change.kind == "add"]
+        turn2 = "; ".join(f"of turn 1 was lost: {line}" for line in not_done(first, source, two, added))
     return turn1, turn2
 
 
@@ -229,4 +222,4 @@ def score(files: Files) -> Scores:
     return scores_of(rows)
 
 
-BENCH = Bench(NAME, "nano-multiturn", editing=True, samples=1, batch=16, read=read, score=score)
+BENCH = Bench(NAME, "nano-multiturn", editing=True, samples=1, batch=16, read=read, score=score, history=1)

@@ -22,7 +22,7 @@ from ..seeds import Stream, generator, of_stage
 from ..stages import Stage
 from .example import Example, Examples, Shape
 from .mix import Mix
-from .samples import Plan, joined, plan
+from .samples import Plan, joined, plan, thoughts_joined
 from .window import window
 
 BLOCK = 16  # steps whose slots are shared out together, where a batch is measured in tokens
@@ -136,6 +136,8 @@ class Batches:
     def example(self, pick: Pick) -> Example:
         """Raises ValueError, naming the file, where it cannot be read."""
         example = self.sets[pick.which][pick.index]
+        if self.stage.data.thoughts == "joined":
+            example = thoughts_joined(example)
         return joined(example) if pick.joined else example
 
     def plans(self, pick: Pick) -> list[Plan]:

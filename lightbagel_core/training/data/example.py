@@ -10,10 +10,11 @@ from PIL import Image
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """A text and the picture that it asks for."""
+    """A text and the picture that it asks for. thought: what was thought before it was drawn, a segment of its own."""
 
     text: str
     target: Image.Image
+    thought: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ the intermediate picture as target and, at the same positions, as a clean source
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ...model.sequence import Segment, TokenLayout
 from ..stages import Dropout
-from .example import Example, Turn
+from .example import Example
 from .layouts import laid_out
 
 Part = tuple[str, Image.Image | str]  # "clean" or "vit" with a picture, "text" with words
+ENDS = " .,;?!"  # of a text behind which another goes on
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,15 @@ def joined(example: Example) -> Example:
     """A chain of turns as one turn: the instructions together, the last picture."""
     if len(example.turns) == 1:
         return example
-    text = ", ".join(turn.text.rstrip(" .,") for turn in example.turns[:-1]) + ", " + example.turns[-1].text
-    return Example(example.sources, (Turn(text, example.turns[-1].target),))
+    text = ", ".join([*(turn.text.rstrip(ENDS) for turn in example.turns[:-1]), example.turns[-1].text])
+    return Example(example.sources, (replace(example.turns[-1], text=text),))
+
+
+def thoughts_joined(example: Example) -> Example:
+    """An example whose thoughts are in one text with what was asked for."""
+    said = (f"{turn.text.rstrip(ENDS)}. {turn.thought}" if turn.thought else turn.text for turn in example.turns)
+    turns = (replace(turn, text=text, thought="") for turn, text in zip(example.turns, said, strict=True))
+    return Example(example.sources, tuple(turns))
 
 
 def plan(example: Example, dropout: Dropout, rng: np.random.Generator) -> list[Plan]:
@@ -99,5 +107,7 @@ def plan(example: Example, dropout: Dropout, rng: np.random.Generator) -> list[P
             parts.append(("text", turn.text))
         elif not keeps(dropout.empty):
             parts.append(("text", ""))
+        if turn.thought and keeps(dropout.text):
+            parts.append(("text", turn.thought))
         found.append(Plan(tuple(parts), turn.target, example.edit or number > 0))
     return found

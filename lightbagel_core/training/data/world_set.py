@@ -1,30 +1,24 @@
-"""The nano's world as a set of examples: prompts with a scene, edits, and chains of two edits."""
+"""The nano's world as a set of examples: prompts with a scene, edits, chains of two turns, edits of two pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 
 from PIL import Image
 
-from ...world.scenes import SIZE, Scene, pick, render
-from ...world.sentences import edit_of, edits_of, random_edit, random_prompt
+from ...world.scenes import SIZE, Scene, render
+from ...world.sentences import caption
+from ...world.stories import Story, random_story
 from ..seeds import Stream, generator
 from .example import Example, Shape, Turn, words
-
-
-@dataclass(frozen=True)
-class Story:
-    """An example in words: the scene to be edited, None for text to image, and each turn's text and scene."""
-
-    source: Scene | None
-    turns: tuple[tuple[str, Scene], ...]
 
 
 class WorldSet:
     """
     Args:
-        seed: of the run. edits: the share of edits. chains: the share of two turns among these.
+        seed: of the run. edits: the share of edits. chains: the share of two turns among these. pairs: the share
+            of two pictures among these. thoughts: the share of last turns with one, the caption of what is wanted.
         number: tells sets of one run apart, so that each has examples of its own.
         first: so many examples are the whole set; 0: it has no end.
         own: the stage's seed, from which a set without end is drawn, so that a later stage sees other examples.
@@ -36,44 +30,46 @@ class WorldSet:
         seed: int,
         edits: float = 0.6,
         chains: float = 0.0,
+        pairs: float = 0.0,
+        thoughts: float = 0.0,
         number: int = 0,
         first: int = 0,
         own: int | None = None,
         shared: int = 0,
     ) -> None:
-        for name, share in {"edits": edits, "chains": chains}.items():
+        for name, share in {"edits": edits, "chains": chains, "pairs": pairs, "thoughts": thoughts}.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is a share in 0..1, not {share}")
-        self.seed, self.edits, self.chains, self.number = seed, edits, chains, number
+        if chains + pairs > 1:
+            raise ValueError(f"chains and pairs are shares of the edits, together 1 at most, not {chains + pairs}")
+        self.seed, self.number = seed, number
+        self.edits, self.chains, self.pairs, self.thoughts = edits, chains, pairs, thoughts
         self.count = first or None
         self.own, self.shared = seed if own is None or first else own, shared
-        self.story = lru_cache(maxsize=4096)(self._draw)
+        self.told = lru_cache(maxsize=4096)(self._draw)
 
     @property
     def identity(self) -> str:
-        return f"world {self.seed} {self.own} {self.shared} {self.number} {self.edits} {self.chains} {self.count}"
+        shares = f"{self.edits} {self.chains} {self.pairs} {self.thoughts}"
+        return f"world {self.seed} {self.own} {self.shared} {self.number} {shares} {self.count}"
 
-    def _draw(self, index: int) -> Story:
+    def _draw(self, index: int) -> tuple[Story, str]:
+        """The story of an example, and the thought before its last picture, if any."""
         rng = generator(self.seed if index < self.shared else self.own, Stream.WORLD, self.number, index)
-        if rng.random() >= self.edits:
-            prompt, scene = random_prompt(rng)
-            return Story(None, ((prompt, scene),))
-        chain = rng.random() < self.chains
-        source, words, scene = random_edit(rng)
-        turns = [(words, scene)]
-        if chain:
-            turns.append(edit_of(rng, scene, pick(rng, edits_of(scene))))
-        return Story(source, tuple(turns))
+        story = random_story(rng, self.edits, self.chains, self.pairs)
+        thinks = bool(story.sources) and rng.random() < self.thoughts
+        return story, caption(story.turns[-1].target) if thinks else ""
 
     def shape(self, index: int) -> Shape:
-        story, size = self.story(index), (SIZE, SIZE)
-        texts = tuple(words(text) for text, _ in story.turns)
-        return Shape(() if story.source is None else (size,), (size,) * len(texts), texts)
+        (story, thought), size = self.told(index), (SIZE, SIZE)
+        *texts, last = (words(turn.words) for turn in story.turns)
+        texts.append(last + words(thought))
+        return Shape((size,) * len(story.sources), (size,) * len(texts), tuple(texts))
 
     def __getitem__(self, index: int) -> Example:
-        story = self.story(index)
-        sources = () if story.source is None else (picture(story.source),)
-        return Example(sources, tuple(Turn(text, picture(scene)) for text, scene in story.turns))
+        story, thought = self.told(index)
+        *turns, last = (Turn(turn.words, picture(turn.target)) for turn in story.turns)
+        return Example(tuple(map(picture, story.sources)), (*turns, replace(last, thought=thought)))
 
 
 def picture(scene: Scene) -> Image.Image:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
-from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, SIZE, Scene, coverage
+from ...world.scenes import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, Scene, coverage
 from .shape import GRID
 
 IGNORE = -100
 THING = [len(SHAPES) + 1, len(COLOURS), len(RADIUS)]  # how many classes: shape (0 is empty), colour, size
 SCENE = THING * len(PLACES) + [len(BACKGROUNDS)]
+CHANGED = [2] * (len(PLACES) + 1)
 CELL = [*THING, len(PLACES)]
-MEANT = [len(PLACES) + 1, *THING]
 SEEN = 0.05  # share of a token's area from which on it shows a thing
 
 
@@ -31,7 +32,7 @@ def scene_code(scene: Scene) -> list[int]:
 
 def cell_codes(scene: Scene) -> list[list[int]]:
     """For each merged ViT token, row by row: shape (0 is empty), colour, size, place of the thing it shows most of."""
-    covers = [coverage(thing).reshape(GRID, SIZE // GRID, GRID, -1).mean((1, 3)).flatten() for thing in scene.things]
+    covers = [_shares(coverage(thing)) for thing in scene.things]
     codes = []
     for shares in zip(*covers, strict=True):
         thing, share = scene.things[int(np.argmax(shares))], max(shares)
@@ -48,15 +49,19 @@ def cell_codes(scene: Scene) -> list[list[int]]:
     return codes or [[0, IGNORE, IGNORE, IGNORE]] * GRID**2
 
 
-def meant(source: Scene | None, target: Scene) -> list[int]:
-    """The one place an instruction changes, then shape (0 is empty), colour and size of what is to stand there.
+def _shares(cover: np.ndarray) -> list[float]:
+    """How much of each token's area is covered, row by row."""
+    small = Image.fromarray(cover).resize((GRID, GRID), Image.Resampling.BOX)
+    return [float(share) for share in np.asarray(small).ravel()]
 
-    A change of the background means the place after the last; without a source nothing is meant.
+
+def change_code(source: Scene | None, target: Scene) -> list[int]:
+    """What an instruction wants: the target's `scene_code`, and for each place and the background whether it changes.
+
+    Without a source nothing is asked.
     """
     if source is None:
-        return [IGNORE] * 4
+        return [IGNORE] * (len(SCENE) + len(CHANGED))
     changed = {t.place for t in set(source.things) ^ set(target.things)}
-    if not changed:
-        return [len(PLACES), IGNORE, IGNORE, IGNORE]
-    place = list(PLACES).index(changed.pop())
-    return [place, *scene_code(target)[3 * place : 3 * place + 3]]
+    flags = [int(place in changed) for place in PLACES]
+    return [*scene_code(target), *flags, int(source.background != target.background)]

@@ -1,8 +1,9 @@
 """The VLM's throw-away heads.
 
 Two read the merged ViT tokens: the scene from all of them, and from each alone the thing it shows. One reads the scene
-to be drawn from the drawing path's states at the target's start marker, one reads at the end of an instruction what is
-to stand where. They stand in for what a 7 B model knows: its states hold the scene a sentence speaks of.
+to be drawn from the drawing path's states at the target's start marker, one reads it at the end of an instruction, and
+where it differs from the source; one reads at each name of a thing where that stands (pointing.py). They stand in for
+what a 7 B model knows: its states hold the scene a sentence speaks of.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .codes import CELL, IGNORE, MEANT, SCENE
+from ...world.scenes import PLACES
+from .codes import CELL, CHANGED, IGNORE, SCENE
 from .shape import GRID
 
 
@@ -51,7 +53,8 @@ class Heads(nn.Module):
         self.vit = nn.Linear(hidden * GRID * GRID, sum(SCENE))
         self.cell = nn.Linear(hidden, sum(CELL))
         self.marker = Reader(hidden, depth, SCENE)
-        self.meant = Reader(hidden, depth, MEANT)
+        self.wanted = Reader(hidden, depth, SCENE + CHANGED)
+        self.pointed = Reader(hidden, depth, [len(PLACES)])
 
     def vit_loss(self, features: Tensor, scenes: Tensor, cells: Tensor) -> Tensor:
         """Loss over the ViT tokens of pictures.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from PIL import Image
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ...config import Defaults, FusionConfig, ImageRule, LightBagelConfig
-from ...world.scenes import SIZE, Scene, render
-from ...world.sentences import vocabulary
+from ...images import resized
+from ...world.lexicon import vocabulary
+from ...world.scenes import Scene, render
+from .spelling import rules
 
 SPECIALS = [
     "<|endoftext|>",
@@ -27,14 +29,17 @@ CHAT_TEMPLATE = (
     "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
 )
-VIT_SIDE = 112  # pixels: 8 x 8 patches, 4 x 4 tokens after the merger
+SIDE = 96  # pixels of a nano picture: the world's places, 32 pixels apart, then stand in the middle of a token each
+VIT_SIDE = 84  # pixels: 6 x 6 patches, 3 x 3 tokens after the merger
 PATCH = 2  # latents per token side, as in Wan2.2
-GRID = 4  # tokens per side: both the ViT's merged grid and the DiT's token grid of a nano picture
+GRID = 3  # tokens per side: both the ViT's merged grid and the DiT's token grid of a nano picture
 HIDDEN = 256  # of the VLM, and of the learned context
-HEADS, HEAD_DIM = 2, 128  # of the DiT and of the fusion
+HEADS, HEAD_DIM = 2, 128  # of the DiT; ComfyUI tells a Wan by heads of 128
+FUSION_HEADS, FUSION_HEAD_DIM = 8, 32  # as wide, and eight things can be listened to at once
 BLOCKS = 6  # of the DiT
-# theta is 10 where Qwen has 1e6: its slowest frequencies serve the width axis, and pictures here are 4 tokens wide.
-THETA = 10.0
+# theta is 100 where Qwen has 1e6: its slowest frequencies serve the width axis, and pictures here are 3 tokens wide.
+# With 10 no frequency is slow enough to find a token by what it is, wherever it stands; 3,000 was tried, and is slower.
+THETA = 100.0
 
 
 def nano_config() -> tuple[LightBagelConfig, PreTrainedTokenizerFast]:
@@ -52,26 +57,30 @@ def nano_config() -> tuple[LightBagelConfig, PreTrainedTokenizerFast]:
             und_layers=understanding["text_config"]["num_hidden_layers"],
             und_dim=HIDDEN,
             gen_dim=HEADS * HEAD_DIM,
-            heads=HEADS,
-            head_dim=HEAD_DIM,
+            heads=FUSION_HEADS,
+            head_dim=FUSION_HEAD_DIM,
             rope_theta=THETA,
-            mrope_section=(16, 24, 24),
+            mrope_section=(4, 6, 6),
             context_len=8,
             context_dim=HIDDEN,
         ),
-        vae_image=ImageRule(long=SIZE, short=SIZE // 2, stride=32),
-        vit_image=ImageRule(long=VIT_SIDE, short=VIT_SIDE // 2, stride=28),
-        defaults=Defaults(width=SIZE, height=SIZE, steps=20, text_guidance=2.0, edit_text_guidance=1.25),
+        vae_image=ImageRule(long=SIDE, short=32, stride=32),
+        vit_image=ImageRule(long=VIT_SIDE, short=28, stride=28),
+        defaults=Defaults(width=SIDE, height=SIDE, steps=20, text_guidance=2.0, edit_text_guidance=1.25),
     )
     return config, tokens
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token a word, so that a word it does not know is known to be unknown."""
+    """A tokenizer with one token a word, so that a word it does not know is known to be unknown; other spellings and
+    slips are read as the word (see spelling.py).
+    """
     words = [*SPECIALS, "<unk>", *vocabulary()]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    raw.normalizer = normalizers.Lowercase()
+    read_as = [normalizers.Replace(Regex(pattern), word) for pattern, word in rules(vocabulary())]
+    raw.normalizer = normalizers.Sequence([normalizers.Lowercase(), *read_as])
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.decoder = decoders.WordPiece(cleanup=True)  # no blank before a comma or a full stop
     raw.add_special_tokens(SPECIALS)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=raw, unk_token="<unk>", pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left"
@@ -159,6 +168,11 @@ def vae() -> dict[str, Any]:
     }
 
 
+def picture(scene: Scene, side: int = SIDE) -> Image.Image:
+    """A scene as a nano picture, RGB."""
+    return resized(Image.fromarray(render(scene)), ImageRule(long=side, short=side, stride=side))
+
+
 def vit_picture(scene: Scene) -> Image.Image:
-    """A scene as the nano's ViT takes it: RGB, 112 x 112."""
-    return Image.fromarray(render(scene)).resize((VIT_SIDE, VIT_SIDE), Image.Resampling.BICUBIC)
+    """A scene as the nano's ViT takes it: RGB, 84 x 84."""
+    return picture(scene, VIT_SIDE)

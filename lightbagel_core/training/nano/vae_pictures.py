@@ -6,30 +6,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...world.scenes import SIZE, Scene, pick, random_scene, render
+from ...world.arrangements import random_scene
+from ...world.scenes import MOST, SIZE, Scene, pick
+from .shape import SIDE, picture
 
 CROP = 48  # pixels
 
 
 def pictures(rng: np.random.Generator, count: int) -> np.ndarray:
-    """So many random scenes, uint8 [B, 128, 128, 3]."""
-    return np.stack([render(random_scene(rng)) for _ in range(count)])
+    """So many random scenes, uint8 [B, 96, 96, 3]."""
+    return np.stack([np.asarray(picture(random_scene(rng))) for _ in range(count)])
 
 
 def crop(rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
-    """A random scene and 48 pixels of it, uint8 [48, 48, 3], mostly around a shape.
+    """A random scene and 48 pixels of it, uint8 [48, 48, 3], mostly around a shape, and of many things in half.
 
-    On whole pictures plain background drowns the shapes.
+    On whole pictures plain background drowns the shapes; and what comes out wrong is small and stands close to others.
     """
-    scene = random_scene(rng)
+    scene = random_scene(rng, int(rng.integers(3, MOST + 1)) if rng.random() < 0.5 else None)
     if scene.things and rng.random() < 0.85:
         small = [t for t in scene.things if t.size == "small"]  # the hardest to keep sharp
-        x, y = pick(rng, small or scene.things).centre
+        x, y = (side * SIDE // SIZE for side in pick(rng, small or scene.things).centre)
         x0, y0 = x - CROP // 2 + int(rng.integers(-12, 13)), y - CROP // 2 + int(rng.integers(-12, 13))
     else:
-        x0, y0 = (int(v) for v in rng.integers(0, SIZE - CROP + 1, 2))
-    x0, y0 = (min(max(v, 0), SIZE - CROP) for v in (x0, y0))
-    return scene, render(scene)[y0 : y0 + CROP, x0 : x0 + CROP]
+        x0, y0 = (int(v) for v in rng.integers(0, SIDE - CROP + 1, 2))
+    x0, y0 = (min(max(v, 0), SIDE - CROP) for v in (x0, y0))
+    return scene, np.asarray(picture(scene))[y0 : y0 + CROP, x0 : x0 + CROP]
 
 
 def to_pixels(pictures: np.ndarray) -> Tensor:

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from ...config import LightBagelConfig
 from ...model.vae import use_single_frames
-from ...world.scenes import Scene, random_scene, render
+from ...world.arrangements import random_scene
+from ...world.scenes import Scene
 from ...world.sentences import caption
-from ..stages import Stage
+from ..stages import DECODER, Stage
 from . import latent_figures
+from .shape import picture
 from .single_process import SingleProcess, once
 from .vae_pictures import crop, to_pixels
 
 WHOLE, FEWER = 0.1, 0.15  # share of steps on whole pictures, and how many of them there are to a crop
-NOISE = 0.4  # the most, in std of a channel
+NOISE = 0.3  # the most, in std of a channel
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 
@@ -74,7 +76,8 @@ class Disturbed(nn.Module):
 class VaeRecipe(SingleProcess):
     """The recipe (see training/trainer.py) of the nano's VAE.
 
-    A step learns from `batch.samples` crops, about every tenth from fewer whole pictures of about as many pixels.
+    A step learns from `batch.samples` crops, about every tenth from fewer whole pictures of about as many pixels. The
+    recipe "nano-vae-decoder" leaves the encoder as it is, and so the latents that a DiT was taught.
 
     Args:
         vae: on the device where it is trained; only single frames may pass from then on.
@@ -86,8 +89,9 @@ class VaeRecipe(SingleProcess):
     def __init__(self, stage: Stage, config: LightBagelConfig, vae: AutoencoderKLWan) -> None:
         super().__init__(stage)
         self.vae = use_single_frames(vae).train().requires_grad_(True)
+        still = ("encoder.", "quant_conv.") if stage.recipe == DECODER else ()
         for name, parameter in vae.named_parameters():
-            if "time_conv" in name:  # only films pass through these
+            if "time_conv" in name or name.startswith(still):  # only films pass through the first
                 parameter.requires_grad_(False)
         self.channels, self.stride = config.vae["z_dim"], config.vae["scale_factor_spatial"]
         self.module = Disturbed(vae)
@@ -102,7 +106,7 @@ class VaeRecipe(SingleProcess):
         rng, generator = self.draws(step)
         if rng.random() < WHOLE:
             scenes = [random_scene(rng) for _ in range(max(1, round(FEWER * self.samples)))]
-            pixels = to_pixels(np.stack([render(scene) for scene in scenes]))
+            pixels = to_pixels(np.stack([np.asarray(picture(scene)) for scene in scenes]))
         else:
             cuts = [crop(rng) for _ in range(self.samples)]
             scenes, pixels = [scene for scene, _ in cuts], to_pixels(np.stack([cut for _, cut in cuts]))
@@ -123,10 +127,10 @@ class VaeRecipe(SingleProcess):
     def finish(self, config: LightBagelConfig) -> LightBagelConfig:
         """Freezes the trained VAE and returns the config with the statistics and the preview colours of its latents.
 
-        After no step at all the statistics stay as they are.
+        After no step at all, or of the decoder alone, the statistics stay as they are: a DiT was taught by them.
         """
         self.vae.eval().requires_grad_(False)
-        if self.stage.steps:
+        if self.stage.steps and self.stage.recipe != DECODER:
             latent_figures.set_statistics(self.vae, self.stage.seed)
         measured = {name: list(self.vae.config[name]) for name in ("latents_mean", "latents_std")}
         preview = latent_figures.preview(self.vae, self.stage.seed)

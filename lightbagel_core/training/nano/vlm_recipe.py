@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...config import LightBagelConfig
 from ...model.forward import CleanImage, Content, pack_samples, und_states
 from ...model.understanding import Understanding
-from ..stages import Stage
+from ..stages import LANGUAGE, Stage
 from .codes import IGNORE
 from .heads import Heads
 from .shape import GRID, PATCH
@@ -33,14 +34,17 @@ class Taught(nn.Module):
 
     def forward(self, lessons: Lessons) -> Losses:
         """(What is minimised; its parts before they are weighted: of the answers' tokens, and of the heads)."""
-        answers, asked = self.chat_loss(lessons[0])
-        seen, told, changed = self.drawing_loss(lessons[1])
-        asked = asked + changed
-        parts = {"answers": answers, "vit": seen, "marker": told, "meant": asked}
-        return answers + seen + 2.0 * told + 2.0 * asked, {name: part.detach() for name, part in parts.items()}
+        with sdpa_kernel(SDPBackend.MATH):  # on a CPU the backward pass of the fused kernel is half of all time
+            answers, asked, named = self.chat_loss(lessons[0])
+            seen, told, changed, called = self.drawing_loss(lessons[1])
+        asked, named = asked + changed, named + called
+        parts = {"answers": answers, "vit": seen, "marker": told, "wanted": asked, "pointed": named}
+        return answers + seen + 2.0 * told + 2.0 * asked + named, {name: part.detach() for name, part in parts.items()}
 
-    def chat_loss(self, lessons: Chat) -> tuple[Tensor, Tensor]:
-        """(Language-model loss on the answers' tokens alone, on whole sequences it learns nothing for long; meant)."""
+    def chat_loss(self, lessons: Chat) -> tuple[Tensor, Tensor, Tensor]:
+        """(Language-model loss on the answers' tokens alone: on whole sequences it learns nothing for long; of what is
+        wanted; of what the words name).
+        """
         und = self.und
         ids, wanted = lessons.ids.to(und.device), lessons.labels.to(und.device)
         output = und.vlm(
@@ -55,14 +59,19 @@ class Taught(nn.Module):
         asked = (wanted != IGNORE).int().argmax(1) - 1  # the last token before the answer
         which = torch.arange(len(asked), device=und.device)
         read = [state[which, asked] for state in output.hidden_states[1:]]
-        return output.loss, self.heads.meant(read, lessons.meant.to(und.device))
+        points = lessons.pointed.to(und.device)
+        names = [state[points != IGNORE] for state in output.hidden_states[1:]]
+        named = self.heads.pointed(names, points[points != IGNORE][:, None])
+        return output.loss, self.heads.wanted(read, lessons.wanted.to(und.device)), named
 
-    def drawing_loss(self, lessons: Drawings) -> tuple[Tensor, Tensor, Tensor]:
-        """(What the ViT's tokens show; the target's scene; what the instruction means)."""
+    def drawing_loss(self, lessons: Drawings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(What the ViT's tokens show; the target's scene; what the instruction wants; what its words name)."""
         und, device = self.und, self.und.device
         images = und.vit_images(lessons.pictures)
-        features = torch.stack([image.features for image in images])
-        seen = self.heads.vit_loss(features, lessons.scenes.to(device), lessons.cells.to(device))
+        seen = torch.zeros((), device=device)
+        if self.heads.vit.weight.requires_grad:  # else the ViT is as it is
+            features = torch.stack([image.features for image in images])
+            seen = self.heads.vit_loss(features, lessons.scenes.to(device), lessons.cells.to(device))
         supply = iter(images)
         unread = CleanImage(torch.empty(48, PATCH * GRID, PATCH * GRID))  # only its markers pass through the VLM
         samples: list[list[Content]] = []
@@ -73,13 +82,23 @@ class Taught(nn.Module):
         # A sample's last three und tokens: the instruction's <|im_end|>, the target's two markers.
         end, marker = (torch.tensor([int(own[i]) for own in tokens.und]) for i in (-3, -2))
         told = self.heads.marker([s[marker] for s in states], lessons.targets.to(device))
-        return seen, told, self.heads.meant([s[end] for s in states], lessons.meant.to(device))
+        wanted = self.heads.wanted([s[end] for s in states], lessons.wanted.to(device))
+        # A sample's last text ends before the target's two markers.
+        found = [
+            (int(own[i - len(points) - 2]), label)
+            for own, points in zip(tokens.und, lessons.pointed, strict=True)
+            for i, label in enumerate(points)
+            if label != IGNORE
+        ]
+        where, labels = torch.tensor(found, dtype=torch.long, device=device).reshape(-1, 2).unbind(1)
+        return seen, told, wanted, self.heads.pointed([s[where] for s in states], labels[:, None])
 
 
 class VlmRecipe(SingleProcess):
     """The recipe (see training/trainer.py) of the nano's VLM.
 
-    A step learns from `batch.samples` conversations and as many sequences of the drawing path.
+    A step learns from `batch.samples` conversations and as many sequences of the drawing path. The recipe
+    "nano-vlm-language" leaves the ViT as it is.
 
     Args:
         und: the VLM, on the device where it is trained.
@@ -94,12 +113,17 @@ class VlmRecipe(SingleProcess):
             torch.manual_seed(stage.seed)
             heads = Heads(config.fusion.und_dim, config.fusion.und_layers)
         self.und, self.module = und, Taught(und.train().requires_grad_(True), heads.to(und.device))
+        if stage.recipe == LANGUAGE:
+            und.vlm.model.visual.requires_grad_(False)
+            heads.vit.requires_grad_(False)
+            heads.cell.requires_grad_(False)
         self.units: Sequence[nn.Module] = ()
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         """The VLM's weights as "understanding.…", those of the heads, which no checkpoint folder has, as "heads.…"."""
         parts = {"understanding": self.und.vlm, "heads": self.module.heads}
-        return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
+        named = ((f"{part}.{name}", p) for part, module in parts.items() for name, p in module.named_parameters())
+        return {name: p for name, p in named if p.requires_grad}
 
     def passes(self, step: int) -> list[Lessons]:
         """The one pass of a step."""

@@ -17,10 +17,10 @@ from ...files.tensor_files import Tensors
 from .. import eight_bit
 from ..adapters import targeted
 from ..precisions import BASES, trained_precision
-from ..stages import READERS, Stage
+from ..stages import ALONE, READERS, Stage
 
 UNIT = re.compile(r"(?:^|\.)(blocks|layers)\.(\d+)\.")
-NEEDED = {"drawing": ("generation", "fusion"), "nano-vlm": ("understanding",), "nano-vae": ("vae",)}
+NEEDED = {"drawing": ("generation", "fusion")} | {recipe: (component,) for recipe, component in ALONE.items()}
 UNREAD = ("lm_head.weight", "model.language_model.norm.weight")  # what of a VLM no drawing reads
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...config import LightBagelConfig
-from ..stages import Stage
+from ..stages import ALONE, Stage
 from .portions import Portions
 from .tokens import Tokens
 
@@ -71,7 +71,7 @@ def operations(stage: Stage, config: LightBagelConfig, held: Portions, world: in
     """
     step = held.mean * held.samples
     if stage.recipe != "drawing":
-        forward = reading(config, step) if stage.recipe == "nano-vlm" else 0.0
+        forward = reading(config, step) if ALONE[stage.recipe] == "understanding" else 0.0
         return Operations(forward, 2 * forward, 0.0, 0.0)
     passes = world * held.passes(stage, world)
     d, inner = config.fusion.gen_dim, config.fusion.heads * config.fusion.head_dim

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from helpers import SIDE
 
-from .world import SIDE, Missing, World
+from .world import Missing, World
 
 WORKS, REFUSED, NOT_FOR = "works", "refused in words", "not for this model"
 UNCHECKED, NOTHING, WRONG, CRASHED = "unchecked", "silently nothing", "silently wrong", "crashed"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from helpers import PROMPT, SEED
+from helpers import PROMPT, SEED, SIDE
 
 from .expect import acts, flat, foreign, holds, idle, like, needs, neutral, refused, row, same
-from .world import OTHER, SIDE, World
+from .world import OTHER, World
 
 HALF = SIDE // 2
+WIDE = 64  # pixels of two thirds, and the least that ConditioningSetArea takes
 
 
 def other(world: World) -> Any:
@@ -40,13 +41,13 @@ def one_step(world: World, cond: Any, numbers: torch.Tensor) -> torch.Tensor:
 
 
 def left_alone(world: World, inputs: Any, outputs: Any) -> bool | str:
-    """The left half is a narrow picture of its own: drawn alone, from the left half of the noise."""
+    """The left part is a narrow picture of its own: drawn alone, from the left part of the noise."""
     noise = world.fixed_noise
-    got = one_step(world, outputs[0], noise)[..., : HALF // 16]
-    right = one_step(world, positive(world), noise[..., : HALF // 16].contiguous())
+    got = one_step(world, outputs[0], noise)[..., : WIDE // 16]
+    right = one_step(world, positive(world), noise[..., : WIDE // 16].contiguous())
     if torch.allclose(got, right, rtol=1e-3, atol=1e-2):
         return True
-    return f"differs by {float((got - right).abs().max()):.3g} from a picture of 64 x 128"
+    return f"differs by {float((got - right).abs().max()):.3g} from a picture of {WIDE} x {SIDE}"
 
 
 def half_masked(world: World, inputs: Any, outputs: Any) -> bool | str:
@@ -122,7 +123,7 @@ def with_vision(world: World) -> Any:
     return {"image_0": world.part("IMAGE")}
 
 
-AREA = "the left half is drawn as a picture of its own size"
+AREA = "the left two thirds are drawn as a picture of their own size"
 OURS = ("LightBagel",)
 PAIR = {"positive_NEW": positive, "negative_NEW": lambda w: w.part("NEGATIVE")}
 
@@ -167,11 +168,11 @@ ROWS = [
     row("ConditioningConcat", refused("ConditioningConcat", "ConditioningCombine"), conditioning_from=other),
     row("ConditioningMultiply", acts({"multiplier": 1.0}, "or said in the log"), multiplier=2.0),
     row("ConditioningZeroOut", acts()),
-    row("ConditioningSetArea", holds(AREA, left_alone), width=HALF, height=SIDE),
+    row("ConditioningSetArea", holds(AREA, left_alone), width=WIDE, height=SIDE),
     row("ConditioningSetArea", neutral("the area is the whole picture"), label="whole", width=SIDE, height=SIDE),
-    row("ConditioningSetAreaPercentage", holds(AREA, left_alone), width=0.5),
+    row("ConditioningSetAreaPercentage", holds(AREA, left_alone), width=0.67),
     row("ConditioningSetAreaPercentage", neutral("the area is the whole picture"), label="whole"),
-    row("ConditioningSetAreaPercentageVideo", holds(AREA, left_alone), width=0.5),
+    row("ConditioningSetAreaPercentageVideo", holds(AREA, left_alone), width=0.67),
     row("ConditioningSetAreaStrength", neutral("one prompt's strength is divided out"), strength=0.5),
     row("ConditioningSetMask", holds("inside the mask the one prompt's velocity, outside the other's", half_masked)),
     row("ConditioningSetMask", holds("the same: bounds are at least 8 cells, here all of the picture", half_masked),

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from helpers import source, tensor
+from helpers import CELLS, SIDE, source, tensor
 
 from .expect import acts, empties, flat, foreign, garbled, gives, holds, needs, neutral, row, same
-from .world import SIDE, World
+from .world import World
 
 UNIT = "; the host counts 8 pixels a cell, whatever the model"
-HALF, CELLS = SIDE // 2, SIDE // 16
+HALF = SIDE // 2
 
 
 def second(world: World) -> Any:
@@ -52,10 +52,10 @@ def interpolated(world: World, inputs: Any) -> torch.Tensor:
 
 
 def pasted(world: World, inputs: Any) -> torch.Tensor:
-    """The second latent in the first, from the cell (4, 4) on."""
+    """The second latent, of half the size, in the first, from the cell (2, 2) on."""
     to = flat(inputs.get("samples_to") or inputs["destination"]).clone()
     what = flat(inputs.get("samples_from") or inputs["source"])
-    to[:, :, 4:8, 4:8] = what[:, :, :4, :4]
+    to[:, :, 2:5, 2:5] = what
     return to
 
 
@@ -117,7 +117,7 @@ def comes_back(world: World, picture: torch.Tensor, image: torch.Tensor) -> bool
 
 
 def encoded(world: World, inputs: Any, outputs: Any) -> bool | str:
-    """[1, 48, 8, 8], and the picture comes back to 20 dB."""
+    """[1, 48, 6, 6], and the picture comes back to 20 dB."""
     if list(s(outputs[0]).shape) != [1, 48, CELLS, CELLS]:
         return f"{list(s(outputs[0]).shape)} where {[1, 48, CELLS, CELLS]} is right"
     return comes_back(world, inputs["pixels"], world.decode(s(outputs[0])))
@@ -166,13 +166,13 @@ ROWS = [
     row("LatentRotate", gives(
         "a quarter turn anticlockwise", lambda w, i: s(i["samples"]).transpose(-1, -2).flip(-2)
     ), label="270", rotation="270 degrees"),
-    row("LatentComposite", gives("the second latent from cell (4, 4)" + UNIT, pasted), x=32, y=32, samples_from=small),
+    row("LatentComposite", gives("the second latent from cell (2, 2)" + UNIT, pasted), x=16, y=16, samples_from=small),
     row("LatentComposite", gives("the latent itself, where both are one, feathered", lambda w, i: i["samples_to"]),
         label="feathered", x=0, y=0, feather=16, samples_from=lambda w: w.part("LATENT")),
     row("LatentCompositeMasked", gives("the second latent inside the mask", masked), source=second,
         mask=lambda w: w.part("MASK")),
-    row("LatentCompositeMasked", gives("the second latent from cell (4, 4)" + UNIT, pasted), label="without a mask",
-        source=small, x=32, y=32),
+    row("LatentCompositeMasked", gives("the second latent from cell (2, 2)" + UNIT, pasted), label="without a mask",
+        source=small, x=16, y=16),
     row("LatentBlend", gives("0.3 of the one and 0.7 of the other", lambda w, i: (
         0.3 * s(i["samples1"]) + 0.7 * s(i["samples2"])
     )), samples2=second, blend_factor=0.3),
@@ -188,9 +188,9 @@ ROWS = [
     row("LatentConcat", gives("both side by side", concatenated(-1)), samples2=second, dim="x"),
     row("LatentConcat", gives("both one below the other", concatenated(-2)), label="y", samples2=second, dim="y"),
     row("LatentCut", gives("the cells 2 and 3", lambda w, i: s(i["samples"])[..., 2:4]), dim="x", index=2, amount=2),
-    row("LatentCutToBatch", gives("two pictures, left and right", lambda w, i: torch.cat(
-        flat(i["samples"]).chunk(2, -1)
-    )), dim="x", slice_size=4),
+    row("LatentCutToBatch", gives("three pictures, from left to right", lambda w, i: torch.cat(
+        flat(i["samples"]).chunk(3, -1)
+    )), dim="x", slice_size=2),
     row("LatentBatch", gives("a batch of both", lambda w, i: torch.cat([s(i["samples1"]), s(i["samples2"])])),
         samples2=second),
     row("BatchLatentsNode", gives("a batch of both", lambda w, i: s(two(w))), latents=lambda w: {
@@ -201,10 +201,10 @@ ROWS = [
     row("RepeatLatentBatch", gives("the latent twice", lambda w, i: torch.cat([s(i["samples"])] * 2)), amount=2),
     row("LatentBatchSeedBehavior", holds("both pictures of a batch are the same", drawn_alike), samples=lambda w: {
         "samples": torch.zeros_like(s(two(w)))}, seed_behavior="fixed"),
-    row("LatentUpscale", gives("the latent at twice the cells" + UNIT, scaled((16, 16), "bilinear")),
+    row("LatentUpscale", gives("the latent at twice the cells" + UNIT, scaled((12, 12), "bilinear")),
         upscale_method="bilinear"),
-    row("LatentUpscaleBy", gives("the latent at 1.5 times the cells", scaled((12, 12), "nearest-exact")), scale_by=1.5),
-    row("LatentUpscaleBy", gives("the latent at 1.5 times the cells", scaled((12, 12), "area")), label="area",
+    row("LatentUpscaleBy", gives("the latent at 1.5 times the cells", scaled((9, 9), "nearest-exact")), scale_by=1.5),
+    row("LatentUpscaleBy", gives("the latent at 1.5 times the cells", scaled((9, 9), "area")), label="area",
         upscale_method="area", scale_by=1.5),
     row("LatentApplyOperation", gives("the latent sharpened", sharpened, atol=1e-2), **OPERATION),
     row("LatentApplyOperationCFG", acts(), **OPERATION),

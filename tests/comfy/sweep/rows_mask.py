@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from helpers import source, tensor
+from helpers import SIDE, source, tensor
 
 from .expect import foreign, gives, needs, row
-from .world import SIDE, gradient
+from .world import gradient
 
 HALF = SIDE // 2
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from helpers import PROMPT, SETTINGS
+from helpers import PROMPT, SETTINGS, SIDE
 
 from . import rows_model
 from .expect import NOTHING, REFUSED, WORKS, WRONG, Expectation, Row, Verdict, Worlds, holds, row, tried, warnings_said
-from .world import SIDE, World
+from .world import World
 
 
 def boxed(world: World, model: Any, steps: int) -> torch.Tensor:

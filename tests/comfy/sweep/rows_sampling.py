@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from helpers import SEED
+from helpers import CELLS, SEED
 
 from .expect import Row, flat, foreign, garbled, gives, holds, like, row
-from .world import SIDE, World
+from .world import World
 
 FLOW = {"sigma_max": 1.0, "sigma_min": 0.02}
 
@@ -73,7 +73,7 @@ def noise_of(world: World, inputs: Any, outputs: Any) -> bool | str:
 
 def upscaled(world: World, inputs: Any, outputs: Any) -> bool | str:
     drawn = world.draw(sampler=outputs[0], steps=4)
-    right = [2 * SIDE // 16] * 2
+    right = [2 * CELLS] * 2
     return list(drawn.shape[-2:]) == right or f"{list(drawn.shape)} where {right} cells are right"
 
 

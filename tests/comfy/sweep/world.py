@@ -11,10 +11,10 @@ from typing import Any
 
 import helpers
 import torch
-from helpers import PROMPT, SEED, source, tensor
+from helpers import CELLS, PROMPT, SEED, SIDE, source, tensor
 
 PACK = Path(__file__).resolve().parents[3]
-SIDE, STEPS = 128, 2
+STEPS = 2
 OTHER = "a large green star on the right on a black background"
 SIZES = {"width", "height", "target_width", "target_height"}
 
@@ -182,7 +182,7 @@ class World:
 
     @cached_property
     def fixed_noise(self) -> torch.Tensor:
-        return torch.randn(1, 48, SIDE // 16, SIDE // 16, generator=torch.Generator().manual_seed(SEED))
+        return torch.randn(1, 48, CELLS, CELLS, generator=torch.Generator().manual_seed(SEED))
 
 
 def hashable(value: Any) -> bool:
@@ -269,7 +269,7 @@ def native(host: Any, vae: Any) -> World:
         return lambda world: [[torch.randn(1, 32, text, generator=torch.Generator().manual_seed(seed)), {}]]
 
     def latent(seed: int) -> Any:
-        shape = (1, 48, 1, SIDE // 16, SIDE // 16)
+        shape = (1, 48, 1, CELLS, CELLS)
         return lambda world: {"samples": torch.randn(shape, generator=torch.Generator().manual_seed(seed))}
 
     return World(
@@ -283,7 +283,7 @@ def native(host: Any, vae: Any) -> World:
             "OTHER": words(3),
             "LATENT": latent(4),
             "LATENT2": latent(5),
-            "EMPTY": lambda world: {"samples": torch.zeros(1, 48, 1, SIDE // 16, SIDE // 16)},
+            "EMPTY": lambda world: {"samples": torch.zeros(1, 48, 1, CELLS, CELLS)},
         },
     )
 

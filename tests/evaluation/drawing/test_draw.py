@@ -19,8 +19,10 @@ from lightbagel_core.evaluation.drawing.presets import Drawing
 from lightbagel_core.evaluation.items import Item, Source
 from lightbagel_core.files.formats import open_model
 from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.sampling.branches import Said, branches_of
 
 STEPS = 2
+BLUER = "make the circle blue"
 
 
 def item(name: str, *turns: str, samples: int = 1, **more) -> Item:
@@ -82,13 +84,90 @@ def test_a_turn_edits_what_the_turn_before_it_drew(drawer, nano):
     assert_alike(opened(draw, "chain/1-0.png"), second)
 
 
+def said(what: str, content: str | Image.Image) -> tuple[str, str | bytes]:
+    """A content by what it was made of."""
+    return what, content if isinstance(content, str) else content.tobytes()
+
+
+@pytest.fixture
+def encoded(nano, monkeypatch):
+    """The branches of each drawing, as the pictures and words that its contents were made of."""
+    of, drawn = {}, []
+
+    def named(make, what):
+        def call(self, content):
+            made = make(self, content)
+            of[id(made)] = said(what, content), made  # kept, so that its id stays its own
+            return made
+
+        return call
+
+    for what in ("clean", "vit", "text"):
+        monkeypatch.setattr(type(nano), what, named(getattr(type(nano), what), what))
+    draw = type(nano).draw
+
+    def seen(self, branches, *args, **more):
+        drawn.append({name: [[of[id(one)][0] for one in row] for row in rows] for name, rows in branches.items()})
+        return draw(self, branches, *args, **more)
+
+    monkeypatch.setattr(type(nano), "draw", seen)
+    return drawn
+
+
+@pytest.mark.parametrize("history", [0, 1, 2])
+def test_a_turn_is_drawn_after_as_many_turns_as_are_asked_for(drawer, encoded, history):
+    words = ("make the circle blue", "remove the square", "make the circle green")
+    draw, two = drawer(), [item("a", *words, sources=(source(),)), item("b", *words[::-1], sources=(source(),))]
+    draw.drawing = replace(draw.drawing, history=history)
+    draw.batch(two)
+    assert len(encoded) == 3
+    for row, (name, asked) in enumerate((("a", words), ("b", words[::-1]))):
+        pictures = [PICTURE, *(opened(draw, f"{name}/{turn}-0.png") for turn in (0, 1))]
+        for turn, found in enumerate(encoded):
+            turns = [
+                Said([said(what, pictures[number]) for what in ("clean", "vit")], said("text", asked[number]))
+                for number in range(max(0, turn - history), turn + 1)
+            ]
+            expected = branches_of(turns[-1].pictures, turns[-1].text, said("text", ""), turns[:-1])
+            assert {branch: rows[row] for branch, rows in found.items()} == expected
+
+
+def test_a_turn_after_another_is_what_a_conversation_draws(drawer, nano):
+    draw, words = drawer(), ("make the circle blue", "remove the square")
+    draw.drawing = replace(draw.drawing, history=1)
+    draw.batch([item("chain", *words, sources=(source(),))])
+    first = opened(draw, "chain/0-0.png")
+    turns = [[nano.clean(picture), nano.vit(picture)] for picture in (PICTURE, first)]
+    branches = branches_of(turns[1], nano.text(words[1]), nano.text(""), [Said(turns[0], nano.text(words[0]))])
+    settings = nano.settings(first, steps=STEPS)
+    noise = nano.noise(1, settings.width, settings.height, seed_of("bench", "chain", 0, 1, 5))
+    rows = {name: [contents] for name, contents in branches.items()}
+    (second,) = nano.draw(rows, noise, settings.guidance, steps=STEPS, progress=False)
+    assert_alike(opened(draw, "chain/1-0.png"), second)
+
+
+def test_chains_with_and_without_a_first_picture_are_drawn_together(drawer):
+    """Each as it is drawn alone; what stands before their second turns is of two lengths."""
+    chains = [item("drawn", "a red circle", BLUER), item("edited", BLUER, BLUER, sources=(source(),))]
+    draw = drawer()
+    draw.drawing = replace(draw.drawing, history=1)
+    draw.batch(chains)
+    for chain in chains:
+        before = opened(draw, f"{chain.id}/1-0.png")
+        (draw.out / chain.id / "1-0.png").unlink()
+        alone = drawer()
+        alone.drawing = draw.drawing
+        alone.batch([chain])
+        assert_alike(opened(alone, f"{chain.id}/1-0.png"), before)
+
+
 def test_samples_differ_and_a_grid_is_one_picture(drawer):
     draw = drawer(samples=4)
     files = ((PurePosixPath("grids/p.png"),),)
     draw.batch([replace(item("p", "a red circle"), files=files, grid=True)])
     whole = opened(draw, "grids/p.png")
-    assert whole.size == (256, 256)
-    quarters = [whole.crop((x, y, x + 128, y + 128)).tobytes() for y in (0, 128) for x in (0, 128)]
+    assert whole.size == (192, 192)
+    quarters = [whole.crop((x, y, x + 96, y + 96)).tobytes() for y in (0, 96) for x in (0, 96)]
     assert len(set(quarters)) == 4
 
 
@@ -106,7 +185,7 @@ def test_what_cannot_be_drawn_is_noted_and_the_rest_goes_on(drawer):
         item("cat", "a cat"),
         item("good", "a red circle"),
         item("broken", "remove the star", sources=(Source("source.png", unreadable),)),
-        item("half", "a red circle", "make it blue"),
+        item("half", "a red circle", "make it pink"),
     ]
     assert draw.batch(items) == 2
     assert set(draw.missing) == {"cat", "broken", "half"}
@@ -151,7 +230,7 @@ def test_pictures_of_two_sizes_are_drawn_apart(drawer):
     small = PICTURE.resize((96, 64))
     draw = drawer()
     draw.batch([item(name, "remove the square", sources=(source(p),)) for name, p in (("a", PICTURE), ("b", small))])
-    assert opened(draw, "a/0-0.png").size == (128, 128)
+    assert opened(draw, "a/0-0.png").size == (96, 96)
     assert opened(draw, "b/0-0.png").size == (96, 64)
 
 
@@ -213,7 +292,7 @@ def test_an_unknown_negative_prompt_is_refused_at_once(nano, tmp_path):
 def test_settings_are_checked_before_anything_is_drawn(nano):
     with pytest.warns(UserWarning, match="rounded to 96x96"):
         assert check_settings(nano, Drawing(1, 1, {"width": 100, "height": 90}), editing=False) == (96, 96)
-    assert check_settings(nano, Drawing(1, 1), editing=True) == (128, 128)
+    assert check_settings(nano, Drawing(1, 1), editing=True) == (96, 96)
     for asked in ({"steps": 0}, {"text_guidance": float("nan")}, {"guidance_interval": (1.0, 0.0)}):
         with pytest.raises(ValueError, match="must"):
             check_settings(nano, Drawing(1, 1, asked), editing=False)
@@ -226,4 +305,4 @@ def test_a_picture_without_content_is_drawn_again(drawer):
     draw.batch([one])
     (draw.out / "one" / "0-0.png").write_bytes(b"")
     assert drawer().batch([one]) == 1
-    assert opened(draw, "one/0-0.png").size == (128, 128)
+    assert opened(draw, "one/0-0.png").size == (96, 96)

@@ -20,6 +20,12 @@ def test_the_authors_settings(nano):
     assert "width" not in edits  # an edit has its source's size
 
 
+def test_a_history_is_recorded_only_where_there_is_one():
+    """A run that was begun before there was any goes on."""
+    assert "history" not in Drawing(1, 1).to_dict()
+    assert Drawing(1, 1, history=1).to_dict() == {**Drawing(1, 1).to_dict(), "history": 1}
+
+
 def test_no_picture_and_no_batch_are_refused():
     for samples, batch in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="samples and batch must be at least 1"):

@@ -61,6 +61,8 @@ def test_another_run_is_refused_and_the_difference_named(nano, files):
     claim(files.out, nano, "geneval", files, DRAWING)
     with pytest.raises(ValueError, match=r"pictures of another run \(settings.asked.steps: 3 and 4\): choose another"):
         claim(files.out, nano, "geneval", files, Drawing(4, 4, {**DRAWING.asked, "steps": 4}))
+    with pytest.raises(ValueError, match=r"another run \(settings.history: None and 1\)"):
+        claim(files.out, nano, "geneval", files, replace(DRAWING, history=1))
     files.prompts.write_text("{ }", "utf-8")
     with pytest.raises(ValueError, match=r"another run \(prompts: "):
         claim(files.out, nano, "geneval", files, DRAWING)

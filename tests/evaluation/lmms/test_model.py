@@ -18,8 +18,8 @@ from scenes import PICTURE
 
 from lightbagel_core.evaluation.suites.truth import picture
 from lightbagel_core.model.chat import Talk, answers
-from lightbagel_core.world.scenes import random_scene
-from lightbagel_core.world.sentences import random_question
+from lightbagel_core.world.arrangements import random_scene
+from lightbagel_core.world.questions import random_question
 
 pytest.importorskip("lmms_eval", reason="lmms-eval is not installed; .ci/run says what of it this needs")
 

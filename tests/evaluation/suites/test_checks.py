@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from scenes import BLUE, PAIR, RED
 
-from lightbagel_core.evaluation.suites.checks import CASES, Change, Verdict, cases, judge
+from lightbagel_core.evaluation.suites.checks import CASES, Verdict, cases, judge
+from lightbagel_core.world.edits import Change
 from lightbagel_core.world.scenes import Scene, Thing
 
 GREEN = replace(RED, colour="green")
@@ -106,6 +107,9 @@ def test_the_cases_of_an_edit():
     assert cases([Change("remove", "centre", {})], row) == ("three things", "removed from between others")
     assert cases([Change("remove", "left", {})], row) == ("three things",)
     assert cases([Change("recolour", "centre", {"colour": "red"})], row) == ("three things",)
+    middle = next(t for t in row.things if t.place == "centre")
+    moved = Change("add", "top", {"shape": middle.shape, "colour": middle.colour})
+    assert cases([Change("remove", "centre", {}), moved], row) == ("three things",)
     assert cases([BACKGROUND], pair(RED)) == ("one thing",)
     assert cases([BACKGROUND], PAIR) == ("two things",)
     alike = pair(RED, replace(RED, place="right"))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from lightbagel_core.config import ImageRule
 from lightbagel_core.evaluation.suites import describing
 from lightbagel_core.evaluation.suites.truth import fresh, scene_of_dict, seen_in
+from lightbagel_core.images import open_image
 
 
 class Parrot:
@@ -104,12 +107,14 @@ def test_a_damaged_answer_is_said_with_its_line(worded):
 
 
 def test_every_kind_of_question_is_told_apart():
-    rng, found = fresh(describing.NAME, 3), Counter[str]()
+    rng, found, numbers = fresh(describing.NAME, 3), Counter[str](), set()
     for i in range(400):
         one = describing.random_asked(rng, describing.QUESTIONS, str(i))
         found[one.kind] += 1
-        assert len(one.scene["things"]) < 3
+        numbers.add(len(one.scene["things"]))
     assert set(found) == set(describing.KINDS.values())
+    assert min(found.values()) > 10
+    assert numbers == set(range(5))
 
 
 def test_more_things_are_asked_about_apart():
@@ -129,6 +134,13 @@ def test_pictures_go_through_the_vae_and_back(nano, tmp_path):
     assert seen.attributes == scene_of_dict(items[0].scene).attributes
 
 
+def test_a_picture_goes_through_the_vae_in_the_size_that_the_model_edits(nano, tmp_path, monkeypatch):
+    monkeypatch.setattr(nano, "config", replace(nano.config, vae_image=ImageRule(96, 32, 32)))
+    item = describing.random_asked(fresh(describing.NAME, 1), describing.RECONSTRUCTIONS, "0")
+    (row,) = describing.reconstructed(nano, [item], tmp_path)
+    assert open_image(tmp_path / row["pictures"][0]).size == (96, 96)
+
+
 def test_a_reconstruction_of_something_else_is_wrong(nano, tmp_path, monkeypatch):
     rng = fresh(describing.NAME, 1)
     items = [describing.random_asked(rng, describing.RECONSTRUCTIONS, str(i)) for i in range(2)]
@@ -144,7 +156,7 @@ encode = describing.vae.encode
 def test_prompts_are_the_same_bytes_everywhere(tmp_path):
     describing.write_prompts(tmp_path, 20, (1, 2))
     content = (tmp_path / describing.PROMPTS).read_bytes()
-    assert hashlib.sha256(content).hexdigest()[:16] == "734b11f744b0bc12"
+    assert hashlib.sha256(content).hexdigest()[:16] == "3d14b4050ba16d8a"
     rows = [json.loads(line) for line in content.decode("ascii").splitlines()]
     assert Counter(row["group"] for row in rows) == dict.fromkeys(describing.CLASSES, 8)
     seen, _ = seen_in(tmp_path / rows[-1]["image"])

@@ -6,33 +6,25 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations
+from pathlib import Path
 
 import pytest
-from scenes import PAIR, RED
+from instructions import as_set, asked
 
 from lightbagel_core.evaluation.bench import Files
 from lightbagel_core.evaluation.suites import editing
-from lightbagel_core.evaluation.suites.checks import CASES, Change, judge
-from lightbagel_core.evaluation.suites.truth import FILE, fresh, read_truth, scene_of_dict, seen_in, write_picture
-from lightbagel_core.world.arrangements import gap
-from lightbagel_core.world.scenes import COLOURS, PLACES, RADIUS, SHAPES, Scene
-from lightbagel_core.world.sentences import PLACE_PHRASE
+from lightbagel_core.evaluation.suites.checks import CASES, judge
+from lightbagel_core.evaluation.suites.truth import FILE, read_truth, scene_of_dict, seen_in, write_picture
+from lightbagel_core.world.arrangements import fits
+from lightbagel_core.world.edits import ATTRIBUTES, Change
 
-WORDS = {*SHAPES, *COLOURS, *RADIUS}
-
-
-@pytest.fixture(scope="module")
-def edits():
-    """Edits of each kind, usual and crowded ones: (kind, source, words, changes)."""
-    rng = fresh(editing.NAME, 7)
-    each = [(kind, crowded) for kind in editing.KINDS for crowded in (False, True) for _ in range(40)]
-    return [(kind, *editing.random_edit(rng, kind, crowded)) for kind, crowded in each]
+USUAL = 2 * len(editing.KINDS)  # edits of `files` that are in the means
+LAST = 2 * len(editing.APART)
 
 
 @pytest.fixture
 def files(tmp_path):
-    editing.write_prompts(tmp_path / "out" / "prompts", 16, (1,))
+    editing.write_prompts(tmp_path / "out" / "prompts", 2 * len(editing.CLASSES), (1,))
     return Files(tmp_path / "out" / "prompts", tmp_path / "out")
 
 
@@ -42,61 +34,67 @@ def pictures(files: Files, which: str) -> None:
         write_picture(files.out, f"{key}.png", scene_of_dict(known[which]))
 
 
-def test_every_edit_changes_what_it_says_and_can_be_told(edits):
-    for _, source, words, changes in edits:
-        after = source
-        for change in changes:
-            after = change.apply(after)
-        assert judge(changes, source, after).right, words
-        nothing = judge(changes, source, source)
-        assert (nothing.done, nothing.kept) == (False, True), words
-        assert all(t.colour != after.background for t in after.things)
+def prompts_of(folder: Path) -> dict[str, dict[str, str]]:
+    return json.loads((folder / editing.PROMPTS).read_text("utf-8"))
 
 
-def test_nothing_touches_before_or_after(edits):
-    for _, source, words, changes in edits[::12]:
-        after = changes[0].apply(source)
-        for scene in (source, after):
-            assert all(gap(a, b) > 1 for a, b in combinations(scene.things, 2)), words
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """(The prompts of 20 edits of each class; the scene before and the changes of each; its class)."""
+    folder = tmp_path_factory.mktemp("many")
+    editing.write_prompts(folder, 20 * len(editing.CLASSES), (7,))
+    truth = read_truth(folder)
+    scenes = {key: scene_of_dict(known["before"]) for key, known in truth.items()}
+    changes = {key: [Change(**change) for change in known["changes"]] for key, known in truth.items()}
+    return prompts_of(folder), scenes, changes, truth
 
 
-def test_the_words_name_one_thing_and_what_is_wanted_of_it(edits):
-    """Read back by another rule than the one that wrote them: every word must hold of the thing that changes."""
-    for kind, source, words, changes in edits:
-        parts = words.split(" and ") if kind == "compose" else [words]
-        assert len(parts) == len(changes)
-        assert len({change.place for change in changes}) == len(changes)  # different things, or a thing and the rest
-        for part, change in zip(parts, changes, strict=True):
-            assert all(value in part.split() for value in change.wanted.values()), part
-            if change.kind == "background":
-                assert part == f"change the background to {change.wanted['background']}"
-            elif change.kind == "add":
-                assert part.endswith(PLACE_PHRASE[change.place])
-                assert all(t.place != change.place for t in source.things)
-            else:
-                place = next((p for p in PLACES if part.find(PLACE_PHRASE[p]) > 0), None)
-                said = part.split(" with ")[0].split()
-                said = said[:-1] if said[0] == "make" else said
-                meant = [t for t in source.things if {t.shape, t.colour, t.size} >= WORDS & set(said)]
-                assert [t.place for t in meant if place in (None, t.place)] == [change.place], words
+def test_the_words_ask_for_what_the_truth_says(many):
+    """Read by another rule than the one that wrote them."""
+    prompts, scenes, changes, truth = many
+    for key, before in scenes.items():
+        if truth[key]["class"] != editing.PAIR:
+            called = {"it": before.things[0].place} if len(before.things) == 1 else {}
+            assert asked(prompts[key]["prompt"], before, **called) == as_set(changes[key])
 
 
-def test_usual_pictures_have_one_thing_or_two_and_crowded_ones_three():
-    rng = fresh(editing.NAME, 8)
-    for kind in editing.KINDS:
-        for crowded in (False, True):
-            for _ in range(20):
-                source, words, changes = editing.random_edit(rng, kind, crowded)
-                after = source
-                for change in changes:
-                    after = change.apply(after)
-                assert (max(len(source.things), len(after.things)) > 2) == crowded, words
+def test_every_edit_can_be_told(many):
+    _, scenes, changes, truth = many
+    for key, before in scenes.items():
+        after = scene_of_dict(truth[key]["after"])
+        assert judge(changes[key], before, after).right
+        nothing = judge(changes[key], before, before)
+        assert (nothing.done, nothing.kept) == (False, True)
+        assert fits(after)
 
 
-def test_every_hard_case_is_there(edits):
-    found = Counter(case for _, source, _, changes in edits for case in editing.cases(changes, source))
+def test_usual_pictures_have_one_thing_or_two_and_crowded_ones_three_or_four(many):
+    _, scenes, _, truth = many
+    for key, before in scenes.items():
+        most, name = (
+            max(len(scene.things) for scene in (before, scene_of_dict(truth[key]["after"]))),
+            truth[key]["class"],
+        )
+        assert name == editing.PAIR or (most > 2) == (name == editing.CROWDED)
+    crowded = [truth[key]["class"] == editing.CROWDED for key in scenes]
+    assert sum(crowded) == 20
+
+
+def test_crowded_edits_are_of_every_kind(many):
+    prompts, _, _, truth = many
+    kinds = Counter(prompts[key]["edit_type"] for key in prompts if truth[key]["class"] == editing.CROWDED)
+    assert set(kinds) == set(editing.KINDS)
+    assert all(
+        prompts[key]["edit_type"] == truth[key]["class"] for key in prompts if truth[key]["class"] != editing.CROWDED
+    )
+
+
+def test_every_hard_case_is_there(many):
+    _, scenes, changes, truth = many
+    found = Counter(case for key, before in scenes.items() for case in editing.cases(changes[key], before))
     assert set(found) == set(CASES)
-    assert min(found.values()) >= 10
+    assert min(found.values()) >= 4
+    assert all(tuple(truth[key]["cases"]) == editing.cases(changes[key], before) for key, before in scenes.items())
 
 
 def test_pictures_that_are_right_and_pictures_of_nothing_done(files):
@@ -104,7 +102,7 @@ def test_pictures_that_are_right_and_pictures_of_nothing_done(files):
     scores = editing.score(files)
     assert {score.value for score in (*scores.overall.values(), *scores.groups.values())} == {1.0}
     assert set(editing.CLASSES) <= set(scores.groups)
-    assert {score.n for score in scores.overall.values()} == {14}  # the two crowded ones are in no mean
+    assert {score.n for score in scores.overall.values()} == {USUAL}  # those of `APART` are in no mean
     pictures(files, "before")
     scores = editing.score(files)
     assert {name.partition(",")[0]: score.value for name, score in scores.overall.items()} == {
@@ -112,7 +110,7 @@ def test_pictures_that_are_right_and_pictures_of_nothing_done(files):
         "done": 0.0,
         "kept": 1.0,
     }
-    assert len(scores.worst) == 16
+    assert len(scores.worst) == USUAL + LAST
     assert {worst.score for worst in scores.worst} == {0.5}
     assert scores.worst[0].pictures == ("prompts/add/1-0000.png", "1-0000.png")
     assert all((files.out / name).is_file() for worst in scores.worst for name in worst.pictures)
@@ -126,10 +124,10 @@ def test_done_without_kept(files):
         named = {change["place"] for change in known["changes"] if change["kind"] == "add"}
         moved = [t if t.place in named else replace(t, dx=t.dx + (3 if t.dx <= 0 else -3)) for t in after.things]
         write_picture(files.out, f"{key}.png", replace(after, things=tuple(moved)))
-        alone += set(moved) == set(after.things) and known["class"] != editing.CROWDED
+        alone += set(moved) == set(after.things) and known["class"] in editing.KINDS
     figures = editing.score(files).overall
     assert figures["done, all edits"].value == 1.0
-    assert figures["kept, all edits"].value == pytest.approx(alone / 14)
+    assert figures["kept, all edits"].value == pytest.approx(alone / USUAL)
 
 
 def test_types_count_the_same_in_one_mean_and_edits_in_the_other():
@@ -169,13 +167,13 @@ def test_an_edit_whose_prompt_cannot_be_used_is_wrong(files):
     del prompts["1-0002"]
     (files.prompts / editing.PROMPTS).write_text(json.dumps(prompts), "utf-8")
     scores = editing.score(files)
-    assert {score.n for score in scores.overall.values()} == {14}
-    assert scores.overall["right, all edits"].value == pytest.approx(11 / 14)
+    assert {score.n for score in scores.overall.values()} == {USUAL}
+    assert scores.overall["right, all edits"].value == pytest.approx((USUAL - 3) / USUAL)
     assert (scores.groups["add"].value, scores.groups["add"].n, scores.missing) == (0.5, 2, 3)
     assert any(note.startswith("3 items of truth.json have no row") for note in scores.notes)
 
 
-@pytest.mark.parametrize(("key", "value"), [("class", None), ("class", "swap"), ("cases", None), ("cases", ["none"])])
+@pytest.mark.parametrize(("key", "value"), [("class", None), ("class", "juggle"), ("cases", None), ("cases", ["none"])])
 def test_truth_without_what_an_edit_counts_for_is_refused(files, key, value):
     truth = read_truth(files.prompts)
     truth["1-0003"][key] = value
@@ -186,39 +184,66 @@ def test_truth_without_what_an_edit_counts_for_is_refused(files, key, value):
 
 def test_the_layout_is_imgedits(files):
     prompts = json.loads((files.prompts / "basic_edit.json").read_text("utf-8"))
-    assert len(prompts) == 16
-    assert {tuple(row) for row in prompts.values()} == {("id", "prompt", "edit_type")}
+    assert len(prompts) == USUAL + LAST
+    alone, both = ("id", "prompt", "edit_type"), ("id", "prompt", "edit_type", "second")
+    assert Counter(tuple(row) for row in prompts.values()) == {alone: USUAL + LAST - 2, both: 2}
     items = editing.BENCH.read(replace(files, prompts=files.prompts / "basic_edit.json"), 1).items
     assert [str(item.files[0][0]) for item in items] == [f"{key}.png" for key in prompts]
     for item in items:
         assert (files.prompts / prompts[item.id]["id"]).is_file()
-        (source,) = item.sources
-        assert source.open().size == (128, 128)
+        assert len(item.sources) == 1 + ("second" in prompts[item.id])
+        assert {source.open().size for source in item.sources} == {(128, 128)}
 
 
 def test_the_sources_are_what_the_truth_says(files):
     prompts = json.loads((files.prompts / "basic_edit.json").read_text("utf-8"))
     for key, known in read_truth(files.prompts).items():
-        seen, _ = seen_in(files.prompts / prompts[key]["id"])
-        assert seen == scene_of_dict(known["before"]).ordered()
+        names = [prompts[key][name] for name in ("id", "second") if name in prompts[key]]
+        seen = [seen_in(files.prompts / name)[0] for name in names]
+        assert scene_of_dict(known["before"]).ordered() in seen
+
+
+def test_what_is_wanted_of_a_second_picture_is_there(many, tmp_path):
+    """Either of the two may be the one that is edited."""
+    editing.write_prompts(tmp_path, 20 * len(editing.CLASSES), (7,))
+    prompts, scenes, changes, _ = many
+    edited = Counter()
+    for key, row in prompts.items():
+        if "second" in row:
+            seen = [seen_in(tmp_path / row[name])[0] for name in ("id", "second")]
+            which = seen.index(scenes[key].ordered())
+            edited[which] += 1
+            (change,) = changes[key]
+            other = seen[1 - which]
+            there = {t.place: t for t in other.things}.get(change.place)
+            wanted = (
+                {"background": other.background}
+                if there is None
+                else dict(zip(ATTRIBUTES, there.attributes, strict=False))
+            )
+            assert change.wanted == wanted
+    assert set(edited) == {0, 1}
+
+
+def test_a_second_picture_from_elsewhere_cannot_be_used(files):
+    prompts = prompts_of(files.prompts)
+    pairs = [key for key, row in prompts.items() if "second" in row]
+    prompts[pairs[0]]["second"] = "../a.png"
+    (files.prompts / editing.PROMPTS).write_text(json.dumps(prompts), "utf-8")
+    reading = editing.read(files, 1)
+    assert pairs[0] not in {item.id for item in reading.items}
+    assert len(reading.items) == len(prompts) - 1
+    (said,) = reading.unusable
+    assert said.startswith(f"basic_edit.json, key '{pairs[0]}'")
 
 
 def test_prompts_are_the_same_bytes_everywhere(tmp_path):
     editing.write_prompts(tmp_path, 32, (1, 2))
     content = (tmp_path / editing.PROMPTS).read_bytes() + (tmp_path / FILE).read_bytes()
-    assert hashlib.sha256(content).hexdigest()[:16] == "b8300725c4e26de7"
+    assert hashlib.sha256(content).hexdigest()[:16] == "25cd647042660698"
 
 
 def test_truth_of_other_prompts_is_refused(files, tmp_path):
     (files.prompts / FILE).write_text("{}", "utf-8")
     with pytest.raises(ValueError, match="other prompts"):
         editing.score(files)
-
-
-def test_what_cannot_be_told_is_drawn_again():
-    assert not editing.fits(Scene("yellow", (replace(RED, colour="yellow"),)))
-    assert not editing.fits(Scene("white", (RED, replace(RED, place="centre"))))
-    assert editing.fits(PAIR)
-    with pytest.raises(ValueError, match="named already"):
-        editing.change_of(fresh(editing.NAME, 1), "remove", Scene("white", (RED,)), PAIR, ["left"])
-    assert Change("remove", "left", {}).apply(Scene("white", (RED,))) == Scene("white")

@@ -19,7 +19,6 @@ from lightbagel_core.evaluation.suites.truth import fresh
 
 FULL = ((101, 102), 50)  # seeds, samples of each
 QUICK = ((102,), 20)
-LEARNT = ("add", "remove", "replace", "recolour", "background")  # the edits that the nano was taught
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def test_a_run_of_nothing_is_refused(nano, tmp_path, asked):
 
 def test_the_published_figures_have_400_items_of_each_class():
     assert run.FULL["per_class"] * len(run.FULL["seeds"]) == 400
-    classes = {"nano-geneval": 6, "nano-geneval-short": 6, "nano-imgedit": 8, "nano-multiturn": 3}
+    classes = {"nano-geneval": 6, "nano-geneval-short": 6, "nano-imgedit": 12, "nano-multiturn": 4}
     assert {name: number for name, (_, _, number) in run.DRAWN.items()} == classes
 
 
@@ -147,7 +146,7 @@ def test_it_draws_single_things(nano, reaches, tmp_path):
 
 
 def edits(nano, folder: Path, count: int, seed: int, tokens=("vae", "vit")) -> list[bool]:
-    rows = editing.rows_of(drawn(nano, editing, folder, LEARNT, count, seed, tokens))
+    rows = editing.rows_of(drawn(nano, editing, folder, editing.KINDS, count, seed, tokens))
     return [row["right"] for row in rows if not row["missing"]]
 
 

@@ -13,7 +13,9 @@ from scenes import PAIR, PICTURE
 from lightbagel_core.evaluation.items import Item
 from lightbagel_core.evaluation.statistics import bootstrap, mean_of_means
 from lightbagel_core.evaluation.suites import truth
-from lightbagel_core.evaluation.suites.checks import Change
+from lightbagel_core.world.arrangements import random_scene
+from lightbagel_core.world.edits import Change
+from lightbagel_core.world.reader import same_spot
 
 GREEN = Change("recolour", "left", {"colour": "green"})
 ITEM = Item("1-0000", "add", ("add a cat",), ((PurePosixPath("1-0000.png"),),))
@@ -26,8 +28,28 @@ def rows(*right: int, **more: object) -> list[truth.Row]:
 def test_a_picture_is_read_from_its_file_at_any_size(tmp_path):
     PICTURE.resize((256, 256), Image.Resampling.NEAREST).save(tmp_path / "a.png")
     assert truth.seen_in(tmp_path / "a.png") == (PAIR, "")
+    small = PICTURE.resize((96, 96), Image.Resampling.BICUBIC)
+    small.save(tmp_path / "c.png")
+    assert truth.seen_in(tmp_path / "c.png") == (PAIR, "")
     Image.effect_noise((128, 128), 90).save(tmp_path / "b.png")
     assert truth.seen_in(tmp_path / "b.png") == (None, "")
+
+
+@pytest.mark.parametrize("side", [96, 128, 192, 256, 384])
+def test_scenes_of_up_to_four_things_are_read_at_any_size(side):
+    rng = np.random.default_rng(side)
+    for _ in range(40):
+        scene = random_scene(rng)
+        image = truth.picture(scene).resize((side, side), Image.Resampling.BICUBIC)
+        assert same_spot(scene, truth.read_picture(image), tolerance=1)
+
+
+@pytest.mark.parametrize(("size", "how"), [((64, 64), "BICUBIC"), ((96, 200), "BICUBIC"), ((200, 256), "BOX")])
+def test_a_larger_picture_is_averaged_and_a_smaller_one_has_soft_edges(monkeypatch, size, how):
+    found = []
+    monkeypatch.setattr(Image.Image, "resize", lambda self, to, resample: found.append((to, resample)) or PICTURE)
+    truth.read_picture(Image.new("RGB", size))
+    assert found == [((128, 128), Image.Resampling[how])]
 
 
 def test_a_file_that_is_no_picture_says_so(tmp_path):

@@ -8,18 +8,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from instructions import as_set, asked, plainly
 from scenes import BLUE, PAIR, RED
 
 from lightbagel_core.evaluation.bench import Files
 from lightbagel_core.evaluation.suites import turns
-from lightbagel_core.evaluation.suites.checks import Change, judge
+from lightbagel_core.evaluation.suites.checks import judge
 from lightbagel_core.evaluation.suites.truth import FILE, fresh, read_truth, scene_of_dict, write, write_picture
+from lightbagel_core.world.edits import Change
 from lightbagel_core.world.scenes import Scene
+from lightbagel_core.world.stories import UNDO
 
 GREEN = replace(RED, colour="green")
 FIRST, SECOND = Change("recolour", "left", {"colour": "green"}), Change("remove", "right", {})
 ONE, TWO = Scene("white", (GREEN, BLUE)), Scene("white", (GREEN,))
 IT = Change("recolour", "left", {"colour": "yellow"})
+MOVE = [SECOND, Change("add", "top", {"shape": "square", "colour": "blue", "size": "small"})]
 
 
 def chain(tmp_path: Path, kind: str, changes: list[Change], one: Scene | None, two: Scene | None) -> turns.Row:
@@ -70,6 +74,18 @@ CHAINS = {  # kind, what is asked, pictures, turn 1 right, turn 2 right
         True,
         False,
     ),
+    "the other one": ("the other", [FIRST, SECOND], ONE, TWO, True, True),
+    "it instead of the other one": ("the other", [FIRST, SECOND], ONE, Scene("white", (BLUE,)), True, False),
+    "moved": ("memory", [FIRST, *MOVE], ONE, Scene("white", (GREEN, replace(BLUE, place="top"))), True, True),
+    "moved, the first forgotten": (
+        "memory",
+        [FIRST, *MOVE],
+        ONE,
+        Scene("white", (RED, replace(BLUE, place="top"))),
+        True,
+        False,
+    ),
+    "only half moved": ("memory", [FIRST, *MOVE], ONE, TWO, True, False),
     "undone": ("backtracking", [FIRST], ONE, PAIR, True, True),
     "undone to two pixels": ("backtracking", [FIRST], ONE, Scene("white", (replace(RED, dx=2), BLUE)), True, True),
     "undone, but moved": ("backtracking", [FIRST], ONE, Scene("white", (replace(RED, dx=3), BLUE)), True, False),
@@ -118,29 +134,65 @@ def test_turn_2_is_measured_where_turn_1_was_right():
     assert scores.groups["reference"].value == 0.0
 
 
-def test_chains_are_what_their_kind_says():
+@pytest.mark.parametrize("kind", turns.KINDS)
+def test_chains_are_what_their_kind_says(kind):
     rng = fresh(turns.NAME, 5)
+    for _ in range(60):
+        one = turns.random_chain(rng, kind)
+        after = one.first.apply(one.source)
+        assert judge([one.first], one.source, after).right
+        assert max(len(one.source.things), len(after.things)) <= 2
+        if kind == "backtracking":
+            assert one.words[1] in UNDO
+            assert one.second == ()
+            continue
+        last = after
+        for change in one.second:
+            last = change.apply(last)
+        assert judge(one.second, after, last).right
+        assert not judge(one.second, after, after).done
+        assert len(last.things) <= 2
+        places, said = {change.place for change in one.second}, plainly(one.words[1])
+        if kind == "reference":
+            assert places == {one.first.place}
+            assert "it" in said.split()
+        else:
+            assert one.first.place not in places
+        if kind == "the other":
+            assert "the other one" in said
+            assert {t.place for t in after.things} == places | {one.first.place}
+
+
+def test_the_words_ask_for_what_is_judged():
+    """Read by another rule than the one that wrote them; words without their articles cannot be read so."""
+    rng, unread = fresh(turns.NAME, 6), 0
     for kind in turns.KINDS:
         for _ in range(60):
             one = turns.random_chain(rng, kind)
             after = one.first.apply(one.source)
-            assert judge([one.first], one.source, after).right
+            alone = {"it": one.source.things[0].place} if len(one.source.things) == 1 else {}
+            assert asked(one.words[0], one.source, **alone) == as_set([one.first])
             if kind == "backtracking":
-                assert (one.words[1], one.second) == ("undo that", None)
                 continue
-            last = one.second.apply(after)
-            assert judge([one.second], after, last).right
-            assert not judge([one.second], after, after).done
-            if kind == "reference":
-                assert one.second.place == one.first.place
-                assert one.words[1] in ("remove it", f"make it {one.second.wanted.get('colour')}")
-            else:
-                assert one.second.place != one.first.place
-                assert "it" not in one.words[1].split()
+            here = {"it": one.first.place} if kind == "reference" else {}
+            if kind == "memory" and len(after.things) == 1:
+                here = {"it": after.things[0].place}
+            if kind == "the other":
+                here = {"other": next(t.place for t in after.things if t.place != one.first.place)}
+            words = plainly(one.words[1])
+            if kind == "memory" and not {"a", "the"} & set(words.split()):
+                unread += 1
+                continue
+            assert asked(words, after, **here) == as_set(one.second), one.words
+    assert unread < 15
+
+
+def test_turn_2_is_drawn_after_turn_1():
+    assert turns.BENCH.history == 1
 
 
 def test_a_suite_of_right_pictures(tmp_path):
-    turns.write_prompts(tmp_path / "prompts", 9, (1, 2))
+    turns.write_prompts(tmp_path / "prompts", 12, (1, 2))
     files = Files(tmp_path / "prompts", tmp_path)
     for key, known in read_truth(files.prompts).items():
         source = scene_of_dict(known["before"])
@@ -148,23 +200,23 @@ def test_a_suite_of_right_pictures(tmp_path):
         write_picture(tmp_path, f"{key}_turn2.png", scene_of_dict(known["after"]))
     scores = turns.score(files)
     assert {score.value for score in (*scores.overall.values(), *scores.groups.values())} == {1.0}
-    assert [score.n for score in scores.overall.values()] == [18] * 4
-    assert len((tmp_path / "results.jsonl").read_text("utf-8").splitlines()) == 18
+    assert [score.n for score in scores.overall.values()] == [24] * 4
+    assert len((tmp_path / "results.jsonl").read_text("utf-8").splitlines()) == 24
 
 
 def test_a_chain_whose_prompt_cannot_be_used_is_wrong(tmp_path):
-    turns.write_prompts(tmp_path / "prompts", 9, (1,))
+    turns.write_prompts(tmp_path / "prompts", 12, (1,))
     files = Files(tmp_path / "prompts", tmp_path)
     for key, known in read_truth(files.prompts).items():
         write_picture(tmp_path, f"{key}_turn1.png", Change(**known["changes"][0]).apply(scene_of_dict(known["before"])))
         write_picture(tmp_path, f"{key}_turn2.png", scene_of_dict(known["after"]))
     memory = json.loads((files.prompts / "memory.json").read_text("utf-8"))
     memory["1-0000"]["turn1"] = " "
-    del memory["1-0003"]
+    del memory["1-0004"]
     write(files.prompts, "memory.json", memory)
     scores = turns.score(files)
     assert (scores.groups["memory"].value, scores.groups["memory"].n, scores.missing) == (pytest.approx(1 / 3), 3, 4)
-    assert scores.overall["turn 1"].n == 9
+    assert scores.overall["turn 1"].n == 12
     assert any(note.startswith("2 items of truth.json have no row") for note in scores.notes)
     alone = turns.score(replace(files, prompts=files.prompts / "memory.json"))
     assert (alone.overall["both turns"].n, alone.missing) == (3, 4)
@@ -172,14 +224,14 @@ def test_a_chain_whose_prompt_cannot_be_used_is_wrong(tmp_path):
 
 @pytest.mark.parametrize("kind", turns.KINDS)
 def test_a_folder_that_lacks_a_kind_is_refused(tmp_path, kind):
-    turns.write_prompts(tmp_path, 3, (1,))
+    turns.write_prompts(tmp_path, 4, (1,))
     (tmp_path / f"{kind}.json").unlink()
     with pytest.raises(ValueError, match=rf"has no {kind}\.json.*write the prompts anew"):
         turns.read(Files(tmp_path, tmp_path), 1)
 
 
 def test_the_layout_is_imgedits_of_several_turns(tmp_path):
-    turns.write_prompts(tmp_path, 6, (3,))
+    turns.write_prompts(tmp_path, 8, (3,))
     prompts = json.loads((tmp_path / "reference.json").read_text("utf-8"))
     assert {tuple(row) for row in prompts.values()} == {("id", "turn1", "turn2")}
     items = turns.BENCH.read(Files(tmp_path, tmp_path), 1).items
@@ -189,7 +241,7 @@ def test_the_layout_is_imgedits_of_several_turns(tmp_path):
     assert [str(file) for (file,) in one.files] == ["3-0001_turn1.png", "3-0001_turn2.png"]
     assert one.sources[0].open().size == (128, 128)
     alone = turns.BENCH.read(Files(tmp_path / "reference.json", tmp_path), 1).items
-    assert [item.id for item in alone] == ["3-0001", "3-0004"]
+    assert [item.id for item in alone] == ["3-0001", "3-0005"]
 
 
 @pytest.mark.parametrize("content", [None, "[]", "{}", '{"a": {"id": "../a.png", "turn1": "a", "turn2": "b"}}'])
@@ -204,4 +256,4 @@ def test_prompts_are_the_same_bytes_everywhere(tmp_path):
     turns.write_prompts(tmp_path, 30, (1, 2))
     names = [*(f"{kind}.json" for kind in turns.KINDS), FILE]
     content = b"".join((tmp_path / name).read_bytes() for name in names)
-    assert hashlib.sha256(content).hexdigest()[:16] == "e5d88513ae743177"
+    assert hashlib.sha256(content).hexdigest()[:16] == "31047a3b00982f53"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lightbagel_core.model.sequence import ImageSegment, TextSegment
 from lightbagel_core.training.data.example import Example, Turn
-from lightbagel_core.training.data.samples import Plan, Sample, joined, plan
+from lightbagel_core.training.data.samples import Plan, Sample, joined, plan, thoughts_joined
 from lightbagel_core.training.stages import Dropout
 
 ALL, HALF = Dropout(text=0, clean=0, vit=0), Dropout(text=0.5, clean=0.5, vit=0.5)
@@ -38,6 +38,17 @@ def test_each_source_stands_as_clean_then_vit_and_the_text_after_them():
     assert parts(drawing) == ["text a circle"]
     assert drawing.target is D
     assert not drawing.edit
+
+
+def test_a_thought_is_a_text_of_its_own_behind_the_instruction_or_in_one_with_it():
+    thinks = Example((A,), (Turn("make it green", B), Turn("swap them?", C, "a green circle")))
+    _, found = plan(thinks, ALL, rng())
+    assert parts(found)[-2:] == ["text swap them?", "text a green circle"]
+    first, last = plan(thoughts_joined(thinks), ALL, rng())
+    assert parts(last)[-1] == "text swap them. a green circle"
+    assert parts(first)[-1] == "text make it green"
+    lost = [parts(plan(thinks, Dropout(text=0.5, clean=0, vit=0), rng(seed))[1]) for seed in range(400)]
+    assert np.mean(["text a green circle" not in one for one in lost]) == pytest.approx(0.5, abs=0.08)
 
 
 def test_whole_segments_are_dropped_each_on_its_own_at_the_stated_rates():
@@ -81,9 +92,11 @@ def test_a_first_picture_drawn_from_words_is_no_edit_but_what_follows_is():
 
 
 def test_a_chain_joined_is_one_instruction_and_the_last_picture():
-    found = joined(Example((A,), (Turn("make it green.", B), Turn("make it blue, ", C), Turn("make it white.", D))))
+    found = joined(
+        Example((A,), (Turn("make it green.", B), Turn("can you make it blue?", C), Turn("make it white.", D)))
+    )
     (turn,) = found.turns
-    assert turn.text == "make it green, make it blue, make it white."
+    assert turn.text == "make it green, can you make it blue, make it white."
     assert turn.target is D
     assert found.sources == (A,)
     assert joined(EDIT) is EDIT

@@ -24,7 +24,7 @@ def test_sets_are_opened_in_order_and_have_names_of_their_own(stage):
     assert [examples.count for examples in open_sets(stage)] == [None, 12, None]
     assert set_names(stage) == ["world 0", "mine", "world 2"]
     first, _, last = open_sets(stage)
-    assert first.story(0) != last.story(0)
+    assert first.told(0) != last.told(0)
 
 
 def test_held_out_examples_are_not_trained_on(stage):

@@ -16,7 +16,7 @@ from lightbagel_core.training.data.sets import open_sets, set_names
 from lightbagel_core.training.data.supply import Supply
 from lightbagel_core.training.stages import Batch, Data, DataSet, Stage
 
-LATENTS = torch.zeros(48, 8, 8)
+LATENTS = torch.zeros(48, 6, 6)
 
 
 def supply(size: int = 1, rank: int = 0, samples: int = 7, tokens: int = 20480, steps: int = 9, **more) -> Supply:
@@ -47,7 +47,7 @@ def test_a_process_with_nothing_left_gets_what_counts_nothing():
 
 def test_what_is_told_of_a_step():
     given = supply()
-    assert given.noised(0) == 7 * 2 * 16
+    assert given.noised(0) == 7 * 2 * 9
     assert given.named(0) == [f"world {pick.index}" for pick in given.batches.batch(0)]
     assert given.tokens(0) == sum(pick.tokens for pick in given.batches.batch(0)) > given.noised(0)
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 
+from lightbagel_core.evaluation.suites.truth import read_picture
 from lightbagel_core.training.nano import vae_pictures as vae
+from lightbagel_core.training.nano.shape import SIDE, picture
+from lightbagel_core.world.arrangements import random_scene
 
 
 def test_pixels_are_colours_from_minus_one_to_one():
@@ -13,6 +17,23 @@ def test_pixels_are_colours_from_minus_one_to_one():
     pixels = vae.to_pixels(picture[None])
     assert pixels.shape == (1, 3, 1, 2)
     torch.testing.assert_close(pixels[0, :, 0].T, torch.tensor([[-1.0, 1.0, -0.6], [1.0, -1.0, 0.6]]))
+
+
+def test_whole_pictures_are_the_nanos():
+    whole = vae.pictures(np.random.default_rng(0), 20)
+    assert whole.shape == (20, SIDE, SIDE, 3)
+    assert whole.dtype == np.uint8
+    seen = [read_picture(Image.fromarray(picture)) for picture in whole]
+    rng = np.random.default_rng(0)
+    assert [scene.attributes for scene in seen] == [random_scene(rng).attributes for _ in range(20)]
+
+
+def test_a_crop_is_part_of_its_scenes_picture():
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        scene, cut = vae.crop(rng)
+        windows = np.lib.stride_tricks.sliding_window_view(np.asarray(picture(scene)), cut.shape)
+        assert (windows == cut).all(axis=(-1, -2, -3)).any()
 
 
 def test_crops_are_of_scenes_and_of_one_size():

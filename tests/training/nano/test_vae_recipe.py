@@ -9,7 +9,9 @@ import torch
 from tiny import tiny_config
 
 from lightbagel_core.files.components import build_component
+from lightbagel_core.model.vae import encode
 from lightbagel_core.training.nano import latent_figures
+from lightbagel_core.training.nano.shape import SIDE
 from lightbagel_core.training.nano.vae_recipe import VaeRecipe, edge_weight
 from lightbagel_core.training.stages import Batch, Stage
 
@@ -41,6 +43,22 @@ def test_gradients_reach_all_that_is_trained():
     assert set(figures) == {"l1", "std"}
 
 
+def test_a_decoder_is_trained_alone_and_the_latents_stay():
+    made = recipe(replace(STAGE, recipe="nano-vae-decoder"))
+    (batch,) = made.passes(0)
+    before = encode(made.vae, batch.pixels)
+    optimiser = torch.optim.AdamW(made.trained().values(), 5e-3)
+    value, _ = made.loss(made.module, batch)
+    value.backward()
+    optimiser.step()
+    assert torch.equal(encode(made.vae, batch.pixels), before)
+    assert {name.split(".")[1] for name in made.trained()} == {"decoder", "post_quant_conv"}
+    assert made.loss(made.module, batch)[0] != value
+    statistics = dict(made.vae.config)
+    assert made.finish(tiny_config()).vae["latents_mean"] == list(statistics["latents_mean"])
+    assert torch.equal(encode(made.vae, batch.pixels), before)
+
+
 def test_a_few_steps_make_the_loss_fall():
     made = recipe()
     optimiser = torch.optim.AdamW(made.trained().values(), 5e-3)
@@ -69,10 +87,10 @@ def test_a_steps_pictures_depend_on_seed_and_step_alone():
 def test_about_every_tenth_step_sees_whole_pictures():
     made = recipe(replace(STAGE, batch=Batch(samples=10)))
     seen = [made.passes(step)[0] for step in range(60)]
-    whole = [batch for batch in seen if batch.pixels.shape[-1] == 128]
+    whole = [batch for batch in seen if batch.pixels.shape[-1] == SIDE]
     assert 2 <= len(whole) <= 12
     assert {len(batch.pixels) for batch in whole} == {2}
-    assert {batch.noise.shape[-2:] for batch in whole} == {(8, 8)}
+    assert {batch.noise.shape[-2:] for batch in whole} == {(6, 6)}
     crops = [batch for batch in seen if batch.pixels.shape[-1] == 48]
     assert {(len(batch.pixels), *batch.noise.shape) for batch in crops} == {(10, 10, 48, 3, 3)}
     assert len(crops) + len(whole) == 60

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
+import pytest
 import torch
 from tiny import make_tiny
 from torch import nn
@@ -11,10 +13,12 @@ from torch import nn
 from lightbagel_core.model.forward import as_read
 from lightbagel_core.training.nano import vlm_recipe
 from lightbagel_core.training.nano.codes import IGNORE
+from lightbagel_core.training.nano.pointing import NOUNS
 from lightbagel_core.training.nano.vlm_recipe import VlmRecipe
 from lightbagel_core.training.stages import Batch, Stage
+from lightbagel_core.world.scenes import PLACES
 
-STAGE = Stage(name="vlm", recipe="nano-vlm", train=("understanding",), batch=Batch(samples=4))
+STAGE = Stage(name="vlm", recipe="nano-vlm", train=("understanding",), batch=Batch(samples=12))
 
 
 def recipe(stage: Stage = STAGE) -> VlmRecipe:
@@ -32,9 +36,43 @@ def test_gradients_reach_all_that_is_trained():
     assert {id(p) for p in trained.values()} == {id(p) for p in made.module.parameters()}
     assert all(figure[1] == 1 for figure in figures.values())
     parts = {name: figure[0] for name, figure in figures.items()}
-    torch.testing.assert_close(
-        value.detach(), parts["answers"] + parts["vit"] + 2 * parts["marker"] + 2 * parts["meant"]
-    )
+    weighted = parts["answers"] + parts["vit"] + 2 * parts["marker"] + 2 * parts["wanted"] + parts["pointed"]
+    torch.testing.assert_close(value.detach(), weighted)
+
+
+def test_a_name_is_heard_where_it_ends():
+    """In chats: the noun, or the place behind it; in drawings: the same words of the last instruction."""
+    made = recipe()
+    heard = made.module.heads.pointed = Heard()
+    chats, drawings = made.passes(0)[0]
+    words = made.und.vlm.get_input_embeddings().weight
+    nouns = {made.und.token_id(word) for word in (*NOUNS, *PLACES)}
+    made.module.chat_loss(chats)
+    points = chats.pointed != IGNORE
+    assert points.any()
+    assert set(chats.ids[points].tolist()) <= nouns
+    assert [len(state) for state in heard.states[0]] == [int(points.sum())] * made.und.depth
+    made.module.heads.wanted, made.module.heads.marker = Heard(), Heard()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            vlm_recipe, "und_states", lambda und, tokens: [und.und_embeddings([as_read(c) for c in tokens.contents])]
+        )
+        made.module.drawing_loss(drawings)
+    (found,) = heard.states[1]
+    assert len(found) == sum(label != IGNORE for labels in drawings.pointed for label in labels) > 0
+    assert all(any(torch.equal(state, words[noun]) for noun in nouns) for state in found)
+
+
+def test_the_language_model_is_trained_alone_and_the_vit_stays():
+    made = recipe(replace(STAGE, recipe="nano-vlm-language"))
+    (batch,) = made.passes(0)
+    value, figures = made.loss(made.module, batch)
+    value.backward()
+    trained = made.trained()
+    assert not any(".visual." in name or name.startswith(("heads.vit", "heads.cell")) for name in trained)
+    assert {name for name, p in trained.items() if p.grad is None or not p.grad.any()} == set()
+    assert all(p.grad is None for p in made.und.vlm.model.visual.parameters())
+    assert figures["vit"][0] == 0
 
 
 class Heard(nn.Module):
@@ -50,20 +88,23 @@ class Heard(nn.Module):
 
 
 def test_an_instruction_is_heard_where_its_answer_would_begin():
-    """Each alone, without padding, by the stock model."""
+    """Each alone, without padding, by the stock model; also where there are two pictures."""
     made = recipe()
     made.und.eval()
-    heard = made.module.heads.meant = Heard()
-    ((chat, _),) = made.passes(0)
-    patches = len(chat.pixels) // len(chat.ids)
+    heard = made.module.heads.wanted = Heard()
+    chats = (made.passes(step)[0][0] for step in count())
+    chat = next(chat for chat in chats if len(chat.grid) > len(chat.ids))
+    patches = len(chat.pixels) // len(chat.grid)
     made.module.chat_loss(chat)
+    seen = 0
     for i, (ids, labels) in enumerate(zip(chat.ids, chat.labels, strict=True)):
+        first, seen = seen, seen + int((ids == made.und.token_id("<|vision_start|>")).sum())
         asked = ids[(ids != made.und.tokenizer.pad_token_id) & (labels == IGNORE)][None]
         alone = made.und.vlm(
             input_ids=asked,
             **made.und.image_token_types(asked),
-            pixel_values=chat.pixels[i * patches : (i + 1) * patches],
-            image_grid_thw=chat.grid[i : i + 1],
+            pixel_values=chat.pixels[first * patches : seen * patches],
+            image_grid_thw=chat.grid[first:seen],
             output_hidden_states=True,
         ).hidden_states[1:]
         for state, expected in zip(heard.states[0], alone, strict=True):
@@ -72,17 +113,17 @@ def test_an_instruction_is_heard_where_its_answer_would_begin():
 
 def test_a_drawing_is_heard_at_its_instructions_end_and_at_its_targets_start(monkeypatch):
     made = recipe()
-    meant, marker = Heard(), Heard()
-    made.module.heads.meant, made.module.heads.marker = meant, marker
+    wanted, marker = Heard(), Heard()
+    made.module.heads.wanted, made.module.heads.marker, made.module.heads.pointed = wanted, marker, Heard()
     und, words = made.und, made.und.vlm.get_input_embeddings().weight
     monkeypatch.setattr(
         vlm_recipe, "und_states", lambda und, tokens: [und.und_embeddings([as_read(c) for c in tokens.contents])]
     )
     _, figures = made.module(made.passes(0)[0])
-    (end,), (start,) = meant.states[1], marker.states[0]
+    (end,), (start,) = wanted.states[1], marker.states[0]
     assert torch.equal(end, words[und.token_id("<|im_end|>")].expand_as(end))
     assert torch.equal(start, words[und.token_id("<|vision_start|>")].expand_as(start))
-    assert figures["meant"] == 11  # of the chats, and of the drawings
+    assert figures["wanted"] == 11  # of the chats, and of the drawings
 
 
 def test_its_names_are_those_of_the_checkpoint_and_of_the_heads():
@@ -118,7 +159,7 @@ def test_a_steps_lessons_depend_on_seed_and_step_alone():
         assert torch.equal(drawn.targets, drawn_again.targets)
     other = recipe(replace(STAGE, seed=2))
     assert one.named(7) == again.named(7) != other.named(7)
-    assert len(one.named(7)) == 8
+    assert len(one.named(7)) == 2 * STAGE.batch.samples
 
 
 def test_a_stage_makes_the_same_heads_whatever_was_drawn_before():

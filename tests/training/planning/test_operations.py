@@ -104,11 +104,12 @@ def test_the_frozen_vlm_is_a_small_part_of_the_papers_recipe():
 
 
 def test_the_nanos_own_recipes_say_nothing_of_what_is_not_counted():
-    vlm, vae, _ = read("nano")
+    vlm, language, *vaes, _ = read("nano")
     config = SimpleNamespace(understanding=CONFIG.understanding)
     one = held(chained([(PARTS, TARGET)]))
-    assert operations(vlm, config, one, 1).all == 3 * reading(CONFIG, one.mean)
-    assert operations(vae, config, one, 1).all == 0
+    for stage in (vlm, language):
+        assert operations(stage, config, one, 1).all == 3 * reading(CONFIG, one.mean)
+    assert [operations(vae, config, one, 1).all for vae in vaes] == [0, 0]
 
 
 def test_each_process_embeds_the_learned_context_anew():

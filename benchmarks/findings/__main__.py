@@ -1,0 +1,53 @@
+"""The paper's findings in miniature.
+
+    python -m benchmarks.findings run --out DIR [--arm NAME …]     trains and scores what is not there yet
+    python -m benchmarks.findings report --out DIR                 the tables and the figure of docs/findings.md
+
+`run` goes from arm to arm and from seed to seed; where it is stopped, the same command goes on. Each run's folder holds
+its training (config, curves, pictures) and `scores.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from lightbagel_core.files.writing import write_whole
+
+from .arms import arms
+from .report import report
+from .scoring import edits, prompts
+from .training import trained
+
+SCORES, SCRATCH = "scores.json", ".scores"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--arm", action="append", choices=sorted(arms()), help="default: all")
+    parser.add_argument("--steps", type=int, help="of a training; default: as common.toml says")
+    parser.add_argument("--each", type=int, default=40, help="edits of each kind and prompts of each task; default: 40")
+    args = parser.parse_args()
+    if args.what == "report":
+        print(report(args.out))
+        return
+    for name, arm in arms().items():
+        if args.arm and name not in args.arm:
+            continue
+        for seed in arm.seeds:
+            folder = args.out / f"{name}-{seed}"
+            if (folder / SCORES).is_file():
+                continue
+            began = time.perf_counter()
+            model = trained(arm, seed, folder, args.steps)
+            found = {"arm": name, "seed": seed, "edits": edits(model, arm.drawing, args.each)}
+            found |= {"prompts": prompts(model, args.each), "minutes": (time.perf_counter() - began) / 60}
+            write_whole(folder / SCORES, json.dumps(found).encode(), folder / SCRATCH)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What can be asked of a model of the nano's world: a picture from a prompt, an edit, edits in turns, two pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrangements import fits, random_scene
+from .edits import ATTRIBUTES, CHANGES, KINDS, Change, Edit, Impossible, change_of, edit_of, random_edit
+from .scenes import MOST, Scene, pick
+from .sentences import random_prompt, reference, tersely
+
+UNDO = ("undo that", "undo that", "undo", "undo it", "go back", "undo the last change")
+FOLLOWING = ("reference", "other", "undo", "edit")  # what a later turn may be
+NAMED = ("add", "replace", "recolour", "resize")  # after these there is an "it"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is asked in words and the scene that is wanted.
+
+    changes: of the scene before; none where it is drawn from nothing, or a change is undone.
+    """
+
+    words: str
+    target: Scene
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Story:
+    """The scenes that are shown first, and one turn after another. edited: which of several the first turn changes."""
+
+    sources: tuple[Scene, ...]
+    turns: tuple[Turn, ...]
+    edited: int = 0
+
+
+def random_story(rng: np.random.Generator, edits: float = 0.6, chains: float = 0.0, pairs: float = 0.0) -> Story:
+    """A story of any kind.
+
+    Args:
+        edits: share of those that begin with a picture. chains: share of two turns among these. pairs: share of two
+            pictures among these.
+    """
+    if rng.random() >= edits:
+        words, scene = random_prompt(rng)
+        return Story((), (Turn(words, scene),))
+    roll = rng.random()
+    if roll < pairs:
+        return random_pair(rng)
+    edit = random_edit(rng)
+    first = Turn(politely(rng, edit.words), edit.target, edit.changes)
+    if roll >= pairs + chains:
+        return Story((edit.source,), (first,))
+    return Story((edit.source,), (first, following(rng, edit)))
+
+
+def politely(rng: np.random.Generator, words: str) -> str:
+    """An instruction as people say it, now and then with a word around it, or without its articles."""
+    roll, words = rng.random(), tersely(rng, words)
+    forms = {0.05: "please {}", 0.08: "{}, please", 0.11: "can you {}?", 0.18: "{}."}
+    return next((form.format(words) for most, form in forms.items() if roll < most), words)
+
+
+def following(rng: np.random.Generator, edit: Edit, kind: str | None = None) -> Turn:
+    """The turn after an edit: of what that named, of the other thing, its undoing, or an edit of its own.
+
+    Raises:
+        Impossible: no turn of this kind can follow.
+    """
+    if kind is not None:
+        for _ in range(100):
+            try:
+                return FOLLOW[kind](rng, edit)
+            except Impossible as problem:
+                said = problem
+        raise said
+    while True:
+        try:
+            return FOLLOW[pick(rng, FOLLOWING)](rng, edit)
+        except Impossible:
+            continue
+
+
+def _turn(edit: Edit, words: str, *changes: Change) -> Turn:
+    """A turn of changes of the scene that an edit ended in. Raises Impossible where that cannot be."""
+    next_one = Edit(edit.target, words, changes)
+    target = next_one.target
+    if target == edit.target or not fits(target) or len(target.things) > MOST:
+        raise Impossible("things would touch, vanish before the background, or be too many")
+    return Turn(words, target, changes)
+
+
+def _reference(rng: np.random.Generator, edit: Edit) -> Turn:
+    last = edit.changes[-1]
+    if len(edit.changes) > 1 or last.kind not in NAMED:
+        raise Impossible('there is no "it"')
+    (thing,) = (t for t in edit.target.things if t.place == last.place)
+    kind = pick(rng, ("recolour", "recolour", "remove", "resize", "replace"))
+    words, wanted = CHANGES[kind](rng, "it", thing)
+    return _turn(edit, words, Change(kind, thing.place, wanted))
+
+
+def _other(rng: np.random.Generator, edit: Edit) -> Turn:
+    last = edit.changes[-1]
+    if len(edit.changes) > 1 or last.kind not in NAMED or len(edit.target.things) != 2:
+        raise Impossible('there is no "other one"')
+    (thing,) = (t for t in edit.target.things if t.place != last.place)
+    kind = pick(rng, ("recolour", "recolour", "remove", "resize", "replace"))
+    words, wanted = CHANGES[kind](rng, "the other one", thing)
+    return _turn(edit, words, Change(kind, thing.place, wanted))
+
+
+def _undo(rng: np.random.Generator, edit: Edit) -> Turn:
+    return Turn(pick(rng, UNDO), edit.source)
+
+
+def _edit(rng: np.random.Generator, edit: Edit) -> Turn:
+    """An edit of its own, mostly of something that the one before did not name."""
+    kind = pick(rng, KINDS)
+    if kind in CHANGES and rng.random() < 0.7:
+        named = [change.place for change in edit.changes]
+        words, change = change_of(rng, kind, edit.target, edit.target, named)
+        turn = _turn(edit, words, change)
+    else:
+        after = edit_of(rng, edit.target, kind)
+        turn = Turn(after.words, after.target, after.changes)
+    words = f"now {turn.words}" if rng.random() < 0.15 else turn.words
+    return Turn(politely(rng, words), turn.target, turn.changes)
+
+
+FOLLOW = {"reference": _reference, "other": _other, "undo": _undo, "edit": _edit}
+ORDER = ("first", "second")
+
+
+def random_pair(rng: np.random.Generator) -> Story:
+    """Two pictures, and something of one that is wanted in the other: a thing, or the background."""
+    while True:
+        scenes = random_scene(rng, int(rng.integers(1, 3))), random_scene(rng, int(rng.integers(1, 3)))
+        into = int(rng.random() < 0.25)
+        base, other = scenes[into], scenes[1 - into]
+        here, there = f"the {ORDER[into]} image", f"the {ORDER[1 - into]} image"
+        if rng.random() < 0.2:
+            words = f"give {here} the background of {there}"
+            changes: tuple[Change, ...] = (Change("background", "", {"background": other.background}),)
+            target = changes[0].apply(base)
+        else:
+            thing = pick(rng, other.things)
+            if any(t.place == thing.place for t in base.things):
+                continue
+            name = reference(rng, other, thing)
+            short = f"the {ORDER[into]}" if rng.random() < 0.6 else here
+            words = pick(rng, ("put the {} of {} into {}", "put the {} of {} into {}", "add the {} of {} to {}"))
+            words = words.format(name, there, short)
+            changes = (Change("add", thing.place, {n: getattr(thing, n) for n in ATTRIBUTES}),)
+            target = Scene(base.background, (*base.things, thing)).ordered()
+        if target != base and fits(target):
+            return Story(scenes, (Turn(politely(rng, words), target, changes),), into)
