@@ -17,7 +17,7 @@ from .sentences import PLACE_PHRASE, noun, reference
 ATTRIBUTES = ("shape", "colour", "size")
 SINGLE = ("add", "remove", "replace", "recolour", "resize", "background")
 KINDS = (*SINGLE, "compose", "swap", "both", "move")
-SHARES = (0.08, 0.08, 0.13, 0.13, 0.06, 0.06, 0.2, 0.1, 0.08, 0.08)  # of each kind in `random_edit`: hard ones often
+SHARES = (0.06, 0.06, 0.11, 0.12, 0.04, 0.1, 0.21, 0.16, 0.08, 0.06)  # of each kind in `random_edit`: hard ones often
 ORDINARY = 0.65  # share of edits whose pictures have two things at most
 LARGER, SMALLER = ("larger", "bigger"), ("smaller",)
 

@@ -12,7 +12,7 @@ from .scenes import MOST, Scene, pick
 from .sentences import random_prompt, reference, tersely
 
 UNDO = ("undo that", "undo that", "undo", "undo it", "go back", "undo the last change")
-FOLLOWING = ("reference", "other", "undo", "edit")  # what a later turn may be
+FOLLOWING = {"reference": 0.35, "other": 0.25, "undo": 0.15, "edit": 0.25}  # what a later turn may be, and how often
 NAMED = ("add", "replace", "recolour", "resize")  # after these there is an "it"
 
 
@@ -50,11 +50,22 @@ def random_story(rng: np.random.Generator, edits: float = 0.6, chains: float = 0
     roll = rng.random()
     if roll < pairs:
         return random_pair(rng)
-    edit = random_edit(rng)
+    chain = roll < pairs + chains
+    edit, second = random_chain(rng) if chain else (random_edit(rng), None)
     first = Turn(politely(rng, edit.words), edit.target, edit.changes)
-    if roll >= pairs + chains:
-        return Story((edit.source,), (first,))
-    return Story((edit.source,), (first, following(rng, edit)))
+    return Story((edit.source,), (first,) if second is None else (first, second))
+
+
+def random_chain(rng: np.random.Generator) -> tuple[Edit, Turn]:
+    """An edit and a turn that can follow it: the turn's kind is drawn first, since few edits leave an "other one"."""
+    kind = str(rng.choice(list(FOLLOWING), p=list(FOLLOWING.values())))
+    named = kind in ("reference", "other")
+    while True:
+        edit = random_edit(rng, pick(rng, NAMED) if named else None, False if kind == "other" else None)
+        try:
+            return edit, FOLLOW[kind](rng, edit)
+        except Impossible:
+            continue
 
 
 def politely(rng: np.random.Generator, words: str) -> str:
@@ -64,24 +75,18 @@ def politely(rng: np.random.Generator, words: str) -> str:
     return next((form.format(words) for most, form in forms.items() if roll < most), words)
 
 
-def following(rng: np.random.Generator, edit: Edit, kind: str | None = None) -> Turn:
+def following(rng: np.random.Generator, edit: Edit, kind: str) -> Turn:
     """The turn after an edit: of what that named, of the other thing, its undoing, or an edit of its own.
 
     Raises:
         Impossible: no turn of this kind can follow.
     """
-    if kind is not None:
-        for _ in range(100):
-            try:
-                return FOLLOW[kind](rng, edit)
-            except Impossible as problem:
-                said = problem
-        raise said
-    while True:
+    for _ in range(100):
         try:
-            return FOLLOW[pick(rng, FOLLOWING)](rng, edit)
-        except Impossible:
-            continue
+            return FOLLOW[kind](rng, edit)
+        except Impossible as problem:
+            said = problem
+    raise said
 
 
 def _turn(edit: Edit, words: str, *changes: Change) -> Turn:

@@ -23,6 +23,7 @@ from lightbagel_core.world.stories import (
     Turn,
     following,
     politely,
+    random_chain,
     random_pair,
     random_story,
 )
@@ -129,15 +130,20 @@ def test_a_turn_that_would_mean_nothing_is_not_drawn(kind, edit):
         following(np.random.default_rng(0), edit, kind)
 
 
-def test_whatever_may_follow_does():
+def test_second_turns_come_in_their_shares():
+    """Though an edit with an "other one" is rare: its kind is drawn before the edit."""
     rng = np.random.default_rng(10)
-    turns = [following(rng, GREEN) for _ in range(400)]
-    words = [turn.words for turn in turns]
-    found = Counter("undo" if not t.changes else "other" if "other one" in t.words else "else" for t in turns)
-    assert found["undo"] == pytest.approx(100, abs=30)
-    assert found["other"] > 60
-    assert sum(" it" in f" {said}" and said not in UNDO for said in words) > 60
-    assert sum(said.startswith(("now ", "please now ")) for said in words) > 3
+    chains = [random_chain(rng) for _ in range(400)]
+    kinds = Counter(
+        "undo" if not turn.changes
+        else "other" if "other one" in turn.words and len(edit.changes) == 1
+        else "reference" if f" {turn.words} ".count(" it ")
+        else "edit"
+        for edit, turn in chains
+    )  # fmt: skip
+    for kind, share in FOLLOWING.items():
+        assert kinds[kind] / 400 == pytest.approx(share, abs=0.07), kind
+    assert sum(turn.words.startswith(("now ", "please now ")) for _, turn in chains) > 3
 
 
 PUT = re.compile(
