@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano", help="default: the nano")
     args = parsed(parser)
     model = LightBagel.from_pretrained(args.model, device=args.device)
+    model.need("understanding", "generation", "fusion", "vae")  # the VLM is asked before anything is drawn
     with torch.no_grad():
         rows = [row(model, kind, args.each) for kind in KINDS]
     report(args, "edits with and without a thought", rows)
