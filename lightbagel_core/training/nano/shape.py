@@ -66,7 +66,7 @@ def nano_config() -> tuple[LightBagelConfig, PreTrainedTokenizerFast]:
         ),
         vae_image=ImageRule(long=SIDE, short=32, stride=32),
         vit_image=ImageRule(long=VIT_SIDE, short=28, stride=28),
-        defaults=Defaults(width=SIDE, height=SIDE, steps=20, text_guidance=2.0, edit_text_guidance=1.25),
+        defaults=Defaults(width=SIDE, height=SIDE, steps=20, text_guidance=2.0, edit_text_guidance=2.0),
     )
     return config, tokens
 
