@@ -1,7 +1,7 @@
 """Files that people saved while LightBagel was a video model to ComfyUI: they open, run, and draw what they drew.
 
-`workflows_before/` holds the nine workflows as they were, with what each drew then, and a latent of one frame that
-SaveLatent wrote then.
+`workflows_before/` holds the nine workflows as they were, at the 96 pixels of today's nano, with what the pack of then
+(commit 69448e1) drew of each with its weights, and a latent of one frame that SaveLatent wrote.
 """
 
 from __future__ import annotations
