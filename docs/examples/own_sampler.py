@@ -20,7 +20,7 @@ from lightbagel_core.sampling.schedule import schedule
 PROMPT = "a large red circle on the left on a white background"
 INSTRUCTION = "make the circle blue"
 SEED = 3
-GUIDANCE = {"draw": 2.0, "edit": 1.25}  # what suits the nano
+GUIDANCE = {"draw": 2.0, "edit": 2.0}  # what suits the nano
 
 
 def sample(

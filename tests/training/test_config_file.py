@@ -56,7 +56,7 @@ def test_the_nano_is_made_in_five_stages():
     assert [s.batch.samples for s in stages] == [24, 24, 40, 40, 96]
     dit = stages[-1]
     assert dit.optimiser.lr == 1.4e-3
-    assert dit.data.sets[0].edits == 0.7
+    assert dit.data.sets[0].edits == 0.62
 
 
 def test_a_set_of_a_preset_is_given_its_folder_alone():
@@ -123,14 +123,14 @@ def test_overrides(tmp_path, override, key, value):
 
 
 def test_one_stage_is_overridden_by_its_name():
-    vlm, language, vae, dit = read("nano", ["stages.dit.dropout.vit=0.25", "steps=7", "stages.vae.steps=8"])
+    vlm, language, vae, decoder, dit = read("nano", ["stages.dit.dropout.vit=0.25", "steps=7", "stages.vae.steps=8"])
     assert (dit.dropout.vit, dit.dropout.empty) == (0.25, 0.5)
     assert vlm.dropout.vit == 0.5
-    assert [stage.steps for stage in (vlm, language, vae, dit)] == [7, 7, 8, 7]
+    assert [stage.steps for stage in (vlm, language, vae, decoder, dit)] == [7, 7, 8, 7, 7]
 
 
 def test_a_stage_that_is_not_there_cannot_be_overridden():
-    with pytest.raises(ValueError, match="has no stage dti; it has vlm, language, vae, dit"):
+    with pytest.raises(ValueError, match="has no stage dti; it has vlm, language, vae, decoder, dit"):
         read("nano", ["stages.dti.steps=3"])
     with pytest.raises(ValueError, match=r"there is no key setps; did you mean steps"):
         read("nano", ["stages.dit.setps=3"])

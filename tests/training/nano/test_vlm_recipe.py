@@ -88,7 +88,7 @@ class Heard(nn.Module):
 
 
 def test_an_instruction_is_heard_where_its_answer_would_begin():
-    """Each alone, without padding, by the stock model; also where there are two pictures."""
+    """Each alone up to its first answer, without padding, by the stock model; also where there are two pictures."""
     made = recipe()
     made.und.eval()
     heard = made.module.heads.wanted = Heard()
@@ -98,13 +98,14 @@ def test_an_instruction_is_heard_where_its_answer_would_begin():
     made.module.chat_loss(chat)
     seen = 0
     for i, (ids, labels) in enumerate(zip(chat.ids, chat.labels, strict=True)):
-        first, seen = seen, seen + int((ids == made.und.token_id("<|vision_start|>")).sum())
-        asked = ids[(ids != made.und.tokenizer.pad_token_id) & (labels == IGNORE)][None]
+        asked = ids[(ids != made.und.tokenizer.pad_token_id) & (labels == IGNORE).cumprod(0).bool()][None]
+        pictures, all_pictures = (int((some == made.und.token_id("<|vision_start|>")).sum()) for some in (asked, ids))
+        first, seen = seen, seen + all_pictures
         alone = made.und.vlm(
             input_ids=asked,
             **made.und.image_token_types(asked),
-            pixel_values=chat.pixels[first * patches : seen * patches],
-            image_grid_thw=chat.grid[first:seen],
+            pixel_values=chat.pixels[first * patches : (first + pictures) * patches],
+            image_grid_thw=chat.grid[first : first + pictures],
             output_hidden_states=True,
         ).hidden_states[1:]
         for state, expected in zip(heard.states[0], alone, strict=True):
