@@ -42,7 +42,7 @@ def other(host, models) -> Any:
     for part in ("understanding", "generation", "fusion"):
         file = models / "lightbagel" / "other" / f"{part}.safetensors"
         moved = {
-            name: (weight.float() + 0.02 * weight.float().std() * torch.randn(weight.shape, generator=generator))
+            name: (weight.float() + 0.5 * weight.float().std() * torch.randn(weight.shape, generator=generator))
             if weight.numel() > 1
             else weight
             for name, weight in load_file(file).items()
@@ -101,7 +101,7 @@ def assert_merged(merged: Any, parts: tuple[Any, Any], formula: Callable[..., to
 
 def lora(models: Path, name: str) -> str:
     """The name of a LoRA file on one matrix, in the form of stock LoRAs."""
-    down, up = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 0.2 for shape in ((4, 256), (256, 4)))
+    down, up = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 0.6 for shape in ((4, 256), (256, 4)))
     save_file({f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}, models / "loras" / "it.safetensors")
     return "it.safetensors"
 

@@ -80,7 +80,7 @@ def test_a_wan_lora(host, loaded, prompts, core, tmp_path):
     from folder_paths import add_model_folder_path
 
     generator = torch.Generator().manual_seed(0)
-    down, up = (torch.randn(shape, generator=generator) * 0.3 for shape in ((4, 640), (256, 4)))
+    down, up = (torch.randn(shape, generator=generator) * 0.6 for shape in ((4, 640), (256, 4)))
     name = "diffusion_model.blocks.2.ffn.2"
     save_file({f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}, tmp_path / "wan.safetensors")
     add_model_folder_path("loras", str(tmp_path))
