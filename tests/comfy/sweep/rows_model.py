@@ -161,7 +161,7 @@ def differential(world: World, inputs: Any, outputs: Any) -> bool | str:
     drawn, before = flat(world.draw(model=outputs[0], latent=latent, **draw)), flat(latent)
     if torch.allclose(drawn, plain, atol=1e-3):
         return "unchanged"
-    far, near = (float((drawn - before)[..., column].abs().mean()) for column in (7, 0))
+    far, near = (float((drawn - before)[..., column].abs().mean()) for column in (-1, 0))
     return far > near or "the black side changes more than the white one"
 
 

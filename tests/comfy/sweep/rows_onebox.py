@@ -107,7 +107,7 @@ ROWS = [
     ],
     *[
         row("KSampler", holds("red and blue in the picture of twelve steps", coloured), label=name, sampler_name=name,
-            steps=12, cfg=0.3 if name.endswith("cfg_pp") else 2.0, latent_image=lambda w: w.part("EMPTY"))
+            steps=12, cfg=0.5 if name.endswith("cfg_pp") else 2.0, latent_image=lambda w: w.part("EMPTY"))
         for name in SAMPLERS
     ],
 ]  # fmt: skip
