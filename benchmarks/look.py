@@ -81,7 +81,7 @@ def suites(model: LightBagel, out: Path, count: int) -> dict[str, list[bool]]:
     found = {}
     for name, part in SUITES.items():
         bench, write_prompts, _ = DRAWN[name]
-        folder, how = out / name, Drawing(bench.samples, bench.batch)
+        folder, how = out / name, Drawing(bench.samples, bench.batch, history=bench.history)
         files = make(write_prompts, folder, round(part * count), (1,))
         claim(folder, model, name, files, how)
         draw_bench(model, name, bench.read(files, bench.samples).items, folder, how)
