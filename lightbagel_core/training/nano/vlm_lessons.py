@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...model.understanding import Understanding
 from ...world.arrangements import random_scene
+from ...world.edits import Change
 from ...world.questions import random_question
 from ...world.scenes import Scene, pick
 from ...world.sentences import DESCRIBE, SHOW_AND_TELL, caption
@@ -61,11 +62,15 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question with its answer. scenes: the pictures that are shown with it; it is about the last that was shown."""
+    """A question with its answer. scenes: the pictures that are shown with it; it is about the last that was shown.
+
+    changes: what it asks for, where it is an instruction.
+    """
 
     scenes: tuple[Scene, ...]
     question: str
     answer: str
+    changes: tuple[Change, ...] = ()
 
 
 Told = tuple[tuple[Exchange, ...], list[int]]  # what is said, what is wanted
@@ -79,7 +84,7 @@ def chat_sample(rng: np.random.Generator) -> Told:
     story = random_story(rng, edits=1.0, pairs=0.12)
     (turn,) = story.turns
     wanted = change_code(story.sources[story.edited], turn.target)
-    return (Exchange(story.sources, turn.words, caption(turn.target)),), wanted
+    return (Exchange(story.sources, turn.words, caption(turn.target), turn.changes),), wanted
 
 
 def questions_in_turn(rng: np.random.Generator) -> tuple[Exchange, ...]:
@@ -99,12 +104,13 @@ def questions_in_turn(rng: np.random.Generator) -> tuple[Exchange, ...]:
 @dataclass(frozen=True)
 class Asked:
     """A sequence of the drawing path: its parts in order, of which a scene is a picture that the ViT sees, None the
-    markers of clean tokens; the scene that the last instruction is about; the target.
+    markers of clean tokens; the scene that the last instruction is about; the target; what changes on the way there.
     """
 
     parts: tuple[Scene | str | None, ...]
     source: Scene | None
     target: Scene
+    changes: tuple[Change, ...] = ()
 
     @property
     def text(self) -> str:
@@ -125,7 +131,7 @@ def drawing_sample(rng: np.random.Generator) -> Asked:
             parts += [scene] if rng.random() < 0.15 else [None, scene]
         parts.append(turn.words)
     edited = seen[story.edited if len(story.turns) == 1 else 0] if seen else None
-    return Asked(tuple(parts), edited, story.turns[-1].target)
+    return Asked(tuple(parts), edited, turn.target, turn.changes)
 
 
 def pad_left(rows: list[list[int]], value: int) -> Tensor:
@@ -174,7 +180,11 @@ def _row(und: Understanding, exchanges: Sequence[Exchange]) -> tuple[list[int], 
         ask, reply = tokens([asked, exchange.answer + "<|im_end|>"], add_special_tokens=False)["input_ids"]
         ids += ask + reply
         labels += [IGNORE] * len(ask) + reply
-        named = [IGNORE] * len(ask) if len(scenes) > 1 else pointed(tokens.convert_ids_to_tokens(ask), scenes[0])
+        named = (
+            [IGNORE] * len(ask)
+            if len(scenes) > 1
+            else pointed(tokens.convert_ids_to_tokens(ask), scenes[0], exchange.changes)
+        )
         points += named + [IGNORE] * len(reply)
     return ids, labels, points
 
@@ -209,4 +219,4 @@ def _points(und: Understanding, asked: Asked) -> list[int]:
     assert isinstance(words, str)
     tokens = und.tokenizer.convert_ids_to_tokens(und.text_ids(words))
     single = asked.source is not None and not any(word in tokens for word in ORDER)
-    return pointed(tokens, asked.source) if single and asked.source else [IGNORE] * len(tokens)
+    return pointed(tokens, asked.source, asked.changes) if single and asked.source else [IGNORE] * len(tokens)

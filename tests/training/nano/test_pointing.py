@@ -8,6 +8,7 @@ import pytest
 from lightbagel_core.training.nano.codes import IGNORE
 from lightbagel_core.training.nano.pointing import pointed
 from lightbagel_core.world.arrangements import random_scene
+from lightbagel_core.world.edits import Change
 from lightbagel_core.world.scenes import PLACES, Scene, Thing
 from lightbagel_core.world.sentences import reference
 
@@ -41,6 +42,30 @@ SCENE = Scene(
 def test_a_name_points_where_its_thing_stands(words, places):
     labels = pointed(words.split(), SCENE)
     assert {i: list(PLACES)[label] for i, label in enumerate(labels) if label != IGNORE} == places
+
+
+@pytest.mark.parametrize(
+    ("words", "changed", "places"),
+    [
+        ("make it blue", ("right",), {1: "right"}),
+        ("make it blue", (), {}),  # nothing says what it is
+        ("move it to the bottom", ("left", "bottom"), {1: "left"}),  # taken from there, put there
+        ("make the other one blue", ("left",), {3: "left"}),
+        ("keep the star and remove the other one", ("left",), {2: "right", 7: "left"}),
+        ("make the star blue and the other one red", ("right", "left"), {2: "right", 7: "left"}),
+    ],
+)
+def test_what_it_and_the_other_one_mean_shows_in_what_changes(words, changed, places):
+    changes = [Change("recolour", place, {"colour": "blue"}) for place in changed]
+    labels = pointed(words.split(), SCENE, changes)
+    assert {i: list(PLACES)[label] for i, label in enumerate(labels) if label != IGNORE} == places
+
+
+def test_the_only_thing_is_it():
+    scene = Scene("white", SCENE.things[:1])
+    changes = [Change("background", "", {"background": "grey"}), Change("recolour", "left", {"colour": "blue"})]
+    labels = pointed(["use", "a", "grey", "background", "and", "make", "it", "blue"], scene, changes)
+    assert labels[6] == list(PLACES).index("left")
 
 
 def test_whatever_words_single_out_a_thing_point_to_it():

@@ -41,12 +41,12 @@ def test_gradients_reach_all_that_is_trained():
 
 
 def test_a_name_is_heard_where_it_ends():
-    """In chats: the noun, or the place behind it; in drawings: the same words of the last instruction."""
+    """In chats: the noun or "it", or the place behind it; in drawings: the same words of the last instruction."""
     made = recipe()
     heard = made.module.heads.pointed = Heard()
     chats, drawings = made.passes(0)[0]
     words = made.und.vlm.get_input_embeddings().weight
-    nouns = {made.und.token_id(word) for word in (*NOUNS, *PLACES)}
+    nouns = {made.und.token_id(word) for word in (*NOUNS, *PLACES, "it")}
     made.module.chat_loss(chats)
     points = chats.pointed != IGNORE
     assert points.any()
