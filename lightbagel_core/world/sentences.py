@@ -57,6 +57,21 @@ def random_prompt(rng: np.random.Generator) -> tuple[str, Scene]:
     return prompt_for(rng, random_scene(rng))
 
 
+def short_prompt(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
+    """A prompt as GenEval words it, of shapes alone or with their colours, for a scene of several things, none white;
+    and that scene before white, which goes unsaid.
+    """
+    coloured = bool(rng.random() < 0.5)
+    things = [scene.things[int(i)] for i in rng.permutation(len(scene.things))]
+    pair = (things[0].place, things[1].place)
+    if len(things) == 2 and pair in RELATION and rng.random() < 0.5:
+        words = f" {RELATION[pair]} ".join(noun(t, False, coloured) for t in things)
+    else:
+        said = Counter(f"{t.colour} {t.shape}" if coloured else t.shape for t in things)
+        words = listed([f"a {name}" if n == 1 else f"{NUMBERS[n]} {name}s" for name, n in said.items()])
+    return words, replace(scene, background="white")
+
+
 def prompt_for(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
     """A prompt for a scene, and the scene it describes: a white background may go unsaid."""
     words, scene = _prompt(rng, scene)

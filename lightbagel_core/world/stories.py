@@ -9,10 +9,11 @@ import numpy as np
 from .arrangements import fits, random_scene
 from .edits import ATTRIBUTES, CHANGES, KINDS, Change, Edit, Impossible, change_of, edit_of, random_edit
 from .scenes import MOST, Scene, pick
-from .sentences import random_prompt, reference, tersely
+from .sentences import prompt_for, reference, short_prompt, tersely
 
 UNDO = ("undo that", "undo that", "undo", "undo it", "go back", "undo the last change")
 FOLLOWING = {"reference": 0.35, "other": 0.25, "undo": 0.15, "edit": 0.25}  # what a later turn may be, and how often
+SHORT = 0.2  # of the prompts for several things: they say no more than GenEval's
 NAMED = ("add", "replace", "recolour", "resize")  # after these there is an "it"
 
 
@@ -45,7 +46,9 @@ def random_story(rng: np.random.Generator, edits: float = 0.6, chains: float = 0
             pictures among these.
     """
     if rng.random() >= edits:
-        words, scene = random_prompt(rng)
+        scene = random_scene(rng)
+        short = len(scene.things) > 1 and all(t.colour != "white" for t in scene.things) and rng.random() < SHORT
+        words, scene = (short_prompt if short else prompt_for)(rng, scene)
         return Story((), (Turn(words, scene),))
     roll = rng.random()
     if roll < pairs:

@@ -14,7 +14,7 @@ from instructions import COLOUR, PLACE, SHAPE, SIZE, meant
 from scenes import BLUE, PAIR, RED
 
 from lightbagel_core.world.arrangements import random_scene
-from lightbagel_core.world.scenes import RELATION, Scene, Thing
+from lightbagel_core.world.scenes import COLOURS, PLACES, RELATION, Scene, Thing
 from lightbagel_core.world.sentences import (
     BESIDE,
     NUMBERS,
@@ -26,6 +26,7 @@ from lightbagel_core.world.sentences import (
     prompt_for,
     random_prompt,
     reference,
+    short_prompt,
     tersely,
 )
 
@@ -143,6 +144,24 @@ def test_a_white_background_may_go_unsaid_and_no_other(prompts):
         assert drawn.things == scene.things
         assert drawn.background in (scene.background, "white")
         assert all(t.colour != drawn.background for t in drawn.things)
+
+
+def test_short_prompts_name_shapes_and_nothing_else_but_colours():
+    rng = np.random.default_rng(4)
+    coloured = related = 0
+    for count in (2, 3, 4) * 100:
+        scene = random_scene(rng, count)
+        words, drawn = short_prompt(rng, scene)
+        assert drawn == replace(scene, background="white")
+        said_apart = re.sub("|".join(RELATION.values()), "and", words)
+        assert not {"large", "small", "on", "background", *PLACES} & {*said_apart.split()}, words
+        said = things_said(said_apart)
+        assert len(said) == count
+        assert all(any(holds(thing) for thing in scene.things) for holds in said)
+        coloured += bool(set(COLOURS) & set(words.split()))
+        related += any(word in words for word in RELATION.values())
+    assert 120 < coloured < 180
+    assert 15 < related < 60
 
 
 def test_people_leave_articles_out():
