@@ -42,6 +42,7 @@ def edited(model: LightBagel, some: Sequence[Edit], how: Drawing, seed: int) -> 
     pictures = [picture(edit.source) for edit in some]
     texts = [[edit.words] for edit in some]
     if how.thoughts != "none":
+        model.need("understanding")  # asked before anything is encoded, which would load it
         thoughts = answers(model.und, [([source], words) for source, (words,) in zip(pictures, texts, strict=True)])
         texts = [[words, thought] for (words,), thought in zip(texts, thoughts, strict=True)]
     if how.thoughts == "joined":

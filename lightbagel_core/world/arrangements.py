@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from .scenes import BACKGROUNDS, COLOURS, JITTER, MOST, PLACES, RADIUS, RELATION, SHAPES, Scene, Thing, coverage, pick
 
@@ -19,6 +18,8 @@ def gap(a: Thing, b: Thing) -> float:
     Two large things, one in the centre and one at a side, can touch. Any others at two places of a scene keep one pixel
     at least.
     """
+    from scipy import ndimage  # only the suites and tests ask, and scipy comes with them
+
     away = ndimage.distance_transform_edt(coverage(b) == 0)
     return max(0.0, float(away[coverage(a) > 0].min()) - 1)
 

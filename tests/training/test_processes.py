@@ -95,7 +95,7 @@ def test_mixed_precision_rounds_as_one_process_does(several, alone):
     found, expected, exact = (torch.cat([g.flatten() for _, g in sorted(of.items())]) for of in tensors)
     rounding = (expected - exact).norm()
     assert 0 < rounding < 0.1 * exact.norm()
-    assert (found - exact).norm() < 1.2 * rounding
+    assert (found - exact).norm() < 1.4 * rounding
 
 
 def test_adapters_have_the_same_gradients(several, alone):

@@ -95,7 +95,7 @@ def weights(out: Path, step: int) -> dict[str, torch.Tensor]:
 
 
 def test_one_process_two_and_one_again_are_as_one(config, tmp_path):
-    """The same batches, and in the first step on another number the same gradient to 1e-5."""
+    """The same batches, and in the first step on another number the same gradient to 4e-5."""
     asked = ["optimiser.name=sgd", f"optimiser.lr={RATE}", "optimiser.warmup=0", "ema.decay=0", "output=trained"]
     asked += ["batch.samples=5", "checkpoints.every=1", "checkpoints.keep=9"]
 
@@ -120,5 +120,5 @@ def test_one_process_two_and_one_again_are_as_one(config, tmp_path):
             gradients = [(before[i][name] - after[i][name]) / RATE for i in range(2)]
             rounding = 2**-22 * weight.abs().max() / RATE
             difference = (gradients[0] - gradients[1]).abs().max()
-            near = 1e-5 if step <= 2 else 1e-4  # after the first step on another number weights differ by rounding too
+            near = 4e-5 if step <= 2 else 1e-4  # after the first step on another number weights differ by rounding too
             assert difference <= near * gradients[1].abs().max() + rounding, (step, name)

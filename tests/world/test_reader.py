@@ -145,7 +145,7 @@ def test_half_a_pixel_is_found():
     [
         (list(ROWS)[:14], 0.001, 0.002),
         (list(ROWS)[14:20], 0.001, 0.003),
-        (list(ROWS)[20:], 0.005, 0.03),
+        (list(ROWS)[20:], 0.01, 0.03),
     ],
 )
 def test_the_rates_that_the_documents_state_hold(names, misread, unread):
