@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # last, for benchmark
 collect_ignore = ["comfy"]  # needs a ComfyUI and its environment
 TRAINS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 9)  # what the extra "train" asks for
 if not TRAINS:
-    collect_ignore.append("training")
+    collect_ignore += ["training", "test_findings.py"]
 LEFT_OUT: list[pytest.Item] = []
 
 
@@ -45,7 +45,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if LEFT_OUT:
         terminalreporter.write_line(f"NOT RUN: {len(LEFT_OUT)} slow tests; pytest tests -m slow runs them", yellow=True)
     if not TRAINS:
-        terminalreporter.write_line("NOT RUN HERE: tests/training, which needs torch 2.9 or newer", yellow=True)
+        terminalreporter.write_line(
+            "NOT RUN HERE: tests/training and tests/test_findings.py, which need torch 2.9 or newer", yellow=True
+        )
     terminalreporter.write_line("NOT RUN HERE: tests/comfy, in a real ComfyUI; .ci/comfy runs them", yellow=True)
 
 
