@@ -1,7 +1,8 @@
 """Sentences about scenes of the nano's world: captions, prompts, and words that single out a thing.
 
 They leave things out on purpose: a prompt without a size may be drawn in either size, one without a colour in any, one
-without a background is white, a single shape without a place stands in the centre.
+without a background is white. A single shape without a place stands in the centre; several stand in the order in which
+they are named, from the left, clockwise.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ NUMBERS = ("none", "one", "two", "three", "four")
 DESCRIBE = "describe the image"
 SHOW_AND_TELL = (DESCRIBE, "describe this image", "describe it", "what is in the image?", "what do you see?")
 BESIDE = (" next to ", " beside ")
+IN_ORDER = {2: ("left", "right"), 3: ("left", "top", "right"), 4: ("left", "top", "right", "bottom")}
 OPENINGS = ("draw ", "please draw ", "an image of ", "an image with ")  # of prompts, now and then
 
 
@@ -52,6 +54,16 @@ def caption(scene: Scene) -> str:
     return f"{body} on a {scene.background} background"
 
 
+def in_order(scene: Scene, things: Sequence[Thing]) -> Scene:
+    """A scene whose several things stand where a prompt that names no place has them: in this order from the left.
+
+    Where they stand by chance, how many there are is a joint choice of all the places of a picture, each of which must
+    hear the others' while all is noise; a model of few tokens then draws one too many.
+    """
+    placed = (replace(thing, place=place) for thing, place in zip(things, IN_ORDER[len(things)], strict=True))
+    return replace(scene, things=tuple(placed)).ordered()
+
+
 def random_prompt(rng: np.random.Generator) -> tuple[str, Scene]:
     """A prompt and one scene it describes; what the prompt leaves open is random in the scene."""
     return prompt_for(rng, random_scene(rng))
@@ -59,21 +71,22 @@ def random_prompt(rng: np.random.Generator) -> tuple[str, Scene]:
 
 def short_prompt(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
     """A prompt as GenEval words it, of shapes alone or with their colours, for a scene of several things, none white;
-    and that scene before white, which goes unsaid.
+    and that scene before white, which goes unsaid, its things in order where no relation is named.
     """
     coloured = bool(rng.random() < 0.5)
     things = [scene.things[int(i)] for i in rng.permutation(len(scene.things))]
     pair = (things[0].place, things[1].place)
+    scene = replace(scene, background="white")
     if len(things) == 2 and pair in RELATION and rng.random() < 0.5:
-        words = f" {RELATION[pair]} ".join(noun(t, False, coloured) for t in things)
-    else:
-        said = Counter(f"{t.colour} {t.shape}" if coloured else t.shape for t in things)
-        words = listed([f"a {name}" if n == 1 else f"{NUMBERS[n]} {name}s" for name, n in said.items()])
-    return words, replace(scene, background="white")
+        return f" {RELATION[pair]} ".join(noun(t, False, coloured) for t in things), scene
+    names = [f"{t.colour} {t.shape}" if coloured else t.shape for t in things]
+    said = Counter(names)
+    words = listed([f"a {name}" if n == 1 else f"{NUMBERS[n]} {name}s" for name, n in said.items()])
+    return words, in_order(scene, [t for name in said for t, own in zip(things, names, strict=True) if own == name])
 
 
 def prompt_for(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
-    """A prompt for a scene, and the scene it describes: a white background may go unsaid."""
+    """A prompt for a scene, and the scene it describes: a white background may go unsaid, and places, too."""
     words, scene = _prompt(rng, scene)
     if rng.random() < 0.12:
         words = pick(rng, OPENINGS) + words
@@ -96,28 +109,31 @@ def _prompt(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
     else:
         forms = (" on a {} background", " on a {} background", " on a {} background", " with a {} background", " on {}")
         background = pick(rng, forms).format(scene.background)
-    return _body(rng, scene) + background, scene
+    body, scene = _body(rng, scene)
+    return body + background, scene
 
 
-def _body(rng: np.random.Generator, scene: Scene) -> str:
-    """What stands in a scene, and mostly where."""
+def _body(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
+    """What stands in a scene, and mostly where; and the scene, its things in order where they are said without."""
     things = [scene.things[int(i)] for i in rng.permutation(len(scene.things))]
     groups = Counter((t.shape, t.colour) for t in things)
     if len({t.shape for t in things}) == 1 < len(things) and rng.random() < 0.6:
-        return _counted(rng, things)
+        return _counted(rng, things), in_order(scene, things)
     if len(groups) < len(things) and rng.random() < 0.4:
         some = [[t for t in things if (t.shape, t.colour) == key] for key in groups]
-        return listed([_counted(rng, same) if len(same) > 1 else noun(same[0], rng.random() < 0.5) for same in some])
+        words = [_counted(rng, same) if len(same) > 1 else noun(same[0], rng.random() < 0.5) for same in some]
+        return listed(words), in_order(scene, [t for same in some for t in same])
     nouns = [noun(t, rng.random() < 0.6, rng.random() < 0.88) for t in things]
     if len(things) == 1:
         silent = things[0].place == "centre" and rng.random() < 0.6
-        return nouns[0] + ("" if silent else f" {PLACE_PHRASE[things[0].place]}")
+        return nouns[0] + ("" if silent else f" {PLACE_PHRASE[things[0].place]}"), scene
     roll, pair = rng.random(), (things[0].place, things[1].place)
     if len(things) == 2 and pair in RELATION and roll < 0.6:
-        return f"{nouns[0]} {RELATION[pair]} {nouns[1]}"
+        return f"{nouns[0]} {RELATION[pair]} {nouns[1]}", scene
     if roll > 0.8:
-        return pick(rng, BESIDE).join(nouns) if len(things) == 2 and roll > 0.92 else listed(nouns)
-    return listed([f"{n} {PLACE_PHRASE[t.place]}" for n, t in zip(nouns, things, strict=True)])
+        words = pick(rng, BESIDE).join(nouns) if len(things) == 2 and roll > 0.92 else listed(nouns)
+        return words, in_order(scene, things)
+    return listed([f"{n} {PLACE_PHRASE[t.place]}" for n, t in zip(nouns, things, strict=True)]), scene
 
 
 def _counted(rng: np.random.Generator, things: Sequence[Thing]) -> str:
