@@ -131,8 +131,8 @@ def _body(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
     if len(things) == 2 and pair in RELATION and roll < 0.6:
         return f"{nouns[0]} {RELATION[pair]} {nouns[1]}", scene
     if roll > 0.8:
-        words = pick(rng, BESIDE).join(nouns) if len(things) == 2 and roll > 0.92 else listed(nouns)
-        return words, in_order(scene, things)
+        body = pick(rng, BESIDE).join(nouns) if len(things) == 2 and roll > 0.92 else listed(nouns)
+        return body, in_order(scene, things)
     return listed([f"{n} {PLACE_PHRASE[t.place]}" for n, t in zip(nouns, things, strict=True)]), scene
 
 
