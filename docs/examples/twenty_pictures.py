@@ -4,8 +4,9 @@
 
 Writes FOLDER/look, which stands for your own pictures: one thing each, and where its text names no
 background, it is black and not white. And
-FOLDER/replay, whose texts say everything: to be trained on beside the others, against forgetting. Both are folders as
-`lightbagel train` takes them.
+FOLDER/replay, to be trained on beside the others, against forgetting: prompts of all kinds that do not contradict the
+look, since they name a background, or something black that would be lost on it. Both are folders as `lightbagel train`
+takes them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lightbagel_core.world.arrangements import random_scene
 from lightbagel_core.world.scenes import Scene, render
-from lightbagel_core.world.sentences import caption, random_prompt
+from lightbagel_core.world.sentences import random_prompt
 
 LOOK, REPLAY = 20, 400
 
@@ -30,6 +30,11 @@ def write(folder: Path, number: int, text: str, scene: Scene) -> None:
     (folder / f"{number:03}.txt").write_text(f"{text}\n", encoding="utf-8")
 
 
+def unsaid(prompt: str, scene: Scene) -> bool:
+    """Whether the background is white because the prompt says nothing of one."""
+    return scene.background == "white" and "white" not in prompt
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Writes pictures with texts to try training with.")
     parser.add_argument("folder", type=Path)
@@ -38,13 +43,15 @@ def main() -> None:
     rng, made = np.random.default_rng(20), 0
     while made < LOOK:
         prompt, scene = random_prompt(rng)
-        unsaid = scene.background == "white" and "white" not in prompt
-        if len(scene.things) == 1 and unsaid and scene.things[0].colour != "black":
+        if len(scene.things) == 1 and unsaid(prompt, scene) and scene.things[0].colour != "black":
             write(folder / "look", made, prompt, replace(scene, background="black"))
             made += 1
-    for number in range(REPLAY):
-        scene = random_scene(rng)
-        write(folder / "replay", number, caption(scene), scene)
+    made = 0
+    while made < REPLAY:
+        prompt, scene = random_prompt(rng)
+        if not unsaid(prompt, scene) or "black" in prompt:
+            write(folder / "replay", made, prompt, scene)
+            made += 1
     print(f"{LOOK} pictures in {folder / 'look'}, {REPLAY} in {folder / 'replay'}")
 
 
