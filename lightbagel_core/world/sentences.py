@@ -1,8 +1,8 @@
 """Sentences about scenes of the nano's world: captions, prompts, and words that single out a thing.
 
 They leave things out on purpose: a prompt without a size may be drawn in either size, one without a colour in any, one
-without a background is white. A single shape without a place stands in the centre; several stand in the order in which
-they are named, from the left, clockwise.
+without a background is white, or, where something white is asked for, black. A single shape without a place stands in
+the centre; several stand in the order in which they are named, from the left, clockwise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from .arrangements import random_scene
-from .scenes import RELATION, Scene, Thing, pick
+from .scenes import BACKGROUNDS, RELATION, Scene, Thing, pick
 
 PLACE_PHRASE = {
     "left": "on the left",
@@ -27,7 +27,7 @@ NUMBERS = ("none", "one", "two", "three", "four")
 DESCRIBE = "describe the image"
 SHOW_AND_TELL = (DESCRIBE, "describe this image", "describe it", "what is in the image?", "what do you see?")
 BESIDE = (" next to ", " beside ")
-IN_ORDER = {2: ("left", "right"), 3: ("left", "top", "right"), 4: ("left", "top", "right", "bottom")}
+IN_ORDER = {1: ("centre",), 2: ("left", "right"), 3: ("left", "top", "right"), 4: ("left", "top", "right", "bottom")}
 OPENINGS = ("draw ", "please draw ", "an image of ", "an image with ")  # of prompts, now and then
 
 
@@ -54,8 +54,13 @@ def caption(scene: Scene) -> str:
     return f"{body} on a {scene.background} background"
 
 
+def unsaid_background(things: Sequence[Thing]) -> str:
+    """The background of a prompt that names none: white, or the first of the others that no thing has."""
+    return next(c for c in ("white", "black", *BACKGROUNDS) if all(t.colour != c for t in things))
+
+
 def in_order(scene: Scene, things: Sequence[Thing]) -> Scene:
-    """A scene whose several things stand where a prompt that names no place has them: in this order from the left.
+    """A scene whose things stand where a prompt that names no place has them: in this order from the left.
 
     Where they stand by chance, how many there are is a joint choice of all the places of a picture, each of which must
     hear the others' while all is noise; a model of few tokens then draws one too many.
@@ -70,13 +75,13 @@ def random_prompt(rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 def short_prompt(rng: np.random.Generator, scene: Scene) -> tuple[str, Scene]:
-    """A prompt as GenEval words it, of shapes alone or with their colours, for a scene of several things, none white;
-    and that scene before white, which goes unsaid, its things in order where no relation is named.
+    """A prompt as GenEval words it, of shapes alone or with their colours, for a scene of one thing or more; and that
+    scene before the background that goes unsaid, its things in order where no relation is named.
     """
     coloured = bool(rng.random() < 0.5)
     things = [scene.things[int(i)] for i in rng.permutation(len(scene.things))]
-    pair = (things[0].place, things[1].place)
-    scene = replace(scene, background="white")
+    pair = (things[0].place, things[-1].place)
+    scene = replace(scene, background=unsaid_background(things))
     if len(things) == 2 and pair in RELATION and rng.random() < 0.5:
         return f" {RELATION[pair]} ".join(noun(t, False, coloured) for t in things), scene
     names = [f"{t.colour} {t.shape}" if coloured else t.shape for t in things]

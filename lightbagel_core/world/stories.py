@@ -13,7 +13,7 @@ from .sentences import prompt_for, reference, short_prompt, tersely
 
 UNDO = ("undo that", "undo that", "undo", "undo it", "go back", "undo the last change")
 FOLLOWING = {"reference": 0.35, "other": 0.25, "undo": 0.15, "edit": 0.25}  # what a later turn may be, and how often
-SHORT = 0.2  # of the prompts for several things: they say no more than GenEval's
+SHORT = 0.2  # of the prompts for things: they say no more than GenEval's
 NAMED = ("add", "replace", "recolour", "resize")  # after these there is an "it"
 
 
@@ -47,7 +47,7 @@ def random_story(rng: np.random.Generator, edits: float = 0.6, chains: float = 0
     """
     if rng.random() >= edits:
         scene = random_scene(rng)
-        short = len(scene.things) > 1 and all(t.colour != "white" for t in scene.things) and rng.random() < SHORT
+        short = bool(scene.things) and rng.random() < SHORT
         words, scene = (short_prompt if short else prompt_for)(rng, scene)
         return Story((), (Turn(words, scene),))
     roll = rng.random()

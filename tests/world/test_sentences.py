@@ -172,11 +172,14 @@ def test_where_no_place_is_named_several_things_stand_in_the_order_of_their_name
 def test_short_prompts_name_shapes_and_nothing_else_but_colours():
     rng = np.random.default_rng(4)
     coloured = related = 0
-    for count in (2, 3, 4) * 100:
+    for count in (1, 2, 3, 4) * 100:
         scene = random_scene(rng, count)
         words, drawn = short_prompt(rng, scene)
-        assert drawn.background == "white"
+        colours = {thing.colour for thing in drawn.things}
+        assert drawn.background not in colours
+        assert drawn.background == ("white" if "white" not in colours else "black") or {"white", "black"} <= colours
         assert Counter(map(look, drawn.things)) == Counter(map(look, scene.things))
+        assert count > 1 or drawn.things[0].place == "centre"
         said_apart = re.sub("|".join(RELATION.values()), "and", words)
         assert not {"large", "small", "on", "background", *PLACES} & {*said_apart.split()}, words
         said = things_said(said_apart)
@@ -184,7 +187,7 @@ def test_short_prompts_name_shapes_and_nothing_else_but_colours():
         assert all(any(holds(thing) for thing in scene.things) for holds in said)
         coloured += bool(set(COLOURS) & set(words.split()))
         related += any(word in words for word in RELATION.values())
-    assert 120 < coloured < 180
+    assert 160 < coloured < 240
     assert 15 < related < 60
 
 
