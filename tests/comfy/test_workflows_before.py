@@ -1,7 +1,8 @@
 """Files that people saved while LightBagel was a video model to ComfyUI: they open, run, and draw what they drew.
 
 `workflows_before/` holds the nine workflows as they were, at the 96 pixels of today's nano, with what the pack of then
-(commit 69448e1) drew of each with its weights, and a latent of one frame that SaveLatent wrote.
+(commit 69448e1) drew of each with its weights, and a latent of one frame that SaveLatent wrote. A nano of other weights
+draws others: `redraw_before.py` has that pack draw them again.
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ def picture(server: Server, output: dict[str, Any]) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(urllib.request.urlopen(address).read())).convert("RGB"))
 
 
+def shown(server: Server, workflow: Path, entry: dict[str, Any]) -> np.ndarray:
+    """What comes of a workflow, of a run's history entry."""
+    kind = SHOWN.get(workflow.stem, "SaveImage")
+    (node,) = (node["id"] for node in json.loads(workflow.read_text("utf-8"))["nodes"] if node["type"] == kind)
+    return picture(server, entry["outputs"][str(node)])
+
+
 def reference(name: str) -> np.ndarray:
     return np.asarray(Image.open(BEFORE / f"{name}.png"))
 
@@ -73,14 +81,13 @@ def test_a_workflow_from_before(server: Server, page: Page, workflow: Path):
     assert page.evaluate(MISSING) == []
     entry = run(page, server)
     assert entry["status"]["status_str"] == "success"
-    kind, name = SHOWN.get(workflow.stem, "SaveImage"), workflow.stem
-    (node,) = (node["id"] for node in json.loads(workflow.read_text("utf-8"))["nodes"] if node["type"] == kind)
-    assert psnr(picture(server, entry["outputs"][str(node)]), reference(name)) > SAME
+    name = workflow.stem
+    assert psnr(shown(server, workflow, entry), reference(name)) > SAME
     assert {text for output in entry["outputs"].values() for text in output.get("text", ())} == SAID.get(name, set())
 
 
-def test_a_latent_from_before(server: Server):
-    """Decoded, and drawn over by a KSampler: one frame is taken for a picture."""
+def decoded_and_drawn_over(server: Server) -> dict[str, np.ndarray]:
+    """The saved latent, decoded, and what a KSampler draws over it."""
     saved = BEFORE / "text-to-image-ksampler.latent"
     (server.base / "input").mkdir(exist_ok=True)
     shutil.copy(saved, server.base / "input")
@@ -99,6 +106,11 @@ def test_a_latent_from_before(server: Server):
         nodes[f"{name} decoded"] = ("VAEDecode", {"samples": [name, 0], "vae": vae})
         nodes[f"{name} shown"] = ("PreviewImage", {"images": [f"{name} decoded", 0]})
     entry = server.run({name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()})
-    outputs = entry["outputs"]
-    assert psnr(picture(server, outputs["saved shown"]), reference("text-to-image-ksampler")) > SAME
-    assert psnr(picture(server, outputs["drawn shown"]), reference("from-a-saved-latent")) > SAME
+    return {name: picture(server, entry["outputs"][f"{name} shown"]) for name in ("saved", "drawn")}
+
+
+def test_a_latent_from_before(server: Server):
+    """One frame is taken for a picture."""
+    found = decoded_and_drawn_over(server)
+    assert psnr(found["saved"], reference("text-to-image-ksampler")) > SAME
+    assert psnr(found["drawn"], reference("from-a-saved-latent")) > SAME
