@@ -4,7 +4,7 @@
     python docs/examples/edit.py generated.png "make the circle green"
 
 Writes before.png and after.png in the current folder, and prints what the model says about each. With the built-in nano
-one edit of thirty goes wrong; another seed often helps.
+one edit of forty goes wrong; another seed often helps.
 """
 
 from __future__ import annotations
