@@ -166,7 +166,8 @@ class DataSet:
         wrote.
     path: of a folder or store. edits: share of edits among the world's examples; of the others, what the dry run takes
         for granted where it cannot read them.
-    chains, pairs, thoughts: shares among the world's edits of two turns, of two pictures, and of those with a thought.
+    chains, pairs, others, thoughts: shares among the world's edits of two turns, of two pictures, of sentences that say
+        "the other one", and of those with a thought.
     first: so many of the world's examples are all there are; 0: it has no end.
     source, licence: where it comes from and what may be done with it, in words: the metadata of what comes out says it.
     """
@@ -177,6 +178,7 @@ class DataSet:
     edits: float = 0.6
     chains: float = 0.0
     pairs: float = 0.0
+    others: float = 0.0
     thoughts: float = 0.0
     first: int = 0
     source: str | None = None

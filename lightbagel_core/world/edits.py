@@ -115,10 +115,24 @@ def edit_of(rng: np.random.Generator, source: Scene, kind: str) -> Edit:
     else:
         words, change = change_of(rng, kind, source, source)
         changes = (change,)
-    edit = Edit(source, words, changes)
-    if edit.target == source or not fits(edit.target) or len(edit.target.things) > MOST:
+    return _possible(Edit(source, words, changes))
+
+
+def _possible(edit: Edit) -> Edit:
+    """The edit. Raises Impossible where nothing would change, or something that cannot be."""
+    if edit.target == edit.source or not fits(edit.target) or len(edit.target.things) > MOST:
         raise Impossible("things would touch, vanish before the background, or be too many")
     return edit
+
+
+def other_one(rng: np.random.Generator) -> Edit:
+    """An edit of two things that names one and calls the other "the other one"."""
+    while True:
+        source = random_scene(rng, 2)
+        try:
+            return _possible(Edit(source, *_other(rng, source)))
+        except Impossible:
+            continue
 
 
 def change_of(

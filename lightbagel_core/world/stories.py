@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrangements import fits, random_scene
-from .edits import ATTRIBUTES, CHANGES, KINDS, Change, Edit, Impossible, change_of, edit_of, random_edit
+from .edits import ATTRIBUTES, CHANGES, KINDS, Change, Edit, Impossible, change_of, edit_of, other_one, random_edit
 from .scenes import MOST, Scene, pick
 from .sentences import prompt_for, reference, short_prompt, tersely
 
@@ -38,12 +38,14 @@ class Story:
     edited: int = 0
 
 
-def random_story(rng: np.random.Generator, edits: float = 0.6, chains: float = 0.0, pairs: float = 0.0) -> Story:
+def random_story(
+    rng: np.random.Generator, edits: float = 0.6, chains: float = 0.0, pairs: float = 0.0, others: float = 0.0
+) -> Story:
     """A story of any kind.
 
     Args:
-        edits: share of those that begin with a picture. chains: share of two turns among these. pairs: share of two
-            pictures among these.
+        edits: share of those that begin with a picture. chains, pairs, others: shares among these of two turns, of two
+            pictures, and of sentences that say "the other one" in one turn, which `random_edit` seldom has.
     """
     if rng.random() >= edits:
         scene = random_scene(rng)
@@ -54,7 +56,8 @@ def random_story(rng: np.random.Generator, edits: float = 0.6, chains: float = 0
     if roll < pairs:
         return random_pair(rng)
     chain = roll < pairs + chains
-    edit, second = random_chain(rng) if chain else (random_edit(rng), None)
+    other = pairs + chains <= roll < pairs + chains + others
+    edit, second = random_chain(rng) if chain else ((other_one if other else random_edit)(rng), None)
     first = Turn(politely(rng, edit.words), edit.target, edit.changes)
     return Story((edit.source,), (first,) if second is None else (first, second))
 

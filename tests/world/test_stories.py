@@ -41,7 +41,7 @@ def after(scene: Scene, changes: tuple[Change, ...]) -> Scene:
 @pytest.fixture(scope="module")
 def stories() -> list[Story]:
     rng = np.random.default_rng(8)
-    return [random_story(rng, 0.7, 0.4, 0.2) for _ in range(1500)]
+    return [random_story(rng, 0.7, 0.4, 0.2, 0.15) for _ in range(1500)]
 
 
 def test_shares(stories):
@@ -50,6 +50,10 @@ def test_shares(stories):
     assert np.mean([len(story.turns) == 2 for story in edits]) == pytest.approx(0.4, abs=0.04)
     assert np.mean([len(story.sources) == 2 for story in edits]) == pytest.approx(0.2, abs=0.04)
     assert all(len(story.turns) == 1 for story in stories if len(story.sources) != 1)
+    alone = [story for story in edits if len(story.sources) == len(story.turns) == 1]
+    other = [story for story in alone if "other one" in story.turns[0].words]
+    assert len(other) / len(edits) == pytest.approx(0.15, abs=0.03)
+    assert all(len(story.sources[0].things) == 2 for story in other)
 
 
 def test_every_target_fits_and_is_another_scene(stories):

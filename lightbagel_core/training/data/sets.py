@@ -34,9 +34,8 @@ def open_set(stage: Stage, number: int) -> Examples:
     asked = stage.data.sets[number]
     if asked.kind == "world":
         own, shared = of_stage(stage.seed, stage.name), held_out_counts(stage)[number]
-        return WorldSet(
-            stage.seed, asked.edits, asked.chains, asked.pairs, asked.thoughts, number, asked.first, own, shared
-        )
+        shares = asked.edits, asked.chains, asked.pairs, asked.others, asked.thoughts
+        return WorldSet(stage.seed, *shares, number, asked.first, own, shared)
     assert asked.path is not None  # config sees to it
     return StoreSet(asked.path) if asked.kind == "store" else FolderSet(asked.path)
 

@@ -18,7 +18,8 @@ class WorldSet:
     """
     Args:
         seed: of the run. edits: the share of edits. chains: the share of two turns among these. pairs: the share
-            of two pictures among these. thoughts: the share of last turns with one, the caption of what is wanted.
+            of two pictures among these. others: the share of "the other one", in one turn, among these.
+        thoughts: the share of last turns with one, the caption of what is wanted.
         number: tells sets of one run apart, so that each has examples of its own.
         first: so many examples are the whole set; 0: it has no end.
         own: the stage's seed, from which a set without end is drawn, so that a later stage sees other examples.
@@ -31,32 +32,34 @@ class WorldSet:
         edits: float = 0.6,
         chains: float = 0.0,
         pairs: float = 0.0,
+        others: float = 0.0,
         thoughts: float = 0.0,
         number: int = 0,
         first: int = 0,
         own: int | None = None,
         shared: int = 0,
     ) -> None:
-        for name, share in {"edits": edits, "chains": chains, "pairs": pairs, "thoughts": thoughts}.items():
+        shares = {"edits": edits, "chains": chains, "pairs": pairs, "others": others, "thoughts": thoughts}
+        for name, share in shares.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is a share in 0..1, not {share}")
-        if chains + pairs > 1:
-            raise ValueError(f"chains and pairs are shares of the edits, together 1 at most, not {chains + pairs}")
+        if (together := chains + pairs + others) > 1:
+            raise ValueError(f"chains, pairs and others are shares of the edits, together 1 at most, not {together}")
         self.seed, self.number = seed, number
-        self.edits, self.chains, self.pairs, self.thoughts = edits, chains, pairs, thoughts
+        self.edits, self.chains, self.pairs, self.others, self.thoughts = shares.values()
         self.count = first or None
         self.own, self.shared = seed if own is None or first else own, shared
         self.told = lru_cache(maxsize=4096)(self._draw)
 
     @property
     def identity(self) -> str:
-        shares = f"{self.edits} {self.chains} {self.pairs} {self.thoughts}"
+        shares = f"{self.edits} {self.chains} {self.pairs} {self.others} {self.thoughts}"
         return f"world {self.seed} {self.own} {self.shared} {self.number} {shares} {self.count}"
 
     def _draw(self, index: int) -> tuple[Story, str]:
         """The story of an example, and the thought before its last picture, if any."""
         rng = generator(self.seed if index < self.shared else self.own, Stream.WORLD, self.number, index)
-        story = random_story(rng, self.edits, self.chains, self.pairs)
+        story = random_story(rng, self.edits, self.chains, self.pairs, self.others)
         thinks = bool(story.sources) and rng.random() < self.thoughts
         return story, caption(story.turns[-1].target) if thinks else ""
 

@@ -42,6 +42,8 @@ def test_shares_and_shapes():
         WorldSet(1, pairs=-0.1)
     with pytest.raises(ValueError, match=r"together 1 at most, not 1\.25"):
         WorldSet(1, chains=0.75, pairs=0.5)
+    with pytest.raises(ValueError, match=r"together 1 at most, not 1\.5"):
+        WorldSet(1, chains=0.5, pairs=0.5, others=0.5)
 
 
 def test_without_pairs_there_are_none_and_with_all_nothing_else():
