@@ -40,7 +40,6 @@ EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 WHOLE = ['train=["fusion","context"]', "lora.generation.rank=0", "lora.fusion.rank=0", "optimiser.lr=3e-4"]
 ARMS: dict[str, list[str]] = {"lora": [], "whole": WHOLE}
 SUITES = {DRAWING: 0.4, editing.NAME: 0.4, turns.NAME: 0.2}  # of the items
-COUNTING = f"{DRAWING}: counting"
 SEED = 7  # of the fresh prompts
 
 
@@ -78,7 +77,7 @@ def look(model: LightBagel, count: int) -> tuple[int, int]:
 
 
 def suites(model: LightBagel, out: Path, count: int) -> dict[str, list[bool]]:
-    """Of each suite, which items came out right; apart those that count, since what is replayed teaches counting."""
+    """Of each suite, which items came out right."""
     found = {}
     for name, part in SUITES.items():
         bench, write_prompts, _ = DRAWN[name]
@@ -89,12 +88,9 @@ def suites(model: LightBagel, out: Path, count: int) -> dict[str, list[bool]]:
         assert bench.score is not None
         bench.score(files)
         rows = [json.loads(line) for line in (folder / RESULTS).read_text("utf-8").splitlines()]
-        right = [(row.get("tag") == "counting", bool(row.get("correct", row.get("right")))) for row in rows]
+        found[name] = [bool(row.get("correct", row.get("right"))) for row in rows]
         # GenEval's results leave out what the model has no words for and did not draw; that is wrong here too.
-        right += [(False, False)] * (round(part * count) - len(rows))
-        found[name] = [well for counts, well in right if not counts]
-        if name == DRAWING:
-            found[COUNTING] = [well for counts, well in right if counts]
+        found[name] += [False] * (round(part * count) - len(rows))
     return found
 
 
@@ -132,8 +128,7 @@ def main() -> None:
             f"{arm}: {cost}; {args.prompts} prompts without a background: {black} black, {right} as asked", flush=True
         )
         found = suites(model, args.out / "suites" / arm, args.items)
-        rest = [right for name, rows in found.items() if name != COUNTING for right in rows]
-        found |= {"together": rest + found[COUNTING], "together, without counting": rest}
+        found["together"] = [right for rows in found.values() for right in rows]
         for name, rows in found.items():
             loss = "" if not base else "; lost {:+.1%} ({:+.1%} to {:+.1%})".format(*difference(base[name], rows))
             print(f"  {name}: {sum(rows)} of {len(rows)}{loss}", flush=True)
