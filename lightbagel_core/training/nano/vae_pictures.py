@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...world.arrangements import random_scene
-from ...world.scenes import MOST, SIZE, Scene, pick
+from ...world.scenes import JITTER, MOST, PLACES, SIZE, Scene, Thing, pick
 from .shape import SIDE, picture
 
 CROP = 48  # pixels
+NEAR = 0.4  # share of crops whose scene is drawn together: things that nearly touch are the last to stay apart
 
 
 def pictures(rng: np.random.Generator, count: int) -> np.ndarray:
     """So many random scenes, uint8 [B, 96, 96, 3]."""
     return np.stack([np.asarray(picture(random_scene(rng))) for _ in range(count)])
+
+
+def drawn_together(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene with the thing in its centre and one beside it as near each other as their places let them be."""
+    beside = [t for t in scene.things if t.place != "centre"]
+    if len(beside) == len(scene.things) or not beside:
+        return scene
+    other = pick(rng, beside)
+    x, y = (int(np.sign(a - b)) for a, b in zip(PLACES[other.place], PLACES["centre"], strict=True))
+    toward = {"centre": (x, y), other.place: (-x, -y)}
+
+    def moved(thing: Thing) -> Thing:
+        x, y = toward.get(thing.place, (0, 0))
+        return replace(thing, dx=x * JITTER or thing.dx, dy=y * JITTER or thing.dy)
+
+    return replace(scene, things=tuple(map(moved, scene.things)))
 
 
 def crop(rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
@@ -24,6 +43,8 @@ def crop(rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
     On whole pictures plain background drowns the shapes; and what comes out wrong is small and stands close to others.
     """
     scene = random_scene(rng, int(rng.integers(3, MOST + 1)) if rng.random() < 0.5 else None)
+    if rng.random() < NEAR:
+        scene = drawn_together(rng, scene)
     if scene.things and rng.random() < 0.85:
         small = [t for t in scene.things if t.size == "small"]  # the hardest to keep sharp
         x, y = (side * SIDE // SIZE for side in pick(rng, small or scene.things).centre)
