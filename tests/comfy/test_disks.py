@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from serving import PACK, Server, serve
 
 NANO = PACK / "lightbagel_core" / "nano"
+SAME = 70  # dB: a few values that round to the next level; other weights are below 40
 SAVED = {
     "SaveImage": {"images": ["2", 0]},
     "SaveLatent": {"samples": ["2", 1]},
@@ -121,7 +122,7 @@ def test_a_folder_that_may_only_be_read(server: Server, kind: str):
 
 def test_models_that_may_only_be_read(server: Server):
     with read_only(server.base / "models"):
-        assert psnr(drawn(server, name="mine"), drawn(server)) > 90
+        assert psnr(drawn(server, name="mine"), drawn(server)) > SAME
 
 
 def test_two_servers_on_one_folder_of_models(server: Server, tmp_path: Path):
@@ -145,7 +146,7 @@ def test_two_servers_on_one_folder_of_models(server: Server, tmp_path: Path):
             worker.join()
     assert len(found) == 4
     for (_, seed), picture in found.items():
-        assert psnr(picture, expected[seed]) > 90
+        assert psnr(picture, expected[seed]) > SAME
     assert {file: file.stat().st_mtime_ns for file in [models, *models.rglob("*")]} == before
 
 
@@ -174,7 +175,7 @@ def test_a_checkpoint_replaced_by_another_file(server: Server, tmp_path: Path, w
         shutil.move(other, file.with_suffix(".part"))
         os.replace(file.with_suffix(".part"), file)
     picture, _ = picture_of(server, server.ended(prompt_id))
-    assert psnr(picture, drawn(server, seed=2, steps=20)) > 90
+    assert psnr(picture, drawn(server, seed=2, steps=20)) > SAME
     assert psnr(drawn(server, name=name, seed=4), drawn(server, seed=4)) < 40, "the new weights"
 
 
@@ -196,7 +197,7 @@ def cut_off(file: Path) -> None:
 def test_a_checkpoint_changed_in_place_between_runs(server: Server, spoil: Any):
     """It is loaded again: weights that lie in the file are not used any more."""
     folder = checkpoint(server.base / "models" / "lightbagel" / spoil.__name__)
-    assert psnr(drawn(server, name=folder.name), drawn(server)) > 90
+    assert psnr(drawn(server, name=folder.name), drawn(server)) > SAME
     drawn(server, name=folder.name)
     spoil(folder / "generation.safetensors")
     told = said(server.run(graph(name=folder.name, seed=5)))
@@ -207,7 +208,7 @@ def test_a_checkpoint_changed_in_place_between_runs(server: Server, spoil: Any):
         assert told == "execution_success"
     for name in ("understanding", "generation", "fusion", "vae"):
         shutil.copy(NANO / f"{name}.safetensors", folder)
-    assert psnr(drawn(server, name=folder.name, seed=6), drawn(server, seed=6)) > 90
+    assert psnr(drawn(server, name=folder.name, seed=6), drawn(server, seed=6)) > SAME
 
 
 def test_weights_in_memory_outlive_their_file(host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
