@@ -115,11 +115,15 @@ def edit_of(rng: np.random.Generator, source: Scene, kind: str) -> Edit:
     else:
         words, change = change_of(rng, kind, source, source)
         changes = (change,)
-    return _possible(Edit(source, words, changes))
+    return possible(Edit(source, words, changes))
 
 
-def _possible(edit: Edit) -> Edit:
-    """The edit. Raises Impossible where nothing would change, or something that cannot be."""
+def possible(edit: Edit) -> Edit:
+    """The edit.
+
+    Raises:
+        Impossible: nothing would change, or into a scene that cannot be.
+    """
     if edit.target == edit.source or not fits(edit.target) or len(edit.target.things) > MOST:
         raise Impossible("things would touch, vanish before the background, or be too many")
     return edit
@@ -130,7 +134,7 @@ def other_one(rng: np.random.Generator) -> Edit:
     while True:
         source = random_scene(rng, 2)
         try:
-            return _possible(Edit(source, *_other(rng, source)))
+            return possible(Edit(source, *_other(rng, source)))
         except Impossible:
             continue
 

@@ -7,8 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrangements import fits, random_scene
-from .edits import ATTRIBUTES, CHANGES, KINDS, Change, Edit, Impossible, change_of, edit_of, other_one, random_edit
-from .scenes import MOST, Scene, pick
+from .edits import (
+    ATTRIBUTES,
+    CHANGES,
+    KINDS,
+    Change,
+    Edit,
+    Impossible,
+    change_of,
+    edit_of,
+    other_one,
+    possible,
+    random_edit,
+)
+from .scenes import Scene, pick
 from .sentences import prompt_for, reference, short_prompt, tersely
 
 UNDO = ("undo that", "undo that", "undo", "undo it", "go back", "undo the last change")
@@ -55,9 +67,13 @@ def random_story(
     roll = rng.random()
     if roll < pairs:
         return random_pair(rng)
-    chain = roll < pairs + chains
-    other = pairs + chains <= roll < pairs + chains + others
-    edit, second = random_chain(rng) if chain else ((other_one if other else random_edit)(rng), None)
+    second = None
+    if roll < pairs + chains:
+        edit, second = random_chain(rng)
+    elif roll < pairs + chains + others:
+        edit = other_one(rng)
+    else:
+        edit = random_edit(rng)
     first = Turn(politely(rng, edit.words), edit.target, edit.changes)
     return Story((edit.source,), (first,) if second is None else (first, second))
 
@@ -97,11 +113,7 @@ def following(rng: np.random.Generator, edit: Edit, kind: str) -> Turn:
 
 def _turn(edit: Edit, words: str, *changes: Change) -> Turn:
     """A turn of changes of the scene that an edit ended in. Raises Impossible where that cannot be."""
-    next_one = Edit(edit.target, words, changes)
-    target = next_one.target
-    if target == edit.target or not fits(target) or len(target.things) > MOST:
-        raise Impossible("things would touch, vanish before the background, or be too many")
-    return Turn(words, target, changes)
+    return Turn(words, possible(Edit(edit.target, words, changes)).target, changes)
 
 
 def _reference(rng: np.random.Generator, edit: Edit) -> Turn:
