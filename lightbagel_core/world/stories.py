@@ -143,13 +143,15 @@ def _undo(rng: np.random.Generator, edit: Edit) -> Turn:
 def _edit(rng: np.random.Generator, edit: Edit) -> Turn:
     """An edit of its own, mostly of something that the one before did not name."""
     kind = pick(rng, KINDS)
+    named = [change.place for change in edit.changes]
     if kind in CHANGES and rng.random() < 0.7:
-        named = [change.place for change in edit.changes]
         words, change = change_of(rng, kind, edit.target, edit.target, named)
         turn = _turn(edit, words, change)
     else:
         after = edit_of(rng, edit.target, kind)
         turn = Turn(after.words, after.target, after.changes)
+    if "it" in turn.words.split() and turn.changes[0].place not in named:
+        raise Impossible('"it" is what the turn before named, and this turn changes something else')
     words = f"now {turn.words}" if rng.random() < 0.15 else turn.words
     return Turn(politely(rng, words), turn.target, turn.changes)
 
