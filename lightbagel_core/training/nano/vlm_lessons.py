@@ -81,7 +81,7 @@ def chat_sample(rng: np.random.Generator) -> Told:
     if rng.random() < 0.55:
         exchanges = questions_in_turn(rng)
         return exchanges, change_code(None, exchanges[0].scenes[0])
-    story = random_story(rng, edits=1.0, pairs=0.12, others=0.08)
+    story = random_story(rng, edits=1.0, pairs=0.12, others=0.15)
     (turn,) = story.turns
     wanted = change_code(story.sources[story.edited], turn.target)
     return (Exchange(story.sources, turn.words, caption(turn.target), turn.changes),), wanted
@@ -121,7 +121,7 @@ class Asked:
 
 def drawing_sample(rng: np.random.Generator) -> Asked:
     """A random sequence of the drawing path."""
-    story = random_story(rng, edits=0.75, chains=0.22, pairs=0.1, others=0.08)
+    story = random_story(rng, edits=0.75, chains=0.34, pairs=0.1, others=0.12)
     parts: list[Scene | str | None] = []
     seen: tuple[Scene, ...] = story.sources
     for number, turn in enumerate(story.turns):
