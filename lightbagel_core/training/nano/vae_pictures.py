@@ -13,7 +13,15 @@ from ...world.scenes import JITTER, MOST, PLACES, SIZE, Scene, Thing, pick
 from .shape import SIDE, picture
 
 CROP = 48  # pixels
-NEAR = 0.4  # share of crops whose scene is drawn together: things that nearly touch are the last to stay apart
+NEAR = 0.4  # share of hard scenes that are drawn together: things that nearly touch are the last to stay apart
+
+
+def hard_scene(rng: np.random.Generator) -> Scene:
+    """A random scene, of many things in half, and often drawn together: what comes out wrong is small and stands close
+    to others.
+    """
+    scene = random_scene(rng, int(rng.integers(3, MOST + 1)) if rng.random() < 0.5 else None)
+    return drawn_together(rng, scene) if rng.random() < NEAR else scene
 
 
 def pictures(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -38,13 +46,10 @@ def drawn_together(rng: np.random.Generator, scene: Scene) -> Scene:
 
 
 def crop(rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
-    """A random scene and 48 pixels of it, uint8 [48, 48, 3], mostly around a shape, and of many things in half.
-
-    On whole pictures plain background drowns the shapes; and what comes out wrong is small and stands close to others.
+    """A hard scene and 48 pixels of it, uint8 [48, 48, 3], mostly around a shape: on whole pictures plain background
+    drowns the shapes.
     """
-    scene = random_scene(rng, int(rng.integers(3, MOST + 1)) if rng.random() < 0.5 else None)
-    if rng.random() < NEAR:
-        scene = drawn_together(rng, scene)
+    scene = hard_scene(rng)
     if scene.things and rng.random() < 0.85:
         small = [t for t in scene.things if t.size == "small"]  # the hardest to keep sharp
         x, y = (side * SIDE // SIZE for side in pick(rng, small or scene.things).centre)

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from ...config import LightBagelConfig
 from ...model.vae import use_single_frames
-from ...world.arrangements import random_scene
 from ...world.scenes import Scene
 from ...world.sentences import caption
 from ..stages import DECODER, Stage
 from . import latent_figures
 from .shape import picture
 from .single_process import SingleProcess, once
-from .vae_pictures import crop, to_pixels
+from .vae_pictures import crop, hard_scene, to_pixels
 
 WHOLE, FEWER = 0.1, 0.15  # share of steps on whole pictures, and how many of them there are to a crop
+WHOLE_DECODER = 0.5  # of the decoder's: its middle sees all of a picture at once, of a crop nine places
 NOISE = 0.3  # the most, in std of a channel
 
 Losses = tuple[Tensor, dict[str, Tensor]]
@@ -89,6 +89,7 @@ class VaeRecipe(SingleProcess):
     def __init__(self, stage: Stage, config: LightBagelConfig, vae: AutoencoderKLWan) -> None:
         super().__init__(stage)
         self.vae = use_single_frames(vae).train().requires_grad_(True)
+        self.whole = WHOLE_DECODER if stage.recipe == DECODER else WHOLE
         still = ("encoder.", "quant_conv.") if stage.recipe == DECODER else ()
         for name, parameter in vae.named_parameters():
             if "time_conv" in name or name.startswith(still):  # only films pass through the first
@@ -104,8 +105,8 @@ class VaeRecipe(SingleProcess):
     def passes(self, step: int) -> list[Pictures]:
         """The one pass of a step."""
         rng, generator = self.draws(step)
-        if rng.random() < WHOLE:
-            scenes = [random_scene(rng) for _ in range(max(1, round(FEWER * self.samples)))]
+        if rng.random() < self.whole:
+            scenes = [hard_scene(rng) for _ in range(max(1, round(FEWER * self.samples)))]
             pixels = to_pixels(np.stack([np.asarray(picture(scene)) for scene in scenes]))
         else:
             cuts = [crop(rng) for _ in range(self.samples)]

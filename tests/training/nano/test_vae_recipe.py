@@ -84,11 +84,13 @@ def test_a_steps_pictures_depend_on_seed_and_step_alone():
     assert not torch.equal(one.passes(7)[0].pixels, recipe(replace(STAGE, seed=2)).passes(7)[0].pixels)
 
 
-def test_about_every_tenth_step_sees_whole_pictures():
-    made = recipe(replace(STAGE, batch=Batch(samples=10)))
+@pytest.mark.parametrize(("name", "least", "most"), [("nano-vae", 2, 12), ("nano-vae-decoder", 22, 38)])
+def test_so_many_steps_see_whole_pictures(name, least, most):
+    """About every tenth, and of the decoder's every second."""
+    made = recipe(replace(STAGE, recipe=name, batch=Batch(samples=10)))
     seen = [made.passes(step)[0] for step in range(60)]
     whole = [batch for batch in seen if batch.pixels.shape[-1] == SIDE]
-    assert 2 <= len(whole) <= 12
+    assert least <= len(whole) <= most
     assert {len(batch.pixels) for batch in whole} == {2}
     assert {batch.noise.shape[-2:] for batch in whole} == {(6, 6)}
     crops = [batch for batch in seen if batch.pixels.shape[-1] == 48]
