@@ -155,7 +155,7 @@ def test_loras_applied_to_the_base_give_what_training_had(adapted, nano):
     found = errors(Generation(modules["generation"]), modules["fusion"], nano.und)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     plain = errors(nano.gen, nano.fusion, nano.und)
-    assert ((expected - plain).abs() > 0.0002 * plain).all()  # training has changed something
+    assert ((expected - plain).abs() > 0.0002 * plain).any()  # training has changed something
 
 
 def test_the_merged_model_is_what_peft_merges(adapted):
