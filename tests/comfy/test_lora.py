@@ -178,7 +178,8 @@ def test_a_file_of_both_parts_acts_with_both(host, loaded, files, drawn):
         assert psnr(drawn(model), expected) > CLOSE
     file["fusion_lora"] = "differences.safetensors"
     beside = drawn(host("LightBagelApplyFusion", loaded[0], NANO, **file))
-    assert psnr(beside, drawn(load(host, "differences", 0.5)[0])) > CLOSE
+    # Random differences, so what the two ways round apart grows: 50 dB and more.
+    assert psnr(beside, drawn(load(host, "differences", 0.5)[0])) > SAME
     assert psnr(drawn(loaded[0]), beside) < OTHER
     assert not loaded[0].patches
 
