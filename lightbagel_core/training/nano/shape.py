@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from PIL import Image
@@ -77,7 +79,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """
     words = [*SPECIALS, "<unk>", *vocabulary()]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    read_as = [normalizers.Replace(Regex(pattern), word) for pattern, word in rules(vocabulary())]
+    read_as = [normalizers.Replace(Regex(pattern), word) for pattern, word in _spellings()]
     raw.normalizer = normalizers.Sequence([normalizers.Lowercase(), *read_as])
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     raw.decoder = decoders.WordPiece(cleanup=True)  # no blank before a comma or a full stop
@@ -87,6 +89,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+@cache
+def _spellings() -> Sequence[tuple[str, str]]:
+    """Found once: each of a hundred words is compared with the slips of all others, which takes a tenth of a second."""
+    return tuple(rules(vocabulary()))
 
 
 def vlm(tokens: PreTrainedTokenizerFast) -> dict[str, Any]:
