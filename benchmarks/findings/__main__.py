@@ -1,6 +1,6 @@
 """The paper's findings in miniature.
 
-    python -m benchmarks.findings run --out DIR [--arm NAME …]     trains and scores what is not there yet
+    python -m benchmarks.findings run --out DIR [--arm NAME …] [--seed N …]     trains and scores what is not there yet
     python -m benchmarks.findings report --out DIR                 the tables and the figure of docs/findings.md
 
 `run` goes from arm to arm and from seed to seed; where it is stopped, the same command goes on. Each run's folder holds
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arm", action="append", choices=sorted(arms()), help="default: all")
+    parser.add_argument("--seed", action="append", type=int, help="default: all of an arm; several may run beside another")
     parser.add_argument("--steps", type=int, help="of a training; default: as common.toml says")
     parser.add_argument("--each", type=int, default=40, help="edits of each kind and prompts of each task; default: 40")
     args = parser.parse_args()
@@ -40,7 +41,7 @@ def main() -> None:
             continue
         for seed in arm.seeds:
             folder = args.out / f"{name}-{seed}"
-            if (folder / SCORES).is_file():
+            if (args.seed and seed not in args.seed) or (folder / SCORES).is_file():
                 continue
             began = time.perf_counter()
             model = trained(arm, seed, folder, args.steps)
