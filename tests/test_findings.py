@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from benchmarks.findings import report as reporting
-from benchmarks.findings.arms import HERE, Arm, arms, read
+from benchmarks.findings.arms import BASE, HERE, Arm, arms, read
+from benchmarks.findings.report import SCORES, over_seeds, report
 from benchmarks.findings.scoring import edits, prompts
-from benchmarks.findings.training import trained
+from benchmarks.findings.training import minutes, trained
 from lightbagel_core.training.stages import Batch, Stage, Validation
 
 
@@ -20,7 +21,8 @@ def stages() -> dict[str, Stage]:
 
 def test_each_arm_differs_from_both_kinds_of_token_in_what_its_file_says():
     found, both = stages(), arms()["both"]
-    assert both == Arm("both", both.about, (1, 2, 3))
+    assert both == Arm("both", "", both.about, (1, 2, 3))
+    assert next(iter(arms())) == BASE == both.name
     said = {name: arm for name, arm in arms().items() if name != "both"}
     for name, arm in said.items():
         same = found[name] == found["both"]
@@ -34,41 +36,55 @@ def test_each_arm_differs_from_both_kinds_of_token_in_what_its_file_says():
 
 def test_a_key_that_no_arm_has_is_refused(tmp_path):
     file = tmp_path / "odd.toml"
-    file.write_text('about = "odd"\nseeds = [1]\nshift = 1.0\n', "utf-8")
+    file.write_text('question = ""\nabout = "odd"\nseeds = [1]\nshift = 1.0\n', "utf-8")
     with pytest.raises(ValueError, match="says shift, which an arm does not have"):
         read(file)
-    file.write_text('about = "odd"\nseeds = [1]\ndrawing.thought = "apart"\n', "utf-8")
+    file.write_text('question = ""\nabout = "odd"\nseeds = [1]\ndrawing.thought = "apart"\n', "utf-8")
     with pytest.raises(ValueError, match="no key thought"):
         read(file)
     assert len(list((HERE / "arms").glob("*.toml"))) == len(arms())
 
 
-def test_the_report_pairs_runs_of_one_seed(tmp_path):
-    def scored(arm: str, seed: int, right: int) -> None:
-        folder = tmp_path / f"{arm}-{seed}"
-        folder.mkdir()
-        rows = {"a": [True] * right + [False] * (10 - right), "b": [True] * 10}
-        held = {"arm": arm, "seed": seed, "edits": rows, "prompts": rows, "minutes": 6.0}
-        (folder / "scores.json").write_text(json.dumps(held), "utf-8")
+def write(out: Path, arm: str, seed: int, right: int, steps: int = 9) -> None:
+    """A scored run, right in so many of ten edits of one kind and all of another, and so of prompts."""
+    rows = {"a": [True] * right + [False] * (10 - right), "b": [True] * 10}
+    held = {"arm": arm, "seed": seed, "steps": steps, "edits": rows, "prompts": rows, "minutes": 6.0}
+    file = out / f"{arm}-{seed}" / SCORES
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(held), "utf-8")
 
+
+def test_the_report_pairs_runs_of_one_seed(tmp_path):
     for seed, right in ((1, 4), (2, 6), (3, 8)):
-        scored("both", seed, right)
-        scored("vit-alone", seed, right - 4)
-    scored("depth-one", 2, 2)
-    table = reporting.report(tmp_path)
-    lines = {line.split(" | ")[0].strip("| "): line for line in table.splitlines() if line.startswith("|")}
-    assert "0.700 0.800 0.900 (n 60)" in lines["both"]
-    assert "-20.0 [-20.0, -20.0]" in lines["vit-alone"]
-    assert "-20.0 (one seed: no interval)" in lines["depth-one"]
-    assert "7 runs, 0.7 hours." in table
-    assert (tmp_path / reporting.FIGURE).stat().st_size > 10_000
-    with pytest.raises(ValueError, match="no run that is scored"):
-        reporting.report(tmp_path / "empty")
+        write(tmp_path, "both", seed, right)
+        write(tmp_path, "vit-alone", seed, right - 4)
+        write(tmp_path, "shift-1", seed, 5)
+    write(tmp_path, "depth-one", 2, 2)
+    parts = report(tmp_path).split("\n\n")
+    tables = dict(zip(parts[:-1:2], parts[1:-1:2], strict=True))
+    assert [*tables] == ["source tokens", "timestep shift", "fusion depth", "edits by kind", "prompts by kind"]
+    both = "| both | 1, 2, 3 | 0.700; 0.800; 0.900 (n 60) |  | 0.700; 0.800; 0.900 (n 60) |  |"
+    assert all(both in table for table in [*tables.values()][:3])
+    assert "| 0.500; 0.600; 0.700 (n 60) | -20.0 [-20.0, -20.0] |" in tables["source tokens"]
+    assert "| -5.0 [-29.8, +19.8] |" in tables["timestep shift"], "5, -5, -15 points: 4.303 standard errors of 5.77"
+    assert "| depth-one | 2 | 0.600 (n 20) | -20.0 |" in tables["fusion depth"], "of one seed no interval"
+    assert "| a | 0.60 (n 30) | 0.20 (n 30) | 0.50 (n 30) |" in tables["edits by kind"], "no arm of one seed"
+    assert parts[-1] == "10 runs of 9 steps, 1.0 hours."
+    assert all((tmp_path / f"{what}.png").stat().st_size > 10_000 for what in ("edits", "prompts"))
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no run of both that is scored"):
+        report(tmp_path)
+    write(tmp_path, "both", 1, 5)
+    write(tmp_path, "both", 2, 5, steps=8)
+    with pytest.raises(ValueError, match="of 8, 9 steps, which are not comparable"):
+        report(tmp_path)
 
 
 def test_the_interval_over_seeds_is_students():
     """0.1, 0.2, 0.3: a standard error of 0.1 / sqrt(3), and 4.303 of them with two degrees of freedom."""
-    mean, half = reporting.over_seeds([0.1, 0.2, 0.3])
+    mean, half = over_seeds([0.1, 0.2, 0.3])
     assert (mean, half) == pytest.approx((0.2, 4.30265 * 0.1 / 3**0.5), abs=1e-4)
 
 
@@ -84,5 +100,6 @@ def test_an_arm_trains_and_is_scored(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Arm, "trained_by", small)
     model = trained(arms()[name], 1, tmp_path, 2)
+    assert minutes(arms()[name], tmp_path) > 0
     for found in (edits(model, arms()[name].drawing, 1), prompts(model, 1)):
         assert {len(rows) for rows in found.values()} == {1}

@@ -17,11 +17,11 @@ from pathlib import Path
 from lightbagel_core.files.writing import write_whole
 
 from .arms import arms
-from .report import report
+from .report import SCORES, report
 from .scoring import edits, prompts
-from .training import trained
+from .training import minutes, trained
 
-SCORES, SCRATCH = "scores.json", ".scores"
+SCRATCH = ".scores"
 
 
 def main() -> None:
@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arm", action="append", choices=sorted(arms()), help="default: all")
-    parser.add_argument("--seed", action="append", type=int, help="default: all of an arm; several may run beside another")
+    parser.add_argument(
+        "--seed", action="append", type=int, help="default: all of an arm; several may run beside another"
+    )
     parser.add_argument("--steps", type=int, help="of a training; default: as common.toml says")
     parser.add_argument("--each", type=int, default=40, help="edits of each kind and prompts of each task; default: 40")
     args = parser.parse_args()
@@ -43,10 +45,12 @@ def main() -> None:
             folder = args.out / f"{name}-{seed}"
             if (args.seed and seed not in args.seed) or (folder / SCORES).is_file():
                 continue
-            began = time.perf_counter()
             model = trained(arm, seed, folder, args.steps)
-            found = {"arm": name, "seed": seed, "edits": edits(model, arm.drawing, args.each)}
-            found |= {"prompts": prompts(model, args.each), "minutes": (time.perf_counter() - began) / 60}
+            began = time.perf_counter()
+            steps = arm.trained_by(seed, {}, args.steps).steps
+            found = {"arm": name, "seed": seed, "steps": steps, "edits": edits(model, arm.drawing, args.each)}
+            found["prompts"] = prompts(model, args.each)
+            found["minutes"] = minutes(arm, folder) + (time.perf_counter() - began) / 60
             write_whole(folder / SCORES, json.dumps(found).encode(), folder / SCRATCH)
 
 

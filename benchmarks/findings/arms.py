@@ -13,6 +13,17 @@ from lightbagel_core.training.stages import Stage
 
 HERE = Path(__file__).parent
 COMMON = HERE / "common.toml"
+BASE = "both"  # what every other arm is compared with
+ORDER = (
+    "",
+    "source tokens",
+    "timestep shift",
+    "fusion depth",
+    "fused blocks",
+    "start of the output",
+    "the VLM",
+    "thoughts",
+)  # of the questions, as docs/findings.md asks them
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,13 @@ class Drawing:
 @dataclass(frozen=True)
 class Arm:
     """
-    about: in words. seeds: of its runs. stage: what of the training differs. fusion: what of the fusion's config.
+    question: which of docs/findings.md it belongs to; the base belongs to all. about: in words. seeds: of its runs.
+    stage: what of the training differs. fusion: what of the fusion's config.
     random_output: whether the fusion's output projections begin random.
     """
 
     name: str
+    question: str
     about: str
     seeds: tuple[int, ...]
     stage: Mapping[str, Any] = field(default_factory=dict)
@@ -55,13 +68,14 @@ def read(file: Path) -> Arm:
         ValueError: a key is unknown, or a value of the wrong kind.
     """
     said = tomllib.loads(file.read_text("utf-8"))
-    known = {"about", "seeds", "stage", "fusion", "drawing", "random_output"}
+    known = {"question", "about", "seeds", "stage", "fusion", "drawing", "random_output"}
     if strange := sorted(said.keys() - known):
         raise ValueError(f"{file} says {strange[0]}, which an arm does not have; it has {', '.join(sorted(known))}")
     drawing = build(Drawing, said.pop("drawing", {}))
-    return Arm(file.stem, said.pop("about"), tuple(said.pop("seeds")), drawing=drawing, **said)
+    return Arm(file.stem, said.pop("question"), said.pop("about"), tuple(said.pop("seeds")), drawing=drawing, **said)
 
 
 def arms() -> dict[str, Arm]:
-    """All arms, by name."""
-    return {file.stem: read(file) for file in sorted((HERE / "arms").glob("*.toml"))}
+    """All arms by name, the base first and those of one question together."""
+    found = map(read, (HERE / "arms").glob("*.toml"))
+    return {arm.name: arm for arm in sorted(found, key=lambda arm: (ORDER.index(arm.question), arm.name))}

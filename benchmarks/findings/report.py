@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
 from scipy import stats
 
-from .arms import arms
+from .arms import BASE, arms
 
-BASE = "both"  # what every other arm is compared with
-FIGURE = "findings.png"
+SCORES = "scores.json"
 WHAT = ("edits", "prompts")
-INK, DOT = "#222222", "#0072B2"
+INK, DOT, PALE = "#222222", "#0072B2", "#999999"
+
+Named = Mapping[str, Sequence["Run"]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's shares: of each kind of edits and task of prompts, which came out right."""
+    """One run's answers: of each kind of edits and task of prompts, which came out right. steps: of its training.
+    minutes: of training and scoring.
+    """
 
     arm: str
     seed: int
+    steps: int
     edits: Mapping[str, Sequence[bool]]
     prompts: Mapping[str, Sequence[bool]]
     minutes: float
@@ -37,9 +42,19 @@ class Run:
         return sum(map(len, getattr(self, what).values()))
 
 
-def runs(out: Path) -> list[Run]:
-    """All runs that are scored."""
-    return [Run(**json.loads(file.read_text("utf-8"))) for file in sorted(out.glob("*/scores.json"))]
+def scored(out: Path) -> dict[str, list[Run]]:
+    """All runs that are scored, by arm, question by question and the base first.
+
+    Raises:
+        ValueError: no run is scored, none of the base, or not all on one budget.
+    """
+    runs = [Run(**json.loads(file.read_text("utf-8"))) for file in sorted(out.glob(f"*/{SCORES}"))]
+    if not any(run.arm == BASE for run in runs):
+        raise ValueError(f"{out} holds no run of {BASE} that is scored, and all others are compared with it")
+    if len(budgets := {run.steps for run in runs}) > 1:
+        raise ValueError(f"{out} holds runs of {', '.join(map(str, sorted(budgets)))} steps, which are not comparable")
+    named = {name: [run for run in runs if run.arm == name] for name in arms()}
+    return {name: some for name, some in named.items() if some}
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
@@ -49,59 +64,94 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values), float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
 
 
-def row(name: str, found: Sequence[Run], base: Mapping[int, Run]) -> list[str]:
-    """An arm's line: its shares seed by seed, and how it differs from the base of the same seeds, in points."""
-    cells = [name, ", ".join(str(run.seed) for run in found)]
+def against_base(some: Sequence[Run], base: Sequence[Run], what: str) -> list[float]:
+    """How far each run is above the base's run of the same seed, in points."""
+    same = {run.seed: run.mean(what) for run in base}
+    return [(run.mean(what) - same[run.seed]) * 100 for run in some if run.seed in same]
+
+
+def report(out: Path) -> str:
+    """The tables in Markdown, one for each question and one of all kinds; writes the figures beside the runs.
+
+    Raises:
+        ValueError: as `scored`.
+    """
+    named = scored(out)
     for what in WHAT:
-        shares = [run.mean(what) for run in found]
-        n = sum(run.count(what) for run in found)
-        cells.append(f"{' '.join(f'{share:.3f}' for share in shares)} (n {n})")
-        pairs = [(run.mean(what) - base[run.seed].mean(what)) * 100 for run in found if run.seed in base]
+        _figure(out / f"{what}.png", named, what)
+    questions = groupby((name for name in named if name != BASE), key=lambda name: arms()[name].question)
+    parts = [f"{question}\n\n{_table(named, [BASE, *names])}" for question, names in questions]
+    parts += [f"{what} by kind\n\n{_by_kind(named, what)}" for what in WHAT]
+    runs = [run for some in named.values() for run in some]
+    hours = sum(run.minutes for run in runs) / 60
+    return "\n\n".join([*parts, f"{len(runs)} runs of {runs[0].steps} steps, {hours:.1f} hours."])
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    head, *rows = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
+
+
+def _table(named: Named, names: Sequence[str]) -> str:
+    head = ["arm", "seeds", "edits right", f"against {BASE}, points", "prompts right", f"against {BASE}, points"]
+    return _markdown([head, *(_row(name, named[name], named[BASE]) for name in names)])
+
+
+def _row(name: str, some: Sequence[Run], base: Sequence[Run]) -> list[str]:
+    """An arm's line: its shares seed by seed, and how it differs from the base of the same seeds."""
+    cells = [name, ", ".join(str(run.seed) for run in some)]
+    for what in WHAT:
+        n = sum(run.count(what) for run in some)
+        cells.append(f"{'; '.join(f'{run.mean(what):.3f}' for run in some)} (n {n:,})")
+        pairs = against_base(some, base, what)
         if name == BASE or not pairs:
             cells.append("")
             continue
         mean, half = over_seeds(pairs)
-        interval = f"[{mean - half:+.1f}, {mean + half:+.1f}]" if len(pairs) > 1 else "(one seed: no interval)"
-        cells.append(f"{mean:+.1f} {interval}")
+        cells.append(f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]" if len(pairs) > 1 else f"{mean:+.1f}")
     return cells
 
 
-def report(out: Path) -> str:
-    """The table in Markdown; writes the figure beside the runs.
+def _by_kind(named: Named, what: str) -> str:
+    """The shares of every kind or task, pooled over an arm's seeds, of the arms of several seeds."""
+    several = {name: some for name, some in named.items() if len(some) > 1 or name == BASE}
+    kinds = getattr(several[BASE][0], what)
+    lines = [["", *several]]
+    for kind in kinds:
+        pooled = [[right for run in some for right in getattr(run, what)[kind]] for some in several.values()]
+        lines.append([kind, *(f"{fmean(map(float, rows)):.2f} (n {len(rows)})" for rows in pooled)])
+    return _markdown(lines)
 
-    Raises:
-        ValueError: no run is scored.
+
+def _figure(file: Path, named: Named, what: str) -> None:
+    """How far each run is from the base's of the same seed: a dot for each, and of several their mean with its
+    interval. The base's own dots are about its own mean: what the seed alone does.
     """
-    found = runs(out)
-    if not found:
-        raise ValueError(f"{out} holds no run that is scored")
-    named = {name: [run for run in found if run.arm == name] for name in arms()}
-    named = {name: some for name, some in named.items() if some}
-    base = {run.seed: run for run in named.get(BASE, ())}
-    head = ["arm", "seeds", "edits right", "against both, points", "prompts right", "against both, points"]
-    lines = [head, ["---"] * len(head), *(row(name, some, base) for name, some in named.items())]
-    _figure(out / FIGURE, named)
-    hours = sum(run.minutes for run in found) / 60
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{len(found)} runs, {hours:.1f} hours."
-
-
-def _figure(file: Path, named: Mapping[str, Sequence[Run]]) -> None:
-    """A dot for each run, and for several seeds their mean with its interval."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 0.8 + 0.34 * len(named)), layout="constrained")
-    axes = figure.subplots(1, len(WHAT), sharey=True)
-    for what, axis in zip(WHAT, axes, strict=True):
-        for place, some in enumerate(named.values()):
-            shares = [run.mean(what) for run in some]
-            axis.plot(shares, [place] * len(shares), "o", color=DOT, markersize=4, alpha=0.6)
-            if len(shares) > 1:
-                mean, half = over_seeds(shares)
-                axis.errorbar(mean, place, xerr=half, fmt="|", color=INK, capsize=3, markersize=10)
-        axis.set_xlim(0, 1)
-        axis.set_title(f"{what} right", fontsize=10)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(named)), [f"{name} (n {len(some)})" for name, some in named.items()], fontsize=9)
-    axes[0].invert_yaxis()
-    figure.savefig(file, dpi=150)
+    figure = Figure(figsize=(8, 1.2 + 0.34 * len(named)), layout="constrained")
+    axis = figure.subplots()
+    axis.axvline(0, color=PALE, linewidth=1)
+    labels, last = [], ""
+    for place, (name, some) in enumerate(named.items()):
+        question = arms()[name].question
+        if question != last:
+            axis.axhline(place - 0.5, color=PALE, linewidth=0.5, linestyle=":")
+            last = question
+        labels.append(f"{question}: {name}" if question else f"{name}, each about their mean")
+        if name == BASE:
+            mean = fmean(run.mean(what) for run in some)
+            axis.plot(
+                [(run.mean(what) - mean) * 100 for run in some], [place] * len(some), "o", color=PALE, markersize=5
+            )
+            continue
+        points = against_base(some, named[BASE], what)
+        axis.plot(points, [place] * len(points), "o", color=DOT, markersize=5, alpha=0.6)
+        if len(points) > 1:
+            mean, half = over_seeds(points)
+            axis.errorbar(mean, place, xerr=half, fmt="|", color=INK, capsize=3, markersize=10)
+    axis.set_yticks(range(len(named)), labels, fontsize=9)
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_xlabel(f"{what} right, against {BASE} of the same seed, points (bar: 95 % over three seeds)", fontsize=9)
+    figure.savefig(file, dpi=130)

@@ -15,12 +15,13 @@ from lightbagel_core.files.components import empty_components
 from lightbagel_core.files.formats import read_config
 from lightbagel_core.files.writing import write_whole
 from lightbagel_core.pipeline import LightBagel
+from lightbagel_core.training import journal
 from lightbagel_core.training.beginnings import drawn
 from lightbagel_core.training.running import MODEL, run
 
 from .arms import Arm
 
-START, SCRATCH = "start", ".start"
+TRAINING, START, SCRATCH = "training", "start", ".start"
 
 
 def start(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
@@ -46,10 +47,17 @@ def start(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
     return said
 
 
+def minutes(arm: Arm, folder: Path) -> float:
+    """How long a run's training took, all sittings together."""
+    stage = arm.trained_by(0, {})
+    record = journal.read(folder / TRAINING / stage.name / journal.FILE)
+    return max(float(line["seconds"]) for line in record.lines) / 60
+
+
 def trained(arm: Arm, seed: int, folder: Path, steps: int | None = None) -> LightBagel:
     """The model of a run, trained now or before; a run that was stopped goes on."""
     stage = arm.trained_by(seed, start(arm, seed, folder), steps)
-    training = folder / "training"
+    training = folder / TRAINING
     if not run([stage], training, resume=(training / "run.json").is_file()):
         raise SystemExit(f"{arm.name}, seed {seed}, was stopped; the same command goes on")
     return LightBagel.from_pretrained(training / MODEL)
