@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.findings import scoring
 from benchmarks.findings.arms import BASE, HERE, Arm, arms, read
 from benchmarks.findings.report import SCORES, over_seeds, report
-from benchmarks.findings.scoring import edits, prompts
 from benchmarks.findings.training import minutes, trained
 from lightbagel_core.training.stages import Batch, Stage, Validation
 
@@ -99,7 +99,12 @@ def test_an_arm_trains_and_is_scored(name, tmp_path, monkeypatch):
         return replace(stage, compile=False, batch=Batch(samples=4), cache=cache, validation=Validation())
 
     monkeypatch.setattr(Arm, "trained_by", small)
+    monkeypatch.setattr(scoring, "KINDS", ("recolour", "swap"))  # which all take the same way
+    monkeypatch.setattr(scoring, "TAGS", ("two_object",))
     model = trained(arms()[name], 1, tmp_path, 2)
     assert minutes(arms()[name], tmp_path) > 0
-    for found in (edits(model, arms()[name].drawing, 1), prompts(model, 1)):
-        assert {len(rows) for rows in found.values()} == {1}
+    found = scoring.edits(model, arms()[name].drawing, 2), scoring.prompts(model, 2)
+    assert [{kind: len(rows) for kind, rows in part.items()} for part in found] == [
+        {"recolour": 2, "swap": 2},
+        {"two_object": 2},
+    ]
