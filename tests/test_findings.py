@@ -48,7 +48,8 @@ def test_a_key_that_no_arm_has_is_refused(tmp_path):
 def write(out: Path, arm: str, seed: int, right: int, steps: int = 9) -> None:
     """A scored run, right in so many of ten edits of one kind and all of another, and so of prompts."""
     rows = {"a": [True] * right + [False] * (10 - right), "b": [True] * 10}
-    held = {"arm": arm, "seed": seed, "steps": steps, "edits": rows, "prompts": rows, "minutes": 6.0}
+    held = {"arm": arm, "seed": seed, "steps": steps, "minutes": 6.0}
+    held |= {"edits": rows, "done": rows, "kept": {"a": [True] * 10, "b": [True] * 10}, "prompts": rows}
     file = out / f"{arm}-{seed}" / SCORES
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(held), "utf-8")
@@ -63,11 +64,13 @@ def test_the_report_pairs_runs_of_one_seed(tmp_path):
     parts = report(tmp_path).split("\n\n")
     tables = dict(zip(parts[:-1:2], parts[1:-1:2], strict=True))
     assert [*tables] == ["source tokens", "timestep shift", "fusion depth", "edits by kind", "prompts by kind"]
-    both = "| both | 1, 2, 3 | 0.700; 0.800; 0.900 (n 60) |  | 0.700; 0.800; 0.900 (n 60) |  |"
+    both = "| both | 1, 2, 3 | 0.700; 0.800; 0.900 (n 60) |  | 0.800; 1.000 | 0.700; 0.800; 0.900 (n 60) |  |"
     assert all(both in table for table in [*tables.values()][:3])
-    assert "| 0.500; 0.600; 0.700 (n 60) | -20.0 [-20.0, -20.0] |" in tables["source tokens"]
+    assert "| 0.500; 0.600; 0.700 (n 60) | -20.0 [-20.0, -20.0] | 0.600; 1.000 |" in tables["source tokens"]
     assert "| -5.0 [-29.8, +19.8] |" in tables["timestep shift"], "5, -5, -15 points: 4.303 standard errors of 5.77"
-    assert "| depth-one | 2 | 0.600 (n 20) | -20.0 |" in tables["fusion depth"], "of one seed no interval"
+    assert "| depth-one | 2 | 0.600 (n 20) | -20.0 | 0.600; 1.000 |" in tables["fusion depth"], (
+        "of one seed no interval"
+    )
     assert "| a | 0.60 (n 30) | 0.20 (n 30) | 0.50 (n 30) |" in tables["edits by kind"], "no arm of one seed"
     assert parts[-1] == "10 runs of 9 steps, 1.0 hours."
     assert all((tmp_path / f"{what}.png").stat().st_size > 10_000 for what in ("edits", "prompts"))
@@ -103,8 +106,7 @@ def test_an_arm_trains_and_is_scored(name, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "TAGS", ("two_object",))
     model = trained(arms()[name], 1, tmp_path, 2)
     assert minutes(arms()[name], tmp_path) > 0
-    found = scoring.edits(model, arms()[name].drawing, 2), scoring.prompts(model, 2)
-    assert [{kind: len(rows) for kind, rows in part.items()} for part in found] == [
-        {"recolour": 2, "swap": 2},
-        {"two_object": 2},
-    ]
+    found = scoring.edits(model, arms()[name].drawing, 2) | {"prompts": scoring.prompts(model, 2)}
+    asked = {what: {kind: len(rows) for kind, rows in part.items()} for what, part in found.items()}
+    assert asked.pop("prompts") == {"two_object": 2}
+    assert asked == {what: {"recolour": 2, "swap": 2} for what in ("edits", "done", "kept")}

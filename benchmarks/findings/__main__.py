@@ -48,7 +48,7 @@ def main() -> None:
             model = trained(arm, seed, folder, args.steps)
             began = time.perf_counter()
             steps = arm.trained_by(seed, {}, args.steps).steps
-            found = {"arm": name, "seed": seed, "steps": steps, "edits": edits(model, arm.drawing, args.each)}
+            found = {"arm": name, "seed": seed, "steps": steps, **edits(model, arm.drawing, args.each)}
             found["prompts"] = prompts(model, args.each)
             found["minutes"] = minutes(arm, folder) + (time.perf_counter() - began) / 60
             write_whole(folder / SCORES, json.dumps(found).encode(), folder / SCRATCH)

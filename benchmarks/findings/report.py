@@ -23,14 +23,16 @@ Named = Mapping[str, Sequence["Run"]]
 
 @dataclass(frozen=True)
 class Run:
-    """One run's answers: of each kind of edits and task of prompts, which came out right. steps: of its training.
-    minutes: of training and scoring.
+    """One run's answers: of each kind of edits and task of prompts, which came out right; of which edits what was named
+    was done, and all else kept. steps: of its training. minutes: of training and scoring.
     """
 
     arm: str
     seed: int
     steps: int
     edits: Mapping[str, Sequence[bool]]
+    done: Mapping[str, Sequence[bool]]
+    kept: Mapping[str, Sequence[bool]]
     prompts: Mapping[str, Sequence[bool]]
     minutes: float
 
@@ -93,7 +95,8 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _table(named: Named, names: Sequence[str]) -> str:
-    head = ["arm", "seeds", "edits right", f"against {BASE}, points", "prompts right", f"against {BASE}, points"]
+    against = f"against {BASE}, points"
+    head = ["arm", "seeds", "edits right", against, "done; kept", "prompts right", against]
     return _markdown([head, *(_row(name, named[name], named[BASE]) for name in names)])
 
 
@@ -106,9 +109,11 @@ def _row(name: str, some: Sequence[Run], base: Sequence[Run]) -> list[str]:
         pairs = against_base(some, base, what)
         if name == BASE or not pairs:
             cells.append("")
-            continue
-        mean, half = over_seeds(pairs)
-        cells.append(f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]" if len(pairs) > 1 else f"{mean:+.1f}")
+        else:
+            mean, half = over_seeds(pairs)
+            cells.append(f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]" if len(pairs) > 1 else f"{mean:+.1f}")
+        if what == "edits":
+            cells.append("; ".join(f"{fmean(run.mean(part) for run in some):.3f}" for part in ("done", "kept")))
     return cells
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from lightbagel_core.evaluation.benches.geneval_rule import judge_objects
-from lightbagel_core.evaluation.suites.checks import judge
+from lightbagel_core.evaluation.suites.checks import Verdict, judge
 from lightbagel_core.evaluation.suites.drawing import TAGS, found_in, random_metadata, written_out
 from lightbagel_core.evaluation.suites.truth import picture, read_picture
 from lightbagel_core.model.chat import answers
@@ -22,13 +22,18 @@ from .arms import Drawing
 SEED, BATCH = 80, 20
 
 
-def edits(model: LightBagel, how: Drawing, each: int) -> dict[str, list[bool]]:
-    """Which of so many edits of each kind come out right."""
-    found: dict[str, list[bool]] = {}
+def edits(model: LightBagel, how: Drawing, each: int) -> dict[str, dict[str, list[bool]]]:
+    """Of so many edits of each kind, which come out right (`edits`), and of which what was named is `done` and all else
+    is `kept`.
+    """
+    found: dict[str, dict[str, list[bool]]] = {"edits": {}, "done": {}, "kept": {}}
     for number, kind in enumerate(KINDS):
         rng = np.random.default_rng([SEED, 2**31, number])
         asked = [random_edit(rng, kind, crowded=False) for _ in range(each)]
-        found[kind] = [right for some, seed in _batches(asked) for right in edited(model, some, how, seed)]
+        verdicts = [verdict for some, seed in _batches(asked) for verdict in edited(model, some, how, seed)]
+        found["edits"][kind] = [verdict.right for verdict in verdicts]
+        found["done"][kind] = [verdict.done for verdict in verdicts]
+        found["kept"][kind] = [verdict.kept for verdict in verdicts]
     return found
 
 
@@ -37,8 +42,8 @@ def _batches(items: Sequence[Edit]) -> Iterator[tuple[Sequence[Edit], int]]:
         yield items[first : first + BATCH], SEED + first
 
 
-def edited(model: LightBagel, some: Sequence[Edit], how: Drawing, seed: int) -> list[bool]:
-    """Which of a batch of edits come out right."""
+def edited(model: LightBagel, some: Sequence[Edit], how: Drawing, seed: int) -> list[Verdict]:
+    """What becomes of a batch of edits."""
     pictures = [picture(edit.source) for edit in some]
     texts = [[edit.words] for edit in some]
     if how.thoughts != "none":
@@ -58,7 +63,7 @@ def edited(model: LightBagel, some: Sequence[Edit], how: Drawing, seed: int) -> 
             branches.setdefault(name, []).append(contents)
     noise = model.noise(len(some), settings.width, settings.height, seed)
     results = model.draw(branches, noise, settings.guidance, steps=settings.steps, progress=False)
-    return [judge(e.changes, e.source, read_picture(result)).right for e, result in zip(some, results, strict=True)]
+    return [judge(e.changes, e.source, read_picture(result)) for e, result in zip(some, results, strict=True)]
 
 
 def prompts(model: LightBagel, each: int) -> dict[str, list[bool]]:
