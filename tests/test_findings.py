@@ -61,7 +61,7 @@ def test_the_report_pairs_runs_of_one_seed(tmp_path):
         write(tmp_path, "vit-alone", seed, right - 4)
         write(tmp_path, "shift-1", seed, 5)
     write(tmp_path, "depth-one", 2, 2)
-    parts = report(tmp_path).split("\n\n")
+    parts = report(tmp_path, tmp_path).split("\n\n")
     tables = dict(zip(parts[:-1:2], parts[1:-1:2], strict=True))
     assert [*tables] == ["source tokens", "timestep shift", "fusion depth", "edits by kind", "prompts by kind"]
     both = "| both | 1, 2, 3 | 0.700; 0.800; 0.900 (n 60) |  | 0.800; 1.000 | 0.700; 0.800; 0.900 (n 60) |  |"
@@ -73,16 +73,16 @@ def test_the_report_pairs_runs_of_one_seed(tmp_path):
     )
     assert "| a | 0.60 (n 30) | 0.20 (n 30) | 0.50 (n 30) |" in tables["edits by kind"], "no arm of one seed"
     assert parts[-1] == "10 runs of 9 steps, 1.0 hours."
-    assert all((tmp_path / f"{what}.png").stat().st_size > 10_000 for what in ("edits", "prompts"))
+    assert all((tmp_path / f"findings-{what}.png").stat().st_size > 10_000 for what in ("edits", "prompts"))
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no run of both that is scored"):
-        report(tmp_path)
+        report(tmp_path, tmp_path)
     write(tmp_path, "both", 1, 5)
     write(tmp_path, "both", 2, 5, steps=8)
     with pytest.raises(ValueError, match="of 8, 9 steps, which are not comparable"):
-        report(tmp_path)
+        report(tmp_path, tmp_path)
 
 
 def test_the_interval_over_seeds_is_students():

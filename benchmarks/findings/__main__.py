@@ -1,7 +1,7 @@
 """The paper's findings in miniature.
 
     python -m benchmarks.findings run --out DIR [--arm NAME …] [--seed N …]     trains and scores what is not there yet
-    python -m benchmarks.findings report --out DIR                 the tables and the figure of docs/findings.md
+    python -m benchmarks.findings report --out DIR                 the tables and the figures of docs/findings.md
 
 `run` goes from arm to arm and from seed to seed; where it is stopped, the same command goes on. Each run's folder holds
 its training (config, curves, pictures) and `scores.json`.
@@ -34,9 +34,10 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, help="of a training; default: as common.toml says")
     parser.add_argument("--each", type=int, default=40, help="edits of each kind and prompts of each task; default: 40")
+    parser.add_argument("--figures", type=Path, help="where a report's figures go; default: beside the runs")
     args = parser.parse_args()
     if args.what == "report":
-        print(report(args.out))
+        print(report(args.out, args.figures or args.out))
         return
     for name, arm in arms().items():
         if args.arm and name not in args.arm:

@@ -72,15 +72,16 @@ def against_base(some: Sequence[Run], base: Sequence[Run], what: str) -> list[fl
     return [(run.mean(what) - same[run.seed]) * 100 for run in some if run.seed in same]
 
 
-def report(out: Path) -> str:
-    """The tables in Markdown, one for each question and one of all kinds; writes the figures beside the runs.
+def report(out: Path, figures: Path) -> str:
+    """The tables in Markdown, one for each question and two of all kinds; writes `findings-edits.png` and
+    `findings-prompts.png` into the folder of figures.
 
     Raises:
         ValueError: as `scored`.
     """
     named = scored(out)
     for what in WHAT:
-        _figure(out / f"{what}.png", named, what)
+        _figure(figures / f"findings-{what}.png", named, what)
     questions = groupby((name for name in named if name != BASE), key=lambda name: arms()[name].question)
     parts = [f"{question}\n\n{_table(named, [BASE, *names])}" for question, names in questions]
     parts += [f"{what} by kind\n\n{_by_kind(named, what)}" for what in WHAT]
