@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,18 +44,42 @@ for line in sys.stdin:
     pid = os.fork()
     if not pid:
         child(**asked)
+    print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
 @dataclass
+class Child:
+    """One that runs. Like `subprocess.Popen` it has `pid`, and says how it ended."""
+
+    process: subprocess.Popen[str]
+    argv: Sequence[str]
+    places: Sequence[Path]
+    pid: int
+
+    def alive(self) -> bool:
+        return not select.select([self.process.stdout], [], [], 0)[0]
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        assert self.process.stdout is not None
+        code = int(self.process.stdout.readline())
+        return subprocess.CompletedProcess(self.argv, code, *(place.read_text("utf-8") for place in self.places))
+
+
+@dataclass
 class Parent:
-    """A waiting process; `run` is `subprocess.run([sys.executable, "-c", code, *argv], env=env)` in a child of it."""
+    """A waiting process; `run` is `subprocess.run([sys.executable, "-c", code, *argv], env=env)` in a child of it,
+    `start` does not wait for the child's end, which is to be waited for before there is another.
+    """
 
     process: subprocess.Popen[str]
     folder: Path
 
-    def run(self, code: str, argv: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    def start(self, code: str, argv: Sequence[str], env: Mapping[str, str]) -> Child:
         places = [self.folder / name for name in ("stdout", "stderr")]
         for place in places:
             place.write_text("", "utf-8")
@@ -61,9 +88,10 @@ class Parent:
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
-        code_of_exit = int(self.process.stdout.readline())
-        out, err = (place.read_text("utf-8") for place in places)
-        return subprocess.CompletedProcess(argv, code_of_exit, out, err)
+        return Child(self.process, argv, places, int(self.process.stdout.readline()))
+
+    def run(self, code: str, argv: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        return self.start(code, argv, env).wait()
 
 
 @contextmanager

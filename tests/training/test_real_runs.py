@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import ranks
 import torch
@@ -33,24 +33,32 @@ def config(tmp_path) -> Path:
     return file
 
 
-def begin(config: Path, out: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "lightbagel_core", "train", str(config), "--out", str(out), *words]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+TRAIN = """
+import sys
+from lightbagel_core.__main__ import main
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
 
 
-def ended(process: subprocess.Popen[str]) -> str:
-    """What a run that came to its end said."""
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
+@pytest.fixture(scope="module")
+def begin():
+    """Begins `lightbagel train` with a config, an output folder and more words."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+    with forked.parent("import lightbagel_core.training.running, lightbagel_core.cli.commands", environment) as parent:
+        yield lambda config, out, *words: parent.start(TRAIN, [str(config), "--out", str(out), *words], environment)
 
 
-def reached(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+def ended(process: forked.Child) -> None:
+    """Waits for a run that comes to its end."""
+    said = process.wait()
+    assert said.returncode == 0, said.stderr
+
+
+def reached(out: Path, step: int, process: forked.Child) -> None:
     """Waits until the record has a step."""
     record = out / "train" / FILE
     while not record.is_file() or f'"kind": "step", "step": {step},'.encode() not in record.read_bytes():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.alive(), process.wait().stderr
         time.sleep(0.002)
 
 
@@ -58,7 +66,7 @@ def losses(out: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in read(out / "train" / FILE).of("step")]
 
 
-def test_a_kill_at_every_tenth_changes_nothing(config, tmp_path):
+def test_a_kill_at_every_tenth_changes_nothing(begin, config, tmp_path):
     """One run that is killed nine times ends in the very weights of one that is not, and its record is as whole."""
     asked = (f"steps={STEPS}", f"checkpoints.every={EVERY}", "output=trained", "output_dtype=float32")
     ended(begin(config, tmp_path / "unbroken", *asked))
@@ -67,8 +75,7 @@ def test_a_kill_at_every_tenth_changes_nothing(config, tmp_path):
         process = begin(config, out, *asked, *["--resume"] * (tenth > 1))
         reached(out, tenth * STEPS // 10, process)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
-        process.communicate()
+        assert process.wait().returncode == -signal.SIGKILL
         assert not (out / MODEL).exists()
     ended(begin(config, out, *asked, "--resume"))
     found, expected = (load_file(folder / MODEL / "fusion.safetensors") for folder in (out, tmp_path / "unbroken"))
@@ -76,13 +83,13 @@ def test_a_kill_at_every_tenth_changes_nothing(config, tmp_path):
     assert losses(out) == losses(tmp_path / "unbroken")
 
 
-def test_a_request_to_stop_has_a_status_of_its_own_and_a_checkpoint(config, tmp_path):
+def test_a_request_to_stop_has_a_status_of_its_own_and_a_checkpoint(begin, config, tmp_path):
     process = begin(config, tmp_path / "out", "steps=1000000", "checkpoints.every=1000000")
     reached(tmp_path / "out", 3, process)
-    process.terminate()
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 3, said
-    assert "--resume goes on" in said
+    os.kill(process.pid, signal.SIGTERM)
+    said = process.wait()
+    assert said.returncode == 3, said.stderr
+    assert "--resume goes on" in said.stderr
     (checkpoint,) = (tmp_path / "out" / "train" / "checkpoints").iterdir()
     assert int(checkpoint.name.removeprefix("step-")) >= 3
 

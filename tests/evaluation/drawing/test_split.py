@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path, PurePosixPath
 
+import forked
 import pytest
 from filelock import FileLock
 
@@ -102,34 +102,36 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(nano, tmp_path, monke
 KILLED = """
 import sys
 from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path[:0] = [str(Path(sys.argv[1]).parent), str(Path(sys.argv[1]).parents[2])]
 from test_split import DRAWING, draw_bench, items
 from lightbagel_core.pipeline import LightBagel
-draw_bench(LightBagel.from_pretrained("nano", "cpu"), "bench", items(40), Path(sys.argv[2]), DRAWING, progress=False)
+draw_bench(LightBagel.from_pretrained("nano", "cpu"), "bench", items(40), Path(sys.argv[1]), DRAWING, progress=False)
 """
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_it_is_the_same(tmp_path):
-    def start(out: Path) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", KILLED, __file__, str(out)])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with forked.parent("import test_split, lightbagel_core.pipeline", environment) as parent:
 
-    assert start(tmp_path / "whole").wait() == 0
-    wanted, kills = contents(tmp_path / "whole"), 0
-    for _ in range(60):
-        process = start(tmp_path / "killed")
-        there = len(contents(tmp_path / "killed"))
-        while process.poll() is None and len(contents(tmp_path / "killed")) < there + 7:
-            time.sleep(0.01)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
-        found = contents(tmp_path / "killed")
-        assert found.items() <= wanted.items()  # at no moment half a file, or another picture
-        if found == wanted:
-            break
+        def start(out: Path) -> forked.Child:
+            return parent.start(KILLED, [str(out)], environment)
+
+        ended = start(tmp_path / "whole").wait()
+        assert ended.returncode == 0, ended.stderr
+        wanted, kills = contents(tmp_path / "whole"), 0
+        for _ in range(60):
+            process = start(tmp_path / "killed")
+            there = len(contents(tmp_path / "killed"))
+            while process.alive() and len(contents(tmp_path / "killed")) < there + 7:
+                time.sleep(0.01)
+            if process.alive():
+                process.kill()
+            ended = process.wait()
+            assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+            kills += ended.returncode != 0
+            found = contents(tmp_path / "killed")
+            assert found.items() <= wanted.items()  # at no moment half a file, or another picture
+            if found == wanted:
+                break
     assert found == wanted
     assert kills > 3
