@@ -14,6 +14,9 @@ from benchmarks.findings.report import SCORES, over_seeds, report
 from benchmarks.findings.training import minutes, trained
 from lightbagel_core.training.stages import Batch, Stage, Validation
 
+RESULTS = HERE / "results"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "findings.md"
+
 
 def stages() -> dict[str, Stage]:
     return {name: arm.trained_by(1, {}) for name, arm in arms().items()}
@@ -89,6 +92,14 @@ def test_the_interval_over_seeds_is_students():
     """0.1, 0.2, 0.3: a standard error of 0.1 / sqrt(3), and 4.303 of them with two degrees of freedom."""
     mean, half = over_seeds([0.1, 0.2, 0.3])
     assert (mean, half) == pytest.approx((0.2, 4.30265 * 0.1 / 3**0.5), abs=1e-4)
+
+
+def test_the_document_says_what_the_runs_gave(tmp_path):
+    *parts, hours = report(RESULTS, tmp_path).split("\n\n")
+    said = DOCUMENT.read_text("utf-8")
+    for title, table in zip(parts[::2], parts[1::2], strict=True):
+        assert table in said, title
+    assert hours.rstrip(".") in said
 
 
 @pytest.mark.slow
