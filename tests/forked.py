@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+SECONDS = 300  # after which a child hangs
 
 PARENT = """
 import json, os, sys, traceback
@@ -59,12 +61,22 @@ class Child:
     pid: int
 
     def alive(self) -> bool:
-        return not select.select([self.process.stdout], [], [], 0)[0]
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:  # its parent has waited for it
+            return False
+        return True
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> subprocess.CompletedProcess[str]:
+        until = time.monotonic() + SECONDS
+        while self.alive():
+            if time.monotonic() > until:
+                self.kill()
+                raise TimeoutError(f"{self.argv} has not ended after {SECONDS} s")
+            time.sleep(0.002)
         assert self.process.stdout is not None
         code = int(self.process.stdout.readline())
         return subprocess.CompletedProcess(self.argv, code, *(place.read_text("utf-8") for place in self.places))
