@@ -45,6 +45,9 @@ def test_a_key_that_no_arm_has_is_refused(tmp_path):
     file.write_text('question = ""\nabout = "odd"\nseeds = [1]\ndrawing.thought = "apart"\n', "utf-8")
     with pytest.raises(ValueError, match="no key thought"):
         read(file)
+    file.write_text('question = "odd"\nabout = "odd"\nseeds = [1]\n', "utf-8")
+    with pytest.raises(ValueError, match="question 'odd', which is none of source tokens"):
+        read(file)
     assert len(list((HERE / "arms").glob("*.toml"))) == len(arms())
 
 

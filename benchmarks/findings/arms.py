@@ -65,12 +65,16 @@ def read(file: Path) -> Arm:
     """An arm from its file, whose name is the arm's.
 
     Raises:
-        ValueError: a key is unknown, or a value of the wrong kind.
+        ValueError: a key or the question is unknown, or a value of the wrong kind.
     """
     said = tomllib.loads(file.read_text("utf-8"))
     known = {"question", "about", "seeds", "stage", "fusion", "drawing", "random_output"}
     if strange := sorted(said.keys() - known):
         raise ValueError(f"{file} says {strange[0]}, which an arm does not have; it has {', '.join(sorted(known))}")
+    if said["question"] not in ORDER:
+        raise ValueError(
+            f"{file} belongs to the question {said['question']!r}, which is none of {', '.join(ORDER[1:])}"
+        )
     drawing = build(Drawing, said.pop("drawing", {}))
     return Arm(file.stem, said.pop("question"), said.pop("about"), tuple(said.pop("seeds")), drawing=drawing, **said)
 

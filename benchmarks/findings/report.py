@@ -159,5 +159,5 @@ def _figure(file: Path, named: Named, what: str) -> None:
     axis.set_yticks(range(len(named)), labels, fontsize=9)
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
-    axis.set_xlabel(f"{what} right, against {BASE} of the same seed, points (bar: 95 % over three seeds)", fontsize=9)
+    axis.set_xlabel(f"{what} right, against {BASE} of the same seed, points (bar: 95 % over its seeds)", fontsize=9)
     figure.savefig(file, dpi=130)
