@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from lightbagel_core.config import Defaults, FusionConfig, ImageRule, LightBagelConfig
 from lightbagel_core.files.components import COMPONENTS, build_components
 from lightbagel_core.model.generation import Generation
 from lightbagel_core.model.understanding import ImageProcessor, Understanding
 from lightbagel_core.pipeline import LightBagel
-from lightbagel_core.training.nano.shape import nano_config, tokenizer
+from lightbagel_core.training.nano.shape import tokenizer, vae, vlm
+
+
+@cache
+def _words() -> PreTrainedTokenizerFast:
+    """For its size and ids alone; to make one takes longer than all else of a config."""
+    return tokenizer()
 
 
 def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> LightBagelConfig:
     """Fewer und layers than DiT blocks less one, as in the real model, so that the last und layer is read twice."""
-    nano, _ = nano_config()
-    understanding = nano.understanding
+    understanding = vlm(_words())
     understanding["text_config"] |= {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": und_layers}
     understanding["text_config"] |= {"num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 100.0}
     understanding["text_config"]["rope_scaling"] = {"type": "mrope", "mrope_section": [4, 6, 6]}
@@ -40,7 +48,7 @@ def tiny_config(und_layers: int = 2, blocks: int = 4, depth: float = 0.0) -> Lig
             "rope_max_seq_len": 64,
         },
         vae={
-            **nano.vae,
+            **vae(),
             "base_dim": 8,
             "decoder_base_dim": 8,
             "latents_mean": [0.01 * i for i in range(48)],

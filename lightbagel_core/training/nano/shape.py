@@ -79,8 +79,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """
     words = [*SPECIALS, "<unk>", *vocabulary()]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    read_as = [normalizers.Replace(Regex(pattern), word) for pattern, word in _spellings()]
-    raw.normalizer = normalizers.Sequence([normalizers.Lowercase(), *read_as])
+    raw.normalizer = normalizers.Sequence([normalizers.Lowercase(), *_read_as()])
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     raw.decoder = decoders.WordPiece(cleanup=True)  # no blank before a comma or a full stop
     raw.add_special_tokens(SPECIALS)
@@ -92,9 +91,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @cache
-def _spellings() -> Sequence[tuple[str, str]]:
-    """Found once: each of a hundred words is compared with the slips of all others, which takes a tenth of a second."""
-    return tuple(rules(vocabulary()))
+def _read_as() -> Sequence[normalizers.Normalizer]:
+    """Made once: each of a hundred words is compared with the slips of all others, which takes a tenth of a second."""
+    return [normalizers.Replace(Regex(pattern), word) for pattern, word in rules(vocabulary())]
 
 
 def vlm(tokens: PreTrainedTokenizerFast) -> dict[str, Any]:
