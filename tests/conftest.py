@@ -24,7 +24,13 @@ LEFT_OUT: list[pytest.Item] = []
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # releasing weights collects garbage, which takes a third of a second with all that was imported in it
+    settle()
+
+
+def settle() -> None:
+    """Releasing weights collects garbage, which takes a third of a second with all in it that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,7 +61,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def tiny() -> LightBagel:
     from tiny import make_tiny
 
-    return make_tiny()
+    model = make_tiny()
+    settle()  # the libraries of the models have been imported
+    return model
 
 
 @pytest.fixture(scope="session")
