@@ -78,7 +78,12 @@ def test_the_report_pairs_runs_of_one_seed(tmp_path):
         "of one seed no interval"
     )
     assert "| a | 0.60 (n 30) | 0.20 (n 30) | 0.50 (n 30) |" in tables["edits by kind"], "no arm of one seed"
-    assert parts[-1] == "10 runs of 9 steps, 1.0 hours."
+    # Three arms of three seeds: twice a standard deviation of 0.1, once none; six degrees of freedom, 2.4469 of them.
+    apart = 100 * 2.4469 * (2 * (0.1**2 + 0.1**2 + 0) / 3) ** 0.5
+    assert parts[-1] == (
+        f"10 runs of 9 steps, 1.0 hours; seeds alone set two of them {apart:.1f} points of the edits and"
+        f" {apart:.1f} of the prompts apart"
+    )
     assert all((tmp_path / f"findings-{what}.png").stat().st_size > 10_000 for what in ("edits", "prompts"))
 
 
@@ -89,6 +94,11 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     write(tmp_path, "both", 2, 5, steps=8)
     with pytest.raises(ValueError, match="of 8, 9 steps, which are not comparable"):
         report(tmp_path, tmp_path)
+    scores = tmp_path / "both-2" / SCORES
+    said = json.loads(scores.read_text("utf-8"))
+    scores.write_text(json.dumps(said | {"steps": 9, "prompts": {"a": [True]}}), "utf-8")
+    with pytest.raises(ValueError, match="20 edits and 1 prompts, 20 edits and 20 prompts, which are not comparable"):
+        report(tmp_path, tmp_path)
 
 
 def test_the_interval_over_seeds_is_students():
@@ -98,11 +108,11 @@ def test_the_interval_over_seeds_is_students():
 
 
 def test_the_document_says_what_the_runs_gave(tmp_path):
-    *parts, hours = report(RESULTS, tmp_path).split("\n\n")
+    *parts, whole = report(RESULTS, tmp_path).split("\n\n")
     said = DOCUMENT.read_text("utf-8")
     for title, table in zip(parts[::2], parts[1::2], strict=True):
         assert table in said, title
-    assert hours.rstrip(".") in said
+    assert whole in " ".join(said.split())
 
 
 @pytest.mark.slow

@@ -30,21 +30,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arm", action="append", choices=sorted(arms()), help="default: all")
     parser.add_argument(
-        "--seed", action="append", type=int, help="default: all of an arm; several may run beside another"
+        "--seed", action="append", type=int, help="default: those of the arm's file; several may run beside another"
     )
     parser.add_argument("--steps", type=int, help="of a training; default: as common.toml says")
     parser.add_argument("--each", type=int, default=40, help="edits of each kind and prompts of each task; default: 40")
     parser.add_argument("--figures", type=Path, help="where a report's figures go; default: beside the runs")
     args = parser.parse_args()
     if args.what == "report":
-        print(report(args.out, args.figures or args.out))
+        try:
+            print(report(args.out, args.figures or args.out))
+        except ValueError as error:
+            parser.error(str(error))
         return
     for name, arm in arms().items():
         if args.arm and name not in args.arm:
             continue
-        for seed in arm.seeds:
+        for seed in args.seed or arm.seeds:
             folder = args.out / f"{name}-{seed}"
-            if (args.seed and seed not in args.seed) or (folder / SCORES).is_file():
+            if (folder / SCORES).is_file():
                 continue
             model = trained(arm, seed, folder, args.steps)
             began = time.perf_counter()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import sqrt
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 
 from scipy import stats
 
@@ -48,13 +48,16 @@ def scored(out: Path) -> dict[str, list[Run]]:
     """All runs that are scored, by arm, question by question and the base first.
 
     Raises:
-        ValueError: no run is scored, none of the base, or not all on one budget.
+        ValueError: no run is scored, none of the base, or not all on one budget and on as many items.
     """
     runs = [Run(**json.loads(file.read_text("utf-8"))) for file in sorted(out.glob(f"*/{SCORES}"))]
     if not any(run.arm == BASE for run in runs):
         raise ValueError(f"{out} holds no run of {BASE} that is scored, and all others are compared with it")
     if len(budgets := {run.steps for run in runs}) > 1:
         raise ValueError(f"{out} holds runs of {', '.join(map(str, sorted(budgets)))} steps, which are not comparable")
+    if len(asked := {(run.count("edits"), run.count("prompts")) for run in runs}) > 1:
+        said = ", ".join(f"{edits} edits and {prompts} prompts" for edits, prompts in sorted(asked))
+        raise ValueError(f"{out} holds runs that were scored on {said}, which are not comparable")
     named = {name: [run for run in runs if run.arm == name] for name in arms()}
     return {name: some for name, some in named.items() if some}
 
@@ -64,6 +67,18 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return values[0], float("inf")
     return fmean(values), float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
+
+
+def by_chance(named: Named, what: str) -> float | None:
+    """How far apart, in points, two runs of one arm lie by their seeds alone, at most in 95 of 100 cases: by Student's
+    t, from the spread of the seeds of all arms that have several, pooled; None where none has.
+    """
+    several = [[run.mean(what) for run in some] for some in named.values() if len(some) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    if not freedom:
+        return None
+    pooled = sqrt(sum((len(values) - 1) * variance(values) for values in several) / freedom)
+    return float(stats.t.ppf(0.975, freedom)) * sqrt(2) * pooled * 100
 
 
 def against_base(some: Sequence[Run], base: Sequence[Run], what: str) -> list[float]:
@@ -87,7 +102,11 @@ def report(out: Path, figures: Path) -> str:
     parts += [f"{what} by kind\n\n{_by_kind(named, what)}" for what in WHAT]
     runs = [run for some in named.values() for run in some]
     hours = sum(run.minutes for run in runs) / 60
-    return "\n\n".join([*parts, f"{len(runs)} runs of {runs[0].steps} steps, {hours:.1f} hours."])
+    whole = f"{len(runs)} runs of {runs[0].steps} steps, {hours:.1f} hours"
+    if all(alone := [by_chance(named, what) for what in WHAT]):
+        edits, prompts = alone
+        whole += f"; seeds alone set two of them {edits:.1f} points of the edits and {prompts:.1f} of the prompts apart"
+    return "\n\n".join([*parts, whole])
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
@@ -131,13 +150,15 @@ def _by_kind(named: Named, what: str) -> str:
 
 def _figure(file: Path, named: Named, what: str) -> None:
     """How far each run is from the base's of the same seed: a dot for each, and of several their mean with its
-    interval. The base's own dots are about its own mean: what the seed alone does.
+    interval. The base's own dots are about its own mean. A band: how far seeds alone set one run from another.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 1.2 + 0.34 * len(named)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color=PALE, linewidth=1)
+    if alone := by_chance(named, what):
+        axis.axvspan(-alone, alone, color=PALE, alpha=0.15, linewidth=0)
     labels, last = [], ""
     for place, (name, some) in enumerate(named.items()):
         question = arms()[name].question
@@ -159,5 +180,6 @@ def _figure(file: Path, named: Named, what: str) -> None:
     axis.set_yticks(range(len(named)), labels, fontsize=9)
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
-    axis.set_xlabel(f"{what} right, against {BASE} of the same seed, points (bar: 95 % over its seeds)", fontsize=9)
+    said = "95 %: bar, over an arm's seeds; grey, what seeds alone do to one run"
+    axis.set_xlabel(f"{what} right, against {BASE} of the same seed, points ({said})", fontsize=9)
     figure.savefig(file, dpi=130)

@@ -58,7 +58,7 @@ def edited(model: LightBagel, some: Sequence[Edit], how: Drawing, seed: int) -> 
         kinds = {"vae": model.clean, "vit": model.vit}
         seen = [encode(source) for kind, encode in kinds.items() if kind in how.source_tokens]
         words = [model.text(text) for text in said]
-        each = thinking_branches(seen, words) if len(words) > 1 else branches_of(seen, words[0], model.text(""))
+        each = thinking_branches(seen, words) | {"negative": [*seen, model.text("")]}  # one negative for all arms
         for name, contents in each.items():
             branches.setdefault(name, []).append(contents)
     noise = model.noise(len(some), settings.width, settings.height, seed)

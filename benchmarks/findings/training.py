@@ -37,10 +37,10 @@ def start(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
     said: dict[str, Any] = {"config": str(file)}
     if arm.random_output:
         fusion = empty_components(config, file, ["fusion"])["fusion"]
-        tensors = dict(drawn(fusion, f"{seed} fusion"))
-        for name in [name for name in tensors if name.endswith("gen_out.weight")]:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+        tensors = dict(drawn(fusion, f"{seed}.fusion"))  # what the base of this seed begins with, but for its output
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for name in [name for name in tensors if name.endswith("gen_out.weight")]:
                 torch.nn.init.kaiming_uniform_(tensors[name], a=5**0.5)  # as torch begins a linear layer
         save_file(tensors, folder / START / "fusion.safetensors")
         said |= {"fusion": str(folder / START), "fresh": []}
