@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.findings import scoring
 from benchmarks.findings.arms import BASE, HERE, Arm, arms, read
 from benchmarks.findings.report import SCORES, over_seeds, report
-from benchmarks.findings.training import minutes, trained
+from benchmarks.findings.training import minutes, start, trained
+from lightbagel_core.training.loading import Opening
+from lightbagel_core.training.parallel import World
 from lightbagel_core.training.stages import Batch, Stage, Validation
 
 RESULTS = HERE / "results"
@@ -113,6 +116,26 @@ def test_the_document_says_what_the_runs_gave(tmp_path):
     for title, table in zip(parts[::2], parts[1::2], strict=True):
         assert table in said, title
     assert whole in " ".join(said.split())
+
+
+def test_a_random_output_begins_as_the_base_does_in_all_else(tmp_path):
+    """As training opens and fills them."""
+
+    def begun(name: str) -> dict[str, torch.Tensor]:
+        arm = arms()[name]
+        stage = arm.trained_by(1, start(arm, 1, tmp_path))
+        opening = Opening.of(stage, World(0, 1, torch.device("cpu"), 1), ["fusion"])
+        opening.fill()
+        return opening.components["fusion"].state_dict()
+
+    both, random = begun("both"), begun("random-start")
+    outputs = [name for name in both if name.endswith("gen_out.weight")]
+    assert both.keys() == random.keys()
+    assert {name for name in both if not torch.equal(both[name], random[name])} == {*outputs}
+    assert not any(both[name].any() for name in outputs)
+    bound = both[outputs[0]].shape[1] ** -0.5  # torch's linear layers are uniform within it
+    assert all(0.99 * bound < random[name].abs().max() <= bound for name in outputs)
+    assert len({random[name].sum().item() for name in outputs}) == len(outputs) == 5
 
 
 @pytest.mark.slow
