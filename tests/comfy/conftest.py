@@ -7,6 +7,7 @@ one these tests fail, not skip; .ci/comfy installs all they need, so that none i
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -101,7 +102,10 @@ class Host:
 
 @pytest.fixture(scope="session")
 def host() -> Host:
-    return Host()
+    made = Host()
+    gc.collect()
+    gc.freeze()  # tests and ComfyUI collect garbage, which takes half a second with all in it that ComfyUI imports
+    return made
 
 
 @pytest.fixture(scope="session")
