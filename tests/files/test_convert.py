@@ -304,6 +304,14 @@ def test_a_conversion_does_not_go_on_with_other_strengths(places, tmp_path, monk
 
 # --- killed at any moment ------------------------------------------------------------------------------------------
 
+IMPORTED = (
+    "lightbagel_core.cli.commands",
+    "lightbagel_core.files.convert",
+    # what a conversion imports on its way, three seconds each time
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    "diffusers.models.transformers.transformer_wan",
+    "diffusers.models.autoencoders.autoencoder_kl_wan",
+)
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -337,7 +345,7 @@ sys.exit(code)
 @pytest.fixture(scope="module")
 def process():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with forked.parent("import lightbagel_core.cli.commands, lightbagel_core.files.convert", environment) as parent:
+    with forked.parent(f"import {', '.join(IMPORTED)}", environment) as parent:
         yield lambda after, words: parent.run(KILLED, [str(after), *words], environment)
 
 
