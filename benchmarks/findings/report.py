@@ -181,5 +181,5 @@ def _figure(file: Path, named: Named, what: str) -> None:
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
     said = "95 %: bar, over an arm's seeds; grey, what seeds alone do to one run"
-    axis.set_xlabel(f"{what} right, against {BASE} of the same seed, points ({said})", fontsize=9)
+    axis.set_xlabel(f"{what} right, against {BASE} of the same seed, points\n({said})", fontsize=9)
     figure.savefig(file, dpi=130)
