@@ -31,13 +31,10 @@ class RMSNorm(nn.RMSNorm):
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Applies rotary tables [B, N, D] to x [B, N, H, D] in float32, rotate-half convention."""
-    cos, sin = (table[:, :, None] for table in rotary)
-    half = x.shape[-1] // 2
-    low, high = x.float().split(half, dim=-1)
-    turned = x.float() * cos
-    turned[..., :half].addcmul_(high, sin[..., :half], value=-1)
-    turned[..., half:].addcmul_(low, sin[..., half:])
-    return turned.type_as(x)
+    (cos, cos_high), (sin, sin_high) = (table[:, :, None].chunk(2, dim=-1) for table in rotary)
+    low, high = x.float().chunk(2, dim=-1)
+    turned = torch.addcmul(low * cos, high, sin, value=-1), torch.addcmul(high * cos_high, low, sin_high)
+    return torch.cat(turned, dim=-1).type_as(x)
 
 
 class Operations:
