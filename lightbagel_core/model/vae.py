@@ -46,6 +46,8 @@ def encode(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
     """Pixels [B, 3, H, W] in [-1, 1] to normalised latents `(mu - mean) / std`, float32 [B, C, H/16, W/16]."""
     mean, std = (s.to(pixels.device) for s in latent_statistics(vae))
     frames = patchify(pixels[:, :, None].to(vae.dtype), vae.config.patch_size)
+    if frames.device.type == "cpu":  # a norm over channels takes a tenth of the time where these lie side by side
+        frames = frames.contiguous(memory_format=torch.channels_last_3d)
     mu = vae.quant_conv(vae.encoder(frames)).chunk(2, dim=1)[0][:, :, 0]
     return (mu.float() - mean) / std
 

@@ -26,6 +26,14 @@ def test_encoding_is_the_stock_mean_normalised(pair):
     torch.testing.assert_close(vae.encode(ours, pixels), (mu - mean) / std, rtol=1e-4, atol=1e-5)
 
 
+def test_a_cpu_encodes_with_channels_side_by_side(pair):
+    """Which the norms over them need: otherwise they take a third of the time."""
+    seen = []
+    pair[1].encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    vae.encode(pair[1], torch.zeros(2, 3, 64, 96))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last_3d)
+
+
 def test_decoding_undoes_the_normalisation(pair):
     stock, ours = pair
     latents = torch.randn(2, 48, 4, 6, generator=torch.Generator().manual_seed(0))
