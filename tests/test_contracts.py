@@ -9,11 +9,15 @@ import inspect
 import io
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from contracts import ROOT, Broken, has, hold, module, order, row, rows, takes
@@ -172,6 +176,25 @@ def test_the_root_of_sharded_modules_and_the_rows_of_a_rank():
         hold([*map(tuple, found)] == [(2, 2), (3, 0)], f"the second of two ranks has {found} of five rows")
     finally:
         distributed.destroy_process_group()
+
+
+@row("torch-22")
+def test_large_pages():
+    """With THP_MEM_ALLOC_ENABLE in the environment, as a training sets it, a large tensor lies in large pages."""
+    offered = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not offered.exists() or "[madvise]" not in offered.read_text("utf-8"):
+        pytest.skip("this system has no large pages for those that ask")
+    code = """
+import sys
+from lightbagel_core.training.command import large_pages
+if sys.argv[1] == "large": large_pages()
+import torch
+held = torch.ones(2**26)
+print(next(line.split()[1] for line in open("/proc/self/smaps_rollup") if line.startswith("AnonHugePages")))
+"""
+    run = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=ROOT)
+    large, small = (int(run([sys.executable, "-c", code, which]).stdout) for which in ("large", "small"))
+    hold(large > 200_000 > small, f"of 268 MB {large} and {small} kB are in large pages, with and without the variable")
 
 
 # --- diffusers -------------------------------------------------------------------------------------------------------
