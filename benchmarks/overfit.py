@@ -80,7 +80,7 @@ def main() -> None:
     assert isinstance(examples, WorldSet)
     model, right = LightBagel.from_pretrained(args.out / "run" / MODEL), 0
     for index in range(number):
-        story = examples.story(index)
+        story, _ = examples.told(index)
         (source,), (turn,) = story.sources, story.turns
         drawn = model.edit(picture(source), turn.words, seed=index, text_guidance=1.0)[0]
         found = read_picture(drawn)

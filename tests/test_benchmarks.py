@@ -4,6 +4,7 @@ compared is comparable. No time is looked at."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -291,6 +292,16 @@ def test_what_is_prepared_is_a_data_set_and_comes_out_as_a_store(tmp_path):
     before = prepare.checksum(store)
     (store / "left_out.jsonl").write_text("another")
     assert prepare.checksum(store) != before
+
+
+@pytest.mark.slow
+def test_overfitting_trains_draws_and_reads(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch", minversion="2.9")  # as training asks for
+    from benchmarks import overfit
+
+    monkeypatch.setattr("sys.argv", ["overfit", "--out", str(tmp_path), "--steps", "2", "--pairs", "2"])
+    overfit.main()
+    assert re.search(r"2 pairs, 2 steps, .* of 2 edits are the target", capsys.readouterr().out)
 
 
 def test_what_is_lost_over_pairs_is_a_difference_with_its_interval():
