@@ -119,8 +119,7 @@ def joint(config: LightBagelConfig, constants: Constants, tokens: int) -> int:
 def training(config: LightBagelConfig, constants: Constants, tokens: int) -> int:
     """A training step of DiT, fusion and learned context, forward and backward, the VLM's states given."""
     pictures = [n for n, _ in constants.sources] + [tokens] * len(constants.prefixes)
-    given = sum(_given(config, n) for n in pictures) + und_key_value(config, constants.und)
-    return 3 * joint(config, constants, tokens) - given
+    return 3 * joint(config, constants, tokens) - sum(_given(config, n) for n in pictures)
 
 
 def wan_training(config: LightBagelConfig, rows: int, tokens: int) -> int:

@@ -78,24 +78,8 @@ class MultimodalSelfAttention(nn.Module):
 
         The states are normalised in float32 first: Qwen's may be larger than half precision holds.
         """
-        k, v = (self._heads(x) for x in self._und_projected(u, dtype))
-        return rotate(self.k_norm(k), rotary), v
-
-    def _und_projected(self, u: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Keys and values of und states before their heads are told apart.
-
-        In training the norm's scale goes into the projections' weights where the states, of a frozen VLM, need no
-        gradient: the scale's own then comes of the weights', without a product for each token. Not where the layers
-        are a host's, have adapters, or are in float8: their weights are not all there is.
-        """
-        scale, layers = self.und_norm.weight, (self.und_k, self.und_v)
-        learns = torch.is_grad_enabled() and scale.requires_grad and not u.requires_grad
-        if not learns or any(type(layer) is not nn.Linear for layer in layers):
-            u = self.und_norm(u.float()).to(dtype)
-            return self.und_k(u), self.und_v(u)
-        u = F.rms_norm(u.float(), scale.shape, None, self.und_norm.eps).to(dtype)
-        k, v = (F.linear(u, (layer.weight * scale).to(dtype), layer.bias) for layer in layers)
-        return k, v
+        u = self.und_norm(u.float()).to(dtype)
+        return rotate(self.k_norm(self._heads(self.und_k(u))), rotary), self._heads(self.und_v(u))
 
     def gen_query_key_value(self, g: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, N, H, D] of gen states [B, N, gen_dim]."""
