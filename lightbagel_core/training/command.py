@@ -78,7 +78,7 @@ def _needs_torch() -> None:
 
 def large_pages() -> None:
     """Has torch ask Linux for large pages where it takes much memory at once, unless the environment says otherwise; to
-    be called before it takes any. A CPU then looks addresses up less often: a step of the nano takes 5 to 10 % less.
+    be called before it takes any. A CPU then looks addresses up less often: a step of the nano takes some 5 % less.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
