@@ -33,8 +33,13 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Applies rotary tables [B, N, D] to x [B, N, H, D] in float32, rotate-half convention."""
     (cos, cos_high), (sin, sin_high) = (table[:, :, None].chunk(2, dim=-1) for table in rotary)
     low, high = x.float().chunk(2, dim=-1)
-    turned = torch.addcmul(low * cos, high, sin, value=-1), torch.addcmul(high * cos_high, low, sin_high)
-    return torch.cat(turned, dim=-1).type_as(x)
+    if torch.is_grad_enabled():  # autograd and the compiler would add up slices of what is written in place
+        turned = torch.cat([low * cos - high * sin, high * cos_high + low * sin_high], dim=-1)
+    else:  # and without them it is quicker
+        turned = x.float() * rotary[0][:, :, None]
+        turned[..., : low.shape[-1]].addcmul_(high, sin, value=-1)
+        turned[..., low.shape[-1] :].addcmul_(low, sin_high)
+    return turned.type_as(x)
 
 
 class Operations:

@@ -61,7 +61,13 @@ def test_the_norm_is_computed_in_float32_whatever_comes():
     torch.testing.assert_close(got, normed(half, norm.weight).half(), rtol=1e-3, atol=0)
 
 
-def test_a_rotation_is_a_complex_product():
+@pytest.mark.parametrize("training", [False, True])
+def test_a_rotation_is_a_complex_product(training):
+    with torch.set_grad_enabled(training):
+        _rotates()
+
+
+def _rotates():
     x, angle = noise(B, N, H, D, seed=1), angles(2)
     torch.testing.assert_close(rotate(x, tables(angle)), turned(x, angle), rtol=1e-5, atol=1e-5)
     assert rotate(x.bfloat16(), tables(angle)).dtype == torch.bfloat16
